@@ -1,0 +1,1 @@
+"""An assistant that answers questions about Python from Python's own documentation."""

@@ -1,0 +1,6 @@
+"""``python -m refloat``."""
+
+from refloat.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""``refloat check``: is the manifest right, does everything answer, and what is unprotected or impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from refloat.cli.common import Session, examples, has_key, key_file, load_manifest, resolver, session_of
+from refloat.errors import ManifestError, RefloatError, UsageError
+
+if TYPE_CHECKING:
+    from refloat.cli.findings import ComponentSeen, Problem, RegionSeen, Seen
+    from refloat.contracts import Facts, Place
+    from refloat.manifest.document import Path as ManifestPath
+    from refloat.manifest.model import Manifest
+    from refloat.manifest.resolve import Resolver
+    from refloat.point.model import Verdict
+    from refloat.vault.keyfile import KeyFile
+    from refloat.vault.replica import Replica
+
+LOOK_SECONDS_MAX = 20.0  # a component or region that takes longer is reported as not answering
+LOOKS_AT_ONCE = 8  # enough to hide the latency of regions, few enough for a small machine
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("check", epilog=examples("refloat check", "refloat check --json"))(check)
+
+
+def check(context: typer.Context) -> None:
+    """Validate the manifest and look at every component and region, changing nothing."""
+    from refloat.cli.findings import Level, problems
+
+    session = session_of(context)
+    manifest, content = load_manifest(session.file)
+    seen = _look(_Look(session, manifest, content, resolver(session)))
+    found = problems(seen)
+    ok = all(problem.level is not Level.ERROR for problem in found)
+    _say(session, seen, found, ok=ok)
+    session.console.emit(_document(seen, found, ok=ok))
+    if not ok:
+        raise typer.Exit(1)
+
+
+# ------------------------------------------------------------------------------------------------- the looks
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What looking starts from."""
+
+    session: Session
+    manifest: Manifest
+    content: bytes
+    late: Resolver
+
+    def wrong(self, path: ManifestPath, message: str, next: str | None) -> ManifestError:
+        """An error in the manifest at ``path``."""
+        from refloat.manifest.parse import spots
+
+        spot = spots(self.content)(path)
+        file = str(self.session.file)
+        return ManifestError(message, line=spot.line, column=spot.column, file=file, next=next)
+
+
+def _look(look: _Look) -> Seen:
+    from refloat.cli.findings import Seen
+
+    manifest, late = look.manifest, look.late
+    _require_known_kinds(look)
+    late.require(manifest, [manifest.primary])
+    missing = {region: late.missing(manifest, [region]) for region in manifest.regions}
+    places = {name: _place(look, name, missing) for name in manifest.components}
+    urls = {region: _url(look, region) for region in manifest.regions}
+    key = key_file(look.session, [u for u in urls.values() if isinstance(u, str)]) if has_key() else None
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+        looks = {name: pool.submit(_component, manifest, name, place) for name, place in places.items()}
+        opens = {region: pool.submit(_region, look.session, region, url, key) for region, url in urls.items()}
+    components = {name: done.result() for name, done in looks.items()}
+    regions = {region: done.result() for region, done in opens.items()}
+    return Seen(
+        manifest=manifest,
+        components=components,
+        regions={region: seen for region, (seen, _) in regions.items()},
+        protected=None if key is None else frozenset[str]().union(*(held for _, held in regions.values())),
+        missing=missing,
+        verdicts=_verdicts(manifest, components),
+    )
+
+
+def _require_known_kinds(look: _Look) -> None:
+    """Raise ``ManifestError`` for a kind of component or of probe that is not installed."""
+    from refloat import registry
+    from refloat.manifest.document import nearest
+    from refloat.manifest.parse import dotted
+
+    manifest = look.manifest
+    kinds: list[tuple[ManifestPath, str, str]] = [
+        *((("components", n, "kind"), c.kind, registry.CONNECTORS) for n, c in manifest.components.items()),
+        *((("verify", n, "probe"), next(iter(v.probe)), registry.PROBES) for n, v in manifest.verify.items()),
+    ]
+    for path, kind, group in kinds:
+        known = registry.names(group)
+        if kind not in known:
+            hint = nearest(kind, known) or f"installed: {', '.join(known)}"
+            raise look.wrong(path, f"{dotted(path)}: nothing installed is called {kind!r}", hint)
+
+
+def _place(look: _Look, name: str, missing: Mapping[str, list[str]]) -> Place | UsageError:
+    """A component's place in the primary, or why its connector cannot be loaded.
+
+    Its settings are checked in every region of which nothing is missing. Raises ``ManifestError``.
+    """
+    from refloat import registry
+    from refloat.contracts import Place
+
+    manifest = look.manifest
+    try:
+        schema = registry.connector(manifest.components[name].kind).spec.settings
+    except UsageError as error:
+        return error
+    try:
+        fit = {r: look.late.settings(manifest, name, r, schema) for r, lacks in missing.items() if not lacks}
+    except ManifestError as error:
+        raise look.wrong(("components", name, "with"), error.message, error.next) from None
+    return Place(component=name, region=manifest.primary, settings=fit[manifest.primary])
+
+
+def _url(look: _Look, region: str) -> str | RefloatError:
+    try:
+        return look.late.vault(look.manifest, region)
+    except ManifestError as error:
+        return error
+
+
+def _component(manifest: Manifest, name: str, place: Place | UsageError) -> ComponentSeen:
+    from refloat import registry
+    from refloat.cli.findings import ComponentSeen
+    from refloat.deadline import within
+
+    if isinstance(place, UsageError):
+        return ComponentSeen(error=place)
+    connector = registry.connector(manifest.components[name].kind)
+    try:
+        facts = within(LOOK_SECONDS_MAX, f"inspecting {name}", lambda: connector.inspect(place))
+        health = within(LOOK_SECONDS_MAX, f"asking {name} for its health", lambda: connector.health(place))
+    except RefloatError as error:
+        return ComponentSeen(error=error)
+    return ComponentSeen(facts=facts, health=health)
+
+
+def _region(
+    session: Session, region: str, url: str | RefloatError, key: KeyFile | None
+) -> tuple[RegionSeen, frozenset[str]]:
+    """One region, and the components that its newest point holds."""
+    from refloat.cli.findings import RegionSeen
+    from refloat.deadline import within
+
+    if isinstance(url, RefloatError):
+        return RegionSeen(url="", error=url), frozenset()
+    try:
+        return within(
+            LOOK_SECONDS_MAX, f"opening the vault of {region}", lambda: _open(session, region, url, key)
+        )
+    except RefloatError as error:
+        return RegionSeen(url=url, error=error), frozenset()
+
+
+def _open(session: Session, region: str, url: str, key: KeyFile | None) -> tuple[RegionSeen, frozenset[str]]:
+    from refloat.cli.findings import RegionSeen
+    from refloat.vault.layout import read_descriptor
+    from refloat.vault.replica import Replica
+    from refloat.vault.stores import open_store
+
+    store = open_store(url)
+    pipeline = read_descriptor(store).pipeline
+    if key is None:
+        return RegionSeen(url=url, pipeline=pipeline), frozenset()
+    replica = Replica.open(region, store, key, session.clock)
+    points = replica.points()
+    held = _components_of(replica, points[-1].name) if points else frozenset[str]()
+    return RegionSeen(url=url, pipeline=pipeline, points=len(points)), held
+
+
+def _components_of(replica: Replica, point: str) -> frozenset[str]:
+    from refloat.point.model import Point
+
+    return frozenset(Point.model_validate(replica.read_point(point)).components)
+
+
+def _verdicts(manifest: Manifest, components: Mapping[str, ComponentSeen]) -> dict[str, list[Verdict]]:
+    """Each group's invariants over what is live now, where every member answered."""
+    from refloat.point.evaluate import evaluate
+
+    known: dict[str, Facts] = {
+        name: seen.facts for name, seen in components.items() if seen.facts is not None
+    }
+    return {
+        name: evaluate(group.must, {member: known[member] for member in group.members})
+        for name, group in manifest.groups.items()
+        if set(group.members) <= set(known)
+    }
+
+
+# ------------------------------------------------------------------------------------------------ the answer
+
+
+def _say(session: Session, seen: Seen, found: Sequence[Problem], *, ok: bool) -> None:
+    console = session.console
+    rows = [
+        (name, part.kind, str(part.tier), _state(seen.components[name]), _protection(seen, name))
+        for name, part in seen.manifest.components.items()
+    ]
+    console.table(["component", "kind", "tier", "state", "protected"], rows)
+    regions = [
+        (name, _region_state(region), _points(region), region.url) for name, region in seen.regions.items()
+    ]
+    console.table(["region", "state", "points", "vault"], regions)
+    for problem in found:
+        console.print(f"{problem.level}: {problem.where}: {problem.message}")
+        if problem.next:
+            console.print(f"  next: {problem.next}")
+    warned = "ready, with warnings" if found else "ready"
+    console.print(warned if ok else "not ready: correct the errors above")
+
+
+def _state(component: ComponentSeen) -> str:
+    return "unreachable" if component.error is not None else str(component.health)
+
+
+def _protection(seen: Seen, name: str) -> str:
+    if seen.protected is None:
+        return "not looked at: no key"
+    return "yes" if name in seen.protected else "no"
+
+
+def _region_state(region: RegionSeen) -> str:
+    if not region.reachable:
+        return "unreachable"
+    return "no vault yet" if region.error is not None else "reachable"
+
+
+def _points(region: RegionSeen) -> str:
+    return "-" if region.points is None else str(region.points)
+
+
+def _document(seen: Seen, found: Sequence[Problem], *, ok: bool) -> dict[str, object]:
+    return {
+        "ok": ok,
+        "problems": [
+            {"level": str(p.level), "where": p.where, "message": p.message, "next": p.next} for p in found
+        ],
+        "components": {name: _component_document(seen, name) for name in seen.components},
+        "regions": {name: _region_document(region) for name, region in seen.regions.items()},
+    }
+
+
+def _component_document(seen: Seen, name: str) -> dict[str, object]:
+    component, part = seen.components[name], seen.manifest.components[name]
+    return {
+        "kind": part.kind,
+        "tier": str(part.tier),
+        "reachable": component.error is None,
+        "health": str(component.health),
+        "protected": None if seen.protected is None else name in seen.protected,
+    }
+
+
+def _region_document(region: RegionSeen) -> dict[str, object]:
+    return {
+        "vault": region.url,
+        "reachable": region.reachable,
+        "exists": region.error is None,
+        "points": region.points,
+    }

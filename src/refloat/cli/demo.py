@@ -1,0 +1,88 @@
+"""``refloat demo``: the whole story, on a real pipeline, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from refloat.cli.common import Session, examples, session_of
+
+if TYPE_CHECKING:
+    from refloat.demo.scenery import Scenery
+    from refloat.demo.story import Told
+
+EXAMPLES = examples(
+    "refloat demo", "refloat demo --keep", "refloat demo --json", "refloat demo --picture story.svg"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("demo", epilog=EXAMPLES)(demo)
+
+
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the surviving region running.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Save the closing tables as an SVG picture.", metavar="FILE")
+    ] = None,
+) -> int:
+    """Build a real pipeline, lose its region, recover all of it in another, and measure it."""
+    import shutil
+    import tempfile
+
+    from refloat.demo.scenery import Scenery
+    from refloat.demo.story import tell
+
+    session = session_of(context)
+    root = Path(tempfile.mkdtemp(prefix="refloat-demo-"))
+    scenery = Scenery.under(root)
+    told = None
+    try:
+        told = tell(scenery, session.console.note)
+        _show(session, told, picture)
+        session.console.emit(told.document())
+    finally:
+        scenery.end()
+        if not (keep and told):
+            scenery.stop_recovered()
+            shutil.rmtree(root, ignore_errors=True)
+    if keep:
+        _say_how(session, scenery)
+    return 0
+
+
+def _show(session: Session, told: Told, picture: Path | None) -> None:
+    from rich.console import Console
+
+    from refloat.demo import table
+    from refloat.demo.story import closing
+
+    if session.console.json_mode and picture is None:
+        return
+    terminal = Console(
+        record=True,
+        width=None if picture is None else 110,
+        no_color=not session.console.color,
+        quiet=session.console.json_mode,
+    )
+    terminal.print(table.components(told.recover, told.ledger))
+    terminal.print(table.behaviour(told.recover))
+    terminal.print(closing(told), highlight=False)
+    terminal.print(f"The whole story took {told.seconds:.0f} s.", highlight=False)
+    if picture is not None:
+        terminal.save_svg(str(picture), title="refloat demo")
+
+
+def _say_how(session: Session, scenery: Scenery) -> None:
+    session.console.print(
+        f"The recovered region goes on, below {scenery.root}:\n"
+        f"  ask it:   curl -s {scenery.url('us')}/answer -H 'content-type: application/json' "
+        '-d \'{"user": "you", "question": "how do I open a file?"}\'\n'
+        f"  look:     REFLOAT_KEY_FILE={scenery.key_file} refloat points list --vault {scenery.vault('us')}\n"
+        f"  evidence: REFLOAT_KEY_FILE={scenery.key_file} refloat evidence list --vault {scenery.vault('us')}\n"
+        f"  end it:   kill {scenery.recovered_process()}; rm -r {scenery.root}"
+    )

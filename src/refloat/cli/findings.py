@@ -1,0 +1,197 @@
+"""What is wrong with a pipeline's protection: from what was seen to a list of problems."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from refloat.contracts import Facts, Health
+from refloat.errors import Missing, RefloatError
+from refloat.manifest import graph
+from refloat.manifest.model import Manifest
+from refloat.point.model import Verdict
+from refloat.units import format_duration
+
+
+class Level(StrEnum):
+    """Whether a problem stands in the way."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where in the manifest, what, and what to do."""
+
+    level: Level
+    where: str
+    message: str
+    next: str | None = None
+
+
+@dataclass(frozen=True)
+class ComponentSeen:
+    """One component in the primary region: its facts and health, or why they could not be had."""
+
+    facts: Facts | None = None
+    health: Health = Health.UNKNOWN
+    error: RefloatError | None = None
+
+
+@dataclass(frozen=True)
+class RegionSeen:
+    """One region: the pipeline that its vault is for and how many points it holds, or why neither is known.
+
+    ``points`` is None where no key was given.
+    """
+
+    url: str
+    pipeline: str | None = None
+    points: int | None = None
+    error: RefloatError | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the store answered, be it that there is no vault."""
+        return self.error is None or isinstance(self.error, Missing)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that ``check`` looked at. ``protected`` names what the newest point holds; None: not looked at."""
+
+    manifest: Manifest
+    components: Mapping[str, ComponentSeen]
+    regions: Mapping[str, RegionSeen]
+    protected: frozenset[str] | None = None
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    verdicts: Mapping[str, Sequence[Verdict]] = field(default_factory=dict)
+
+
+def problems(seen: Seen) -> list[Problem]:
+    """Every problem, errors first."""
+    found = [
+        *_unreachable_components(seen),
+        *_regions(seen),
+        *_unresolved(seen),
+        *_unprotected(seen),
+        *_impossible(seen.manifest),
+        *_shared_fate(seen),
+        *_invariants(seen),
+        *_not_acted_on(seen.manifest),
+    ]
+    return sorted(found, key=lambda problem: problem.level is not Level.ERROR)
+
+
+def _error(where: str, message: str, next: str | None = None) -> Problem:
+    return Problem(Level.ERROR, where, message, next)
+
+
+def _warning(where: str, message: str, next: str | None = None) -> Problem:
+    return Problem(Level.WARNING, where, message, next)
+
+
+def _unreachable_components(seen: Seen) -> Iterator[Problem]:
+    for name, component in seen.components.items():
+        where = f"components.{name}"
+        if component.error is not None:
+            yield _error(where, component.error.message, component.error.next)
+        elif component.health is Health.SICK:
+            yield _error(where, "answers, but is not healthy", "see what the component itself says")
+        elif component.health is Health.UNKNOWN:
+            yield _warning(where, "does not say whether it is healthy", "see what the component itself says")
+
+
+def _regions(seen: Seen) -> Iterator[Problem]:
+    for name, region in seen.regions.items():
+        where = f"regions.{name}"
+        if isinstance(region.error, Missing):
+            yield _warning(where, f"there is no vault in {region.url} yet", "refloat vault init")
+        elif region.error is not None:
+            yield _error(where, region.error.message, region.error.next)
+        elif region.pipeline != seen.manifest.pipeline:
+            message = f"the vault in {region.url} is for the pipeline {region.pipeline!r}"
+            yield _error(where, message, "give this pipeline a vault of its own, or correct `pipeline`")
+
+
+def _unresolved(seen: Seen) -> Iterator[Problem]:
+    for region, references in seen.missing.items():
+        if references:
+            message = f"not to be had on this machine: {', '.join(references)}"
+            yield _warning(
+                f"regions.{region}", message, f"see that they are there when recovering to {region}"
+            )
+
+
+def _unprotected(seen: Seen) -> Iterator[Problem]:
+    if seen.protected is None or all(region.error is not None for region in seen.regions.values()):
+        return
+    if not seen.protected:
+        yield _warning("components", "nothing is protected yet: no vault holds a point", "refloat protect")
+        return
+    for name in seen.manifest.components:
+        if name not in seen.protected:
+            yield _warning(f"components.{name}", "is in no point yet", "refloat protect")
+
+
+def _impossible(manifest: Manifest) -> Iterator[Problem]:
+    for unit in graph.units(manifest):
+        cadence_s = min(manifest.cadence_s(name) for name in unit)
+        for name in unit:
+            yield from _impossible_for(manifest, name, cadence_s)
+
+
+def _impossible_for(manifest: Manifest, name: str, cadence_s: float) -> Iterator[Problem]:
+    tier = manifest.tier(name)
+    if cadence_s > tier.rpo:
+        cadence, objective = format_duration(cadence_s), format_duration(tier.rpo)
+        yield _error(
+            f"components.{name}.protect",
+            f"captured every {cadence}, it can never meet an RPO of {objective}",
+            f"protect it at least every {objective}, or give it another tier",
+        )
+    if tier.copies > len(manifest.regions):
+        yield _warning(
+            f"components.{name}.tier",
+            f"asks for {tier.copies} copies, and there are {len(manifest.regions)} regions",
+            "add a region, or change `copies` of the tier",
+        )
+
+
+def _shared_fate(seen: Seen) -> Iterator[Problem]:
+    regions = seen.manifest.regions
+    for one, other in itertools.combinations(regions, 2):
+        if one in seen.regions and other in seen.regions and seen.regions[one].url == seen.regions[other].url:
+            message = f"keeps its replica in the same place as {one}"
+            yield _error(f"regions.{other}.vault", message, "give each region a store of its own")
+        for key in ("site", "account"):
+            shared = getattr(regions[one].domain, key)
+            if shared is not None and shared == getattr(regions[other].domain, key):
+                message = f"shares the {key} {shared!r} with {one}; both can fail at once"
+                yield _warning(f"regions.{other}.domain", message)
+
+
+def _invariants(seen: Seen) -> Iterator[Problem]:
+    for group, verdicts in seen.verdicts.items():
+        for verdict in verdicts:
+            if verdict.holds is not True:
+                absent = [path for path, value in verdict.values.items() if value is None]
+                reason = f"no fact is called {', '.join(absent)}" if absent else verdict.reason
+                message = "does not hold now" if verdict.holds is False else f"cannot be told: {reason}"
+                hint = "a point taken now would be broken: correct the pipeline, or the expression"
+                yield _error(f"groups.{group}.must", f"`{verdict.must}` {message}", hint)
+
+
+def _not_acted_on(manifest: Manifest) -> Iterator[Problem]:
+    for key in ("people", "witness", "drills", "notify"):
+        if key in manifest.model_fields_set:
+            yield _warning(key, "is accepted, but this version does nothing with it")
+    for name, component in manifest.components.items():
+        for key in ("hold", "profiles"):
+            if key in component.model_fields_set:
+                yield _warning(
+                    f"components.{name}.{key}", "is accepted, but this version does nothing with it"
+                )

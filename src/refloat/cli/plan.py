@@ -1,0 +1,71 @@
+"""``refloat plan``: what a recovery would do, in which order, and how long it should take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from refloat.cli.common import examples, resolver, session_of
+from refloat.cli.places import VaultOption, open_place
+from refloat.cli.recover import (
+    AtOption,
+    OnlyOption,
+    OverrideOption,
+    PointOption,
+    ToOption,
+    moment,
+    target_replica,
+)
+
+if TYPE_CHECKING:
+    from refloat.digest import Json
+    from refloat.flows.prepare import Prepared
+
+EXAMPLES = examples(
+    "refloat plan --to us",
+    "refloat plan --to us --only registry --only answers",
+    "refloat plan --to us --json",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("plan", epilog=EXAMPLES)(plan)
+
+
+def plan(
+    context: typer.Context,
+    to: ToOption,
+    vault: VaultOption = None,
+    point: PointOption = None,
+    at: AtOption = None,
+    only: OnlyOption = [],  # noqa: B006 - typer copies it
+    override: OverrideOption = [],  # noqa: B006 - typer copies it
+) -> int:
+    """Print the steps of a recovery by phase and layer, with estimates and what they rest on."""
+    from refloat.flows.prepare import Wanted, prepare
+    from refloat.plan import explain
+
+    session = session_of(context)
+    replica = target_replica(open_place(session, vault, to), to)
+    wanted = Wanted(to, point, moment(at, "--at"), tuple(only), frozenset(override))
+    prepared = prepare(replica, wanted, lambda: resolver(session))
+    for line in explain.lines(prepared.plan):
+        session.console.print(line)
+    session.console.emit(_document(prepared))
+    return 0
+
+
+def _document(prepared: Prepared) -> dict[str, Json]:
+    from refloat.plan import explain
+    from refloat.plan.estimate import rto
+
+    plan = prepared.plan
+    return {
+        "hash": plan.hash,
+        "point": plan.point,
+        "to": plan.to,
+        "phases": explain.phases(plan),
+        "rto": rto(plan, prepared.manifest),
+    }

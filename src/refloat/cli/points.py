@@ -1,0 +1,198 @@
+"""``refloat points``: the recovery points of the vault, what is in them, and why each is as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from refloat.cli.common import examples, session_of
+from refloat.cli.places import VaultOption, open_place
+
+if TYPE_CHECKING:
+    from refloat.digest import Json
+    from refloat.point.model import Point
+    from refloat.vault.replica import Replica
+
+points = typer.Typer(no_args_is_help=True, help="The recovery points of the vault.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(points, name="points")
+
+
+@points.command(
+    "list", epilog=examples("refloat points list", "refloat points list --vault s3://bucket/name")
+)
+def list_points(context: typer.Context, vault: VaultOption = None) -> int:
+    """Every point, newest first, and in which regions it is complete."""
+    from refloat.flows.points import candidate
+    from refloat.units import format_time
+
+    session = session_of(context)
+    opened = open_place(session, vault)
+    held: dict[str, dict[str, Json]] = {}
+    for region, replica in opened.replicas.items():
+        for committed in replica.points():
+            known = candidate(committed)
+            entry = held.setdefault(
+                known.name,
+                {
+                    "point": known.name,
+                    "created_at": format_time(known.created_at),
+                    "grade": str(known.grade),
+                    "regions": [],
+                },
+            )
+            entry["regions"] = [*_texts(entry["regions"]), region]
+    newest = sorted(held.values(), key=lambda entry: str(entry["created_at"]), reverse=True)
+    rows = [
+        (
+            str(e["point"])[:12],
+            str(e["created_at"])[:19] + "Z",
+            str(e["grade"]),
+            ", ".join(_texts(e["regions"])),
+        )
+        for e in newest
+    ]
+    session.console.table(("point", "made", "grade", "complete in"), rows)
+    session.console.emit({"points": newest})
+    return 0
+
+
+def _texts(value: Json) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []
+
+
+@points.command("show", epilog=examples("refloat points show 3f2a", "refloat points show 3f2a --facts"))
+def show(
+    context: typer.Context,
+    point: Annotated[str, typer.Argument(help="The point's name, or how it begins.")],
+    vault: VaultOption = None,
+    facts: Annotated[bool, typer.Option("--facts", help="Print the facts that invariants see.")] = False,
+) -> int:
+    """One point: its components, groups and verdicts."""
+    import json
+
+    from refloat.units import format_size, format_time
+
+    session = session_of(context)
+    name, body, _ = find(list(open_place(session, vault).replicas.values()), point)
+    console = session.console
+    console.print(
+        f"point {name}\nmade  {format_time(body.created_at)} in {body.primary}, graded {body.grade}"
+    )
+    console.table(
+        ("component", "kind", "as of", "files", "size", "stored new"),
+        [
+            (
+                n,
+                s.kind,
+                format_time(s.as_of)[:23] + "Z",
+                str(s.files),
+                format_size(s.bytes),
+                format_size(s.stored_bytes),
+            )
+            for n, s in body.components.items()
+        ],
+    )
+    for group, record in body.groups.items():
+        console.print(f"group {group}: {record.grade}" + (f" - {record.reason}" if record.reason else ""))
+    if facts:
+        known = {n: snapshot.facts.scope() for n, snapshot in body.components.items()}
+        console.print(json.dumps(known, indent=2))
+    console.emit({"point": name, **body.model_dump(mode="json"), "grade": str(body.grade)})
+    return 0
+
+
+@points.command("diff", epilog=examples("refloat points diff 3f2a 9c01"))
+def diff(
+    context: typer.Context,
+    first: Annotated[str, typer.Argument(help="The earlier point.")],
+    second: Annotated[str, typer.Argument(help="The later point.")],
+    vault: VaultOption = None,
+) -> int:
+    """What changed between two points: facts by component, and files by path."""
+    from refloat.flows.diff import diff as compare
+
+    session = session_of(context)
+    replicas = list(open_place(session, vault).replicas.values())
+    (one, before, replica), (two, after, other) = find(replicas, first), find(replicas, second)
+    changes = compare(before, replica, after, other)
+    for name, change in changes.items():
+        session.console.print(f"{name}: {change.summary()}")
+        for line in change.lines():
+            session.console.print(f"  {line}")
+    session.console.emit(
+        {
+            "first": one,
+            "second": two,
+            "components": {name: change.document() for name, change in changes.items()},
+        }
+    )
+    return 0
+
+
+@points.command("why", epilog=examples("refloat points why 3f2a", "refloat points why"))
+def why(
+    context: typer.Context,
+    point: Annotated[str | None, typer.Argument(help="A point; without one, every point's reason.")] = None,
+    vault: VaultOption = None,
+) -> int:
+    """Why a point has its grade, and why it would or would not be chosen for a recovery now."""
+    from refloat.errors import RefloatError
+    from refloat.flows.points import candidates
+    from refloat.point.select import select
+
+    session = session_of(context)
+    replicas = list(open_place(session, vault).replicas.values())
+    known = max((candidates(replica) for replica in replicas), key=len)
+    try:
+        reasons = {considered.name: considered.reason for considered in select(known).considered}
+    except RefloatError as error:
+        reasons = {candidate.name: error.message for candidate in known}
+    if point is None:
+        session.console.table(("point", "reason"), [(name[:12], reason) for name, reason in reasons.items()])
+        session.console.emit({"points": [{"point": n, "reason": r} for n, r in reasons.items()]})
+        return 0
+    name, body, _ = find(replicas, point)
+    session.console.print(f"point {name}: graded {body.grade}")
+    for group, record in body.groups.items():
+        session.console.print(
+            f"group {group}: {record.grade}" + (f" - {record.reason}" if record.reason else "")
+        )
+        for verdict in record.invariants:
+            holds = {True: "holds", False: "does not hold", None: "unknown"}[verdict.holds]
+            session.console.print(f"  {holds}: {verdict.must}")
+            if verdict.holds is not True:
+                for path, value in verdict.values.items():
+                    session.console.print(f"    {path} = {value}")
+    session.console.print(f"recovery: {reasons.get(name, 'not committed in that region')}")
+    session.console.emit(
+        {
+            "point": name,
+            "grade": str(body.grade),
+            "reason": reasons.get(name),
+            "groups": {group: record.model_dump(mode="json") for group, record in body.groups.items()},
+        }
+    )
+    return 0
+
+
+def find(replicas: list[Replica], start: str) -> tuple[str, Point, Replica]:
+    """The one point whose name begins so, and a replica that holds it. Raises ``UsageError``."""
+    from refloat.errors import UsageError
+    from refloat.flows.points import read
+
+    found = {
+        committed.name: replica
+        for replica in replicas
+        for committed in replica.points()
+        if committed.name.startswith(start)
+    }
+    if len(found) != 1:
+        problem = "no point is called" if not found else "more than one point begins with"
+        raise UsageError(f"{problem} {start!r}", next="refloat points list")
+    ((name, replica),) = found.items()
+    return name, read(replica, name), replica

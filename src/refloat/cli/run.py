@@ -1,0 +1,94 @@
+"""``refloat run``: the runs of a region, as their journals tell them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from refloat.cli.common import examples, session_of
+from refloat.cli.places import VaultOption, open_place
+from refloat.cli.recover import ToOption, target_replica
+
+run = typer.Typer(no_args_is_help=True, help="The runs of a region.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(run, name="run")
+
+
+@run.command("list", epilog=examples("refloat run list --to us"))
+def list_runs(context: typer.Context, to: ToOption, vault: VaultOption = None) -> int:
+    """Every run that claimed the region, newest first, and where it stands."""
+    from refloat.flows.recover import journal_of, runs_of
+    from refloat.units import format_time
+
+    session = session_of(context)
+    replica = target_replica(open_place(session, vault, to), to)
+    views = [journal_of(replica, name, session.clock).view for name in reversed(runs_of(replica, to))]
+    known = [(view, view.started_at, view.plan) for view in views]
+    session.console.table(
+        ("run", "started", "point", "state"),
+        [
+            (view.run, format_time(began)[:19] + "Z", plan.point[:12], str(view.state))
+            for view, began, plan in known
+            if began and plan
+        ],
+    )
+    session.console.emit(
+        {
+            "runs": [
+                {
+                    "run": view.run,
+                    "started_at": format_time(began),
+                    "point": plan.point,
+                    "state": str(view.state),
+                }
+                for view, began, plan in known
+                if began and plan
+            ]
+        }
+    )
+    return 0
+
+
+@run.command("show", epilog=examples("refloat run show 3f2a9c01d4e5 --to us"))
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The run.", metavar="RUN")],
+    to: ToOption,
+    vault: VaultOption = None,
+) -> int:
+    """One run: its state, its steps, and what each took."""
+    from refloat.flows.recover import plan_of
+    from refloat.units import format_duration
+
+    session = session_of(context)
+    replica = target_replica(open_place(session, vault, to), to)
+    plan, view = plan_of(replica, name, session.clock)
+    session.console.print(f"run {view.run}: {view.state}" + (f" - {view.reason}" if view.reason else ""))
+    steps = [(step.id, view.step(step.id)) for step in plan.steps]
+    session.console.table(
+        ("step", "status", "took", "attempts"),
+        [(id, str(known.status), format_duration(known.seconds), str(known.attempts)) for id, known in steps],
+    )
+    session.console.emit(
+        {
+            "run": view.run,
+            "state": str(view.state),
+            "reason": view.reason,
+            "standing": dict(view.standing),
+            "steps": [
+                {
+                    "id": id,
+                    "status": str(k.status),
+                    "seconds": k.seconds,
+                    "attempts": k.attempts,
+                    "error": k.error,
+                }
+                for id, k in steps
+            ],
+        }
+    )
+    return 0

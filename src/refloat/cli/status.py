@@ -1,0 +1,62 @@
+"""``refloat status``: what each region holds, and what losing each of them now would cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
+
+if TYPE_CHECKING:
+    from refloat.flows.status import Status
+
+EXAMPLES = examples("refloat status", "refloat status --json | jq .exposure")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("status", epilog=EXAMPLES)(status)
+
+
+def status(context: typer.Context) -> int:
+    """Say how old the newest copy of each component is, for each region that could be lost."""
+    from refloat.flows import status as flow
+
+    session = session_of(context)
+    manifest, _ = load_manifest(session.file)
+    found = flow.status(manifest, open_vault(session, manifest, resolver(session)), session.clock)
+    regions = list(manifest.regions)
+    session.console.table(
+        ("component", "tier", "objective", *(f"if {region} is lost" for region in regions), "state"),
+        _rows(found, regions),
+        title=f"{found.pipeline}: RPO exposure",
+    )
+    for name, region in found.regions.items():
+        if not region["reachable"]:
+            session.console.warn(f"{name} does not answer: {region['error']}")
+    session.console.emit(found.document())
+    return 0
+
+
+def _rows(found: Status, regions: list[str]) -> list[tuple[str, ...]]:
+    from refloat.units import format_duration
+
+    return [
+        (
+            name,
+            component.tier,
+            format_duration(component.rpo_objective_s),
+            *(_lost(component.exposure[region].seconds) for region in regions),
+            component.state,
+        )
+        for name, component in found.components.items()
+    ]
+
+
+def _lost(seconds: float | None) -> str:
+    from refloat.units import format_duration
+
+    if seconds is None:
+        return "all of it"
+    return "nothing" if seconds == 0 else format_duration(seconds)

@@ -1,0 +1,1 @@
+"""One file a kind of component: how it is inspected, captured, staged and switched."""

@@ -1,0 +1,68 @@
+"""What every connector call is allowed: its time, and the errors that may leave it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from refloat.contracts import Op
+from refloat.errors import ConnectorError, DeadlineExceeded, Retry
+
+_PASSING = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ETIMEDOUT, errno.EIO, errno.ENOSPC, errno.EDQUOT}
+
+
+class Allowance:
+    """How long one call may go on: until its deadline or until it is cancelled."""
+
+    def __init__(self, op: Op, doing: str) -> None:
+        self._op = op
+        self._doing = doing
+        self._ends = time.monotonic() + op.deadline_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left; 0 when the call should end."""
+        return 0.0 if self._op.cancelled.is_set() else max(0.0, self._ends - time.monotonic())
+
+    def check(self) -> None:
+        """Raise ``DeadlineExceeded`` when the time is over, ``ConnectorError`` when cancelled."""
+        if self._op.cancelled.is_set():
+            raise ConnectorError(
+                f"{self._doing} was cancelled", retry=Retry.LATER, next="run the same command again to go on"
+            )
+        if time.monotonic() >= self._ends:
+            raise DeadlineExceeded(
+                f"{self._doing} took longer than {self._op.deadline_s:g} s",
+                retry=Retry.LATER,
+                next="see why the component is slow, or raise its `deadline` in the manifest",
+            )
+
+
+@contextlib.contextmanager
+def os_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into a ``ConnectorError`` that names the path and what may be done."""
+    try:
+        yield
+    except OSError as error:
+        raise ConnectorError(
+            f"{doing} failed: {error.strerror or error}",
+            file=str(error.filename or path),
+            retry=Retry.LATER if error.errno in _PASSING else Retry.NEVER,
+            next=_advice(error),
+        ) from error
+
+
+def _advice(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return "see whether the path in the component's settings exists in this region"
+        case errno.EACCES | errno.EPERM:
+            return "run refloat as a user who may read and replace this path"
+        case errno.ENOSPC | errno.EDQUOT:
+            return "free some space on this file system and run the same command again"
+        case errno.EBUSY | errno.EXDEV:
+            return "the path must not be a mount point: name a folder inside of it"
+    return "see what the file system reports about this path and run the same command again"

@@ -1,0 +1,513 @@
+"""Files: a folder or one file, such as a data set, a feature file, prompts, flags, or code.
+
+A snapshot holds ``content``: the folder with everything in it, or the file. Symbolic links are stored and
+never followed, except that the configured path itself may be one. Sockets, pipes and devices cannot be
+brought back and are refused: exclude them. What refloat itself puts beside components is left out.
+
+A file that vanishes while the folder is read is not in the snapshot and not in its facts, and one that is
+written meanwhile is in both as it was read: the facts that are compared before and after a capture tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fnmatch
+import hashlib
+import io
+import json
+import math
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import ClassVar, TypedDict, cast
+
+from pydantic import Field, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from refloat.connectors.allowance import Allowance, os_errors
+from refloat.connectors.beside import Beside, is_own_name, located, marker_of
+from refloat.contracts import (
+    EntryType,
+    Facts,
+    Health,
+    Layer,
+    Observed,
+    Op,
+    Place,
+    Settings,
+    Sink,
+    Source,
+    Spec,
+)
+from refloat.digest import Json, json_digest, listing_digest
+from refloat.errors import ConnectorError
+from refloat.limits import FACTS_BYTES_MAX, MANIFEST_DEPTH_MAX, MIB, TREE_DEPTH_MAX
+
+CONTENT = "content"
+RESERVED = frozenset({"files", "bytes", "digest", "links", "position"})
+
+# A kernel may stamp files by a clock that ticks this seldom; a file stamped within the last tick can still
+# change without a new stamp, so its token is not believed before the tick is over.
+_TICK_NS = 20_000_000
+_READS_MAX = 500_000  # remembered digests, some 150 MiB at worst
+_VALUES_MAX = 20_000  # values in one exposed document
+_VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # ELOOP: a link took its place
+_EXPOSE = "expose a small JSON or YAML file that lies below the component's path"
+
+
+class _ModeAndTime(TypedDict):
+    mode: int
+    mtime_ns: int
+
+
+class FilesSettings(Settings):
+    """``path``: the folder or file; relative ones start at the current directory.
+
+    ``exclude``: patterns of ``fnmatch``. One without ``/`` is compared with each name, at any depth; one
+    with ``/`` with the whole path below the folder, and its ``*`` crosses ``/``. An excluded folder is left
+    out with all that is in it. ``expose``: small JSON or YAML documents below the folder that become facts,
+    each under its name.
+    """
+
+    path: str = Field(min_length=1)
+    exclude: tuple[str, ...] = ()
+    expose: Mapping[str, str] = Field(default_factory=dict)
+
+    @field_validator("expose")
+    @classmethod
+    def _names_are_free(cls, expose: Mapping[str, str]) -> Mapping[str, str]:
+        for name, path in expose.items():
+            if not name.isidentifier() or name in RESERVED:
+                raise ValueError(f"{name!r} cannot be the name of an exposed document")
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ValueError(f"{path!r} must lie below the component's path")
+        return expose
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One path below the root, as ``lstat`` sees it. ``folder`` is an open handle of what holds it.
+
+    ``token`` is equal exactly when a file is unchanged; empty where that cannot be known.
+    """
+
+    path: str
+    name: str
+    stat: os.stat_result
+    folder: int
+    token: str
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a file: its digest, and its bytes where they are to be exposed."""
+
+    sha256: str
+    document: bytes | None = None
+
+
+@dataclass
+class _Listing:
+    """What was found, being put together: digests of files, digests of links, contents to expose."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    documents: dict[str, bytes] = field(default_factory=dict)
+    tokens: list[tuple[str, str]] = field(default_factory=list)
+    bytes: int = 0
+
+    def add_file(self, found: _Found, read: _Read, size: int) -> None:
+        """A file of ``size`` bytes, as it was read."""
+        self.digests[found.path] = read.sha256
+        self.bytes += size
+        self.tokens.append((found.path, found.token and f"{found.token}:{found.stat.st_mode:o}"))
+        if read.document is not None:
+            self.documents[found.path] = read.document
+
+    def add_link(self, found: _Found, target: str) -> None:
+        """A symbolic link to ``target``."""
+        self.links[found.path] = hashlib.sha256(os.fsencode(target)).hexdigest()
+        self.tokens.append((found.path, f"link:{target}"))
+
+    def add_folder(self, found: _Found) -> None:
+        """A folder; its own times say nothing that the paths in it do not."""
+        self.tokens.append((found.path, f"folder:{found.stat.st_mode:o}"))
+
+    def facts(self, settings: FilesSettings, *, single: bool) -> Facts:
+        """The facts of what was found."""
+        digest = listing_digest(self.digests.items())
+        if single:
+            digest = "sha256:" + "".join(self.digests.values())
+        identity: dict[str, Json] = {"files": len(self.digests), "bytes": self.bytes, "digest": digest}
+        if self.links:
+            identity["links"] = listing_digest(self.links.items())
+        for name, path in settings.expose.items():
+            identity[name] = _parse(path, self.documents.get(path))
+        settled = all(token for _, token in self.tokens)
+        tokens = [(os.fsencode(path).hex(), token) for path, token in sorted(self.tokens)]
+        return Facts(identity=identity, token=json_digest(tokens) if settled else None)
+
+
+class _Hashing(io.RawIOBase):
+    """An open file whose bytes are hashed, and kept where wanted, as they are read."""
+
+    def __init__(self, handle: int, *, keep: bool) -> None:
+        self._handle = handle
+        self._digest = hashlib.sha256()
+        self._kept = bytearray() if keep else None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = os.readv(self._handle, [buffer])
+        self._digest.update(buffer[:count])
+        if self._kept is not None and len(self._kept) <= FACTS_BYTES_MAX:
+            self._kept += buffer[:count]
+        return count
+
+    def result(self) -> _Read:
+        return _Read(self._digest.hexdigest(), None if self._kept is None else bytes(self._kept))
+
+
+class Files:
+    """The connector of a folder or a file."""
+
+    spec: ClassVar[Spec] = Spec(
+        kind="files",
+        summary="a folder or a file: data sets, features, prompts, flags, code",
+        layer=Layer.DATA,
+        settings=FilesSettings,
+    )
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], _Read] = {}
+
+    def inspect(self, place: Place) -> Facts:
+        """Count and digest of the files, a digest of the links, and each exposed document.
+
+        Digests are remembered by size, times and inode, so asking again costs a look at each file.
+        Raises ``ConnectorError`` where nothing is there or something cannot be read.
+        """
+        settings = _settings(place)
+        listing = _Listing()
+        with os_errors("reading the files", _live(settings)):
+            root = located(place, _live(settings)).resolve(strict=True)
+            for found in _walk(root, settings):
+                if stat.S_ISREG(found.stat.st_mode):
+                    read = self._read(root, found, settings)
+                    if read is not None:
+                        listing.add_file(found, read, found.stat.st_size)
+                else:
+                    _add_other(found, listing)
+            return listing.facts(settings, single=not root.is_dir())
+
+    def capture(self, sink: Sink, op: Op) -> Facts:
+        """Give every file, link and folder to ``sink``; facts of exactly the bytes that it was given.
+
+        A file that is as it was in the snapshot before (by size, times and inode) is carried.
+        """
+        settings = _settings(op.place)
+        allowance = Allowance(op, "capturing the files")
+        allowance.check()
+        listing = _Listing()
+        with os_errors("capturing the files", _live(settings)):
+            root = located(op.place, _live(settings)).resolve(strict=True)
+            single = not root.is_dir()
+            if not single:
+                sink.directory(CONTENT, **_mode_and_time(root.stat()))
+            for found in _walk(root, settings):
+                allowance.check()
+                path = CONTENT if single else f"{CONTENT}/{found.path}"
+                if stat.S_ISREG(found.stat.st_mode):
+                    self._capture_file(sink, path, root, found, settings, listing)
+                else:
+                    _capture_other(sink, path, found, listing)
+            return listing.facts(settings, single=single)
+
+    def stage(self, source: Source, op: Op) -> None:
+        """Write the snapshot beside what is live."""
+        allowance = Allowance(op, "staging the files")
+        allowance.check()
+
+        def write(staged: Path) -> None:
+            with os_errors("staging the files", staged):
+                _write(source, staged)
+            allowance.check()
+
+        _beside(op).stage(write)
+
+    def activate(self, op: Op) -> None:
+        """Exchange what is live for what is staged, in one rename."""
+        _beside(op).switch(marker_of(op))
+
+    def revert(self, op: Op) -> None:
+        """Exchange them back."""
+        _beside(op).revert()
+
+    def discard(self, op: Op) -> None:
+        """Remove what is not live."""
+        _beside(op).discard()
+
+    def observe(self, op: Op) -> Observed:
+        """How far the operation got."""
+        return _beside(op).observe()
+
+    def holder(self, place: Place) -> str | None:
+        """Who put there what is live; an empty folder counts as nothing."""
+        return Beside(_live(_settings(place)), place.token).holder()
+
+    def health(self, place: Place) -> Health:
+        """Whether everything can be listed and read as far as it is exposed."""
+        settings = _settings(place)
+        seen = []
+        try:
+            with os_errors("reading the files", _live(settings)):
+                root = located(place, _live(settings)).resolve(strict=True)
+                for found in _walk(root, settings):
+                    if found.path in settings.expose.values():
+                        read = self._read(root, found, settings)
+                        _parse(found.path, read.document if read else None)
+                        seen.append(found.path)
+        except ConnectorError:
+            return Health.SICK
+        return Health.HEALTHY if set(seen) == set(settings.expose.values()) else Health.SICK
+
+    def _read(self, root: Path, found: _Found, settings: FilesSettings) -> _Read | None:
+        """What is in a file, from memory where it is unchanged; None where it has vanished."""
+        keep = found.path in settings.expose.values()
+        key = (f"{root}/{found.path}", found.token)
+        known = self._known.get(key) if found.token else None
+        if known is not None and (known.document is not None or not keep):
+            return known
+        with _opened(found) as handle:
+            if handle is None:
+                return None
+            reader = _Hashing(handle, keep=keep)
+            buffer = memoryview(bytearray(MIB))
+            while reader.readinto(buffer):
+                continue
+            unchanged = _stat_token(os.fstat(handle)) == found.token
+        if unchanged:
+            self._remember(key, reader.result())
+        return reader.result()
+
+    def _capture_file(
+        self, sink: Sink, path: str, root: Path, found: _Found, settings: FilesSettings, listing: _Listing
+    ) -> None:
+        read = self._read(root, found, settings) if found.token else None
+        known = self._known.get((f"{root}/{found.path}", found.token))
+        if read is not None and known == read and sink.carry(path, found.token):
+            listing.add_file(found, read, found.stat.st_size)
+            return
+        with _opened(found) as handle:
+            if handle is None:
+                return
+            reader = _Hashing(handle, keep=found.path in settings.expose.values())
+            stream = io.BufferedReader(reader, MIB)
+            size = sink.file(path, stream, token=found.token, **_mode_and_time(found.stat))
+            listing.add_file(found, reader.result(), size)
+
+    def _remember(self, key: tuple[str, str], read: _Read) -> None:
+        if len(self._known) >= _READS_MAX:
+            self._known.clear()
+        self._known[key] = read
+
+
+def _settings(place: Place) -> FilesSettings:
+    return cast("FilesSettings", place.settings)
+
+
+def _live(settings: FilesSettings) -> Path:
+    return Path(settings.path).absolute()
+
+
+def _beside(op: Op) -> Beside:
+    return Beside(_live(_settings(op.place)), op.token)
+
+
+def _mode_and_time(found: os.stat_result) -> _ModeAndTime:
+    return {"mode": stat.S_IMODE(found.st_mode), "mtime_ns": found.st_mtime_ns}
+
+
+# ----------------------------------------------------------------------------------------- the walk
+
+
+def _walk(root: Path, settings: FilesSettings) -> Iterator[_Found]:
+    """Everything below ``root`` that is not excluded, folders before what they hold, in a fixed order.
+
+    Each path is opened below its folder's handle, so that a folder that is replaced by a link meanwhile
+    leads nowhere else. Raises ``ConnectorError`` for what cannot be brought back.
+    """
+    if not root.is_dir():
+        with _folder_handle(root.parent) as folder:
+            yield from _look(Path(settings.path).name, root.name, folder)
+        return
+    for folder_path, folders, files, folder in os.fwalk(root, onerror=_unless_vanished):
+        below = os.path.relpath(folder_path, root)
+        prefix = "" if below == os.curdir else f"{below}/"
+        folders[:] = sorted(name for name in folders if not _excluded(prefix, name, settings))
+        if folders and prefix.count("/") >= TREE_DEPTH_MAX:
+            raise ConnectorError(
+                f"folders are nested deeper than {TREE_DEPTH_MAX}",
+                file=folder_path,
+                next="add the folder to `exclude`",
+            )
+        kept = [name for name in files if not _excluded(prefix, name, settings)]
+        for name in sorted([*folders, *kept]):
+            yield from _look(f"{prefix}{name}", name, folder)
+
+
+def _look(path: str, name: str, folder: int) -> Iterator[_Found]:
+    """The path as it is now; nothing where it has vanished."""
+    try:
+        found = os.lstat(name, dir_fd=folder)
+        if time.time_ns() - found.st_ctime_ns < _TICK_NS:
+            time.sleep(_TICK_NS / 1e9)
+            found = os.lstat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    kind = stat.S_IFMT(found.st_mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+        raise ConnectorError(
+            "a socket, pipe or device cannot be brought back", file=path, next="add its name to `exclude`"
+        )
+    settled = time.time_ns() - found.st_ctime_ns >= _TICK_NS
+    yield _Found(path, name, found, folder, _stat_token(found) if settled else "")
+
+
+def _stat_token(found: os.stat_result) -> str:
+    return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
+
+
+def _excluded(prefix: str, name: str, settings: FilesSettings) -> bool:
+    return is_own_name(name) or any(
+        fnmatch.fnmatchcase(f"{prefix}{name}" if "/" in pattern else name, pattern)
+        for pattern in settings.exclude
+    )
+
+
+def _unless_vanished(error: OSError) -> None:
+    if error.errno not in _VANISHED:
+        raise error
+
+
+@contextlib.contextmanager
+def _folder_handle(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _opened(found: _Found) -> Iterator[int | None]:
+    """A handle of a regular file; None where it has vanished or is no file any more."""
+    try:
+        handle = os.open(found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=found.folder)
+    except OSError as error:
+        _unless_vanished(error)
+        yield None
+        return
+    try:
+        yield handle if stat.S_ISREG(os.fstat(handle).st_mode) else None
+    finally:
+        os.close(handle)
+
+
+def _add_other(found: _Found, listing: _Listing) -> str | None:
+    """Add a folder or a link; the link's target."""
+    if stat.S_ISDIR(found.stat.st_mode):
+        listing.add_folder(found)
+        return None
+    try:
+        target = os.readlink(found.name, dir_fd=found.folder)
+    except OSError as error:
+        _unless_vanished(error)
+        return None
+    listing.add_link(found, target)
+    return target
+
+
+def _capture_other(sink: Sink, path: str, found: _Found, listing: _Listing) -> None:
+    target = _add_other(found, listing)
+    if target is not None:
+        sink.symlink(path, target)
+    elif stat.S_ISDIR(found.stat.st_mode):
+        sink.directory(path, **_mode_and_time(found.stat))
+
+
+def _write(source: Source, staged: Path) -> None:
+    root = next((entry for entry in source.entries() if entry.path == CONTENT), None)
+    if root is None:
+        raise ConnectorError(
+            f"the snapshot holds no {CONTENT!r}", next="see whether it was captured by `files`"
+        )
+    if root.type is EntryType.FILE:
+        source.fetch(CONTENT, staged)
+        return
+    staged.mkdir(mode=0o700)
+    source.under(CONTENT).fetch_all(staged)
+    staged.chmod(root.mode)
+    os.utime(staged, ns=(root.mtime_ns, root.mtime_ns))
+
+
+# ----------------------------------------------------------------------------------------- documents
+
+
+def _parse(path: str, content: bytes | None) -> Json:
+    """An exposed document as plain JSON. Raises ``ConnectorError`` for what is missing, too big or wrong."""
+    if content is None:
+        raise ConnectorError("a document that `expose` names is not there", file=path, next=_EXPOSE)
+    if len(content) > FACTS_BYTES_MAX:
+        raise ConnectorError(
+            f"a document that `expose` names is larger than {FACTS_BYTES_MAX} bytes", file=path, next=_EXPOSE
+        )
+    try:
+        if path.endswith(".json"):
+            return _plain(json.loads(content), _Budget(), 0)
+        return _plain(YAML(typ="safe", pure=True).load(content), _Budget(), 0)
+    except (ValueError, YAMLError, RecursionError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is nested too deeply"
+        raise ConnectorError(
+            f"a document that `expose` names cannot be read: {reason}", file=path, next=_EXPOSE
+        ) from error
+
+
+@dataclass
+class _Budget:
+    """How many values a document may still have, those behind an alias counted each time."""
+
+    values: int = _VALUES_MAX
+
+
+def _plain(value: object, budget: _Budget, depth: int) -> Json:
+    """``value`` with nothing in it but JSON; dates become text. Raises ``ValueError``."""
+    budget.values -= 1
+    if budget.values < 0 or depth > MANIFEST_DEPTH_MAX:
+        raise ValueError("it holds too many values or is nested too deeply")
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case date():
+            return value.isoformat()
+        case list():
+            return [_plain(item, budget, depth + 1) for item in value]
+        case dict():
+            return {_key(key): _plain(item, budget, depth + 1) for key, item in value.items()}
+    raise ValueError(f"{type(value).__name__} is no JSON value")
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str | int | float):
+        return str(key)
+    raise ValueError(f"{key!r} cannot be a key")

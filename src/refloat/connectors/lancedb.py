@@ -1,0 +1,491 @@
+"""The connector ``lancedb``: a folder of Lance tables, captured at a tagged version while writers go on."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+from refloat.connectors.allowance import Allowance
+from refloat.connectors.beside import Beside, located, marker_of
+from refloat.contracts import (
+    Facts,
+    Health,
+    Layer,
+    Observed,
+    Op,
+    Place,
+    Settings,
+    Sink,
+    Source,
+    Spec,
+)
+from refloat.digest import Json, canonical_json, json_digest
+from refloat.errors import ConnectorError, DeadlineExceeded, Retry
+from refloat.limits import CAPTURE_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
+
+TABLE_SUFFIX = ".lance"
+TABLES, BASELINE = "tables", "baseline.json"  # what a snapshot holds
+TAG_PREFIX = "refloat-"
+RECALL_SAMPLES = 20  # stored vectors that are searched for themselves; one miss moves the share by 0.05
+RECALL_FALL_MAX = 0.05  # more than this below the baseline and the index is not the one that was captured
+METADATA_CHARACTERS_MAX = 256  # of a schema metadata value; a longer one is represented by its digest
+MANIFEST_NUMBER_MAX = 2**64 - 1  # manifests of the second naming scheme count down from here
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FAILURES = (RuntimeError, ValueError, OSError)  # what the lancedb package raises
+
+
+class LanceDBSettings(Settings):
+    """``path`` is the database's folder, relative to the current directory where it is not absolute.
+
+    ``tables`` names the tables that are protected; none named means all of them.
+    """
+
+    path: str
+    tables: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The database's folder, absolute."""
+        return Path(self.path).absolute()
+
+
+class LanceDB:
+    """Tables of a LanceDB database in a local folder (https://lancedb.github.io/lance/format.html).
+
+    Identity: ``tables.<name>`` with ``dimension`` and ``vector_column`` (the first fixed-size list),
+    ``fields`` (a digest of names and types), ``indexes`` and the schema's own metadata, so that an index
+    that records ``embedder=sha256:…`` shows it. Position: ``tables.<name>`` with ``version`` and ``rows``.
+
+    While a version is captured it is tagged, so a writer's cleanup keeps its files: such a cleanup fails
+    with Lance's own error about a tagged version, and succeeds when repeated.
+    """
+
+    spec: ClassVar[Spec] = Spec(
+        kind="lancedb",
+        summary="LanceDB tables in a folder",
+        layer=Layer.DATA,
+        settings=LanceDBSettings,
+        refers_to=("files",),
+    )
+
+    def inspect(self, place: Place) -> Facts:
+        """Facts of every protected table. Raises ``ConnectorError`` where one cannot be opened."""
+        root = _root(place)
+        return _facts([_Reading.of(root, name) for name in _names(root, _settings(place))])
+
+    def capture(self, sink: Sink, op: Op) -> Facts:
+        """Copy each table at its newest version, tagged meanwhile; facts of exactly those versions."""
+        root = _root(op.place)
+        allowance = Allowance(op, "capturing LanceDB")
+        allowance.check()
+        sink.directory(TABLES, mode=root.stat().st_mode & 0o7777)
+        names = _names(root, _settings(op.place))
+        readings = [_capture_table(sink.under(TABLES), root, name, op, allowance) for name in names]
+        _store_json(sink, op, BASELINE, {reading.name: reading.baseline() for reading in readings})
+        return _facts(readings)
+
+    def stage(self, source: Source, op: Op) -> None:
+        """Write the tables beside what is live and open each one.
+
+        Raises ``ConnectorError`` where rows, dimension or the recall of stored vectors differ from the
+        baseline, or where the live folder holds tables besides those that ``tables`` names.
+        """
+        baseline = _load_json(source, BASELINE)
+        _refuse_to_drop(_settings(op.place))
+        allowance = Allowance(op, "staging LanceDB")
+
+        def write(staged: Path) -> None:
+            source.under(TABLES).fetch_all(staged)
+            for name, expected in baseline.items():
+                allowance.check()
+                _check_table(staged, name, expected)
+
+        allowance.check()
+        _beside(op).stage(write)
+
+    def activate(self, op: Op) -> None:
+        """Switch the database's folder to the staged one."""
+        _beside(op).switch(marker_of(op))
+
+    def revert(self, op: Op) -> None:
+        """Put back the folder that was live before."""
+        _beside(op).revert()
+
+    def discard(self, op: Op) -> None:
+        """Remove what was staged or set aside."""
+        _beside(op).discard()
+
+    def observe(self, op: Op) -> Observed:
+        """How far the switch got."""
+        return _beside(op).observe()
+
+    def holder(self, place: Place) -> str | None:
+        """Who put the live folder there; see ``contracts.Occupied``."""
+        return Beside(_settings(place).folder, place.token).holder()
+
+    def health(self, place: Place) -> Health:
+        """Healthy where every table opens and says how many rows it has."""
+        try:
+            self.inspect(place)
+        except ConnectorError:
+            return Health.SICK
+        return Health.HEALTHY
+
+
+# ----------------------------------------------------------------------------------------------- places
+
+
+def _settings(place: Place) -> LanceDBSettings:
+    if not isinstance(place.settings, LanceDBSettings):
+        raise ConnectorError(f"settings of the connector lancedb were expected, not {place.settings!r}")
+    return place.settings
+
+
+def _beside(op: Op) -> Beside:
+    return Beside(_settings(op.place).folder, op.token)
+
+
+def _root(place: Place) -> Path:
+    root = located(place, _settings(place).folder)
+    if not root.is_dir():
+        raise ConnectorError(f"there is no LanceDB folder at {root}", next="check `path` in the manifest")
+    return root
+
+
+def _names(root: Path, settings: LanceDBSettings) -> list[str]:
+    found = _tables_in(root)
+    missing = sorted(set(settings.tables) - set(found))
+    if missing:
+        raise ConnectorError(
+            f"{root} has no table {', '.join(missing)}; it has {', '.join(found) or 'none'}",
+            next="check `tables` in the manifest",
+        )
+    return sorted(settings.tables) or found
+
+
+def _tables_in(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path.name.removesuffix(TABLE_SUFFIX)
+        for path in folder.iterdir()
+        if path.name.endswith(TABLE_SUFFIX) and path.is_dir()
+    )
+
+
+def _refuse_to_drop(settings: LanceDBSettings) -> None:
+    """The whole folder is switched, so tables that this component leaves out would go with it."""
+    others = sorted(set(_tables_in(settings.folder)) - set(settings.tables)) if settings.tables else []
+    if others:
+        raise ConnectorError(
+            f"{settings.folder} also holds tables that are not protected, and would lose them: "
+            + ", ".join(others),
+            next="leave `tables` out to protect them all, or give this component a folder of its own",
+        )
+
+
+# ----------------------------------------------------------------------------------------------- reading
+
+
+def _open(root: Path, name: str, version: int | None = None) -> Any:
+    """A handle on one table at one version. lancedb ships no types, hence ``Any``."""
+    import lancedb
+
+    try:
+        table = lancedb.connect(str(root)).open_table(name)
+        if version is not None:
+            table.checkout(version)
+    except FAILURES as error:
+        raise _failed(root, name, error) from error
+    return table
+
+
+def _failed(root: Path, name: str, error: Exception) -> ConnectorError:
+    return ConnectorError(
+        f"the table {name} cannot be read: {str(error).splitlines()[0]}",
+        file=str(root / f"{name}{TABLE_SUFFIX}"),
+        retry=Retry.LATER,
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One table at one version. ``stamp`` tells this version's manifest from any other."""
+
+    name: str
+    version: int
+    rows: int
+    identity: Mapping[str, Json]
+    stamp: tuple[int, ...]
+    self_recall: float | None = None
+
+    @classmethod
+    def of(cls, root: Path, name: str, version: int | None = None, *, recall: bool = False) -> _Reading:
+        """Read a table at ``version``, or at its newest."""
+        table = _open(root, name, version)
+        try:
+            version, rows = int(table.version), int(table.count_rows())
+            identity = _identity(table)
+            share = _self_recall(table, identity.get("vector_column"), rows) if recall else None
+        except FAILURES as error:
+            raise _failed(root, name, error) from error
+        return cls(name, version, rows, identity, _stamp(root, name, version), share)
+
+    def baseline(self) -> dict[str, Json]:
+        """What the staged copy must show again."""
+        dimension = self.identity.get("dimension")
+        return {"rows": self.rows, "dimension": dimension, "self_recall": self.self_recall}
+
+
+def _facts(readings: Iterable[_Reading]) -> Facts:
+    read = list(readings)
+    return Facts(
+        identity={"tables": {table.name: table.identity for table in read}},
+        position={"tables": {table.name: {"version": table.version, "rows": table.rows} for table in read}},
+        token=json_digest({table.name: [table.version, *table.stamp] for table in read}),
+    )
+
+
+def _identity(table: Any) -> dict[str, Json]:
+    schema = table.schema
+    own: dict[str, Json] = {
+        "fields": json_digest([[field.name, str(field.type), field.nullable] for field in schema]),
+        "indexes": {index.name: str(index.index_type) for index in table.list_indices()},
+    }
+    vector = next((field for field in schema if hasattr(field.type, "list_size")), None)
+    if vector is not None:
+        own |= {"vector_column": vector.name, "dimension": int(vector.type.list_size)}
+    return {**_metadata(schema.metadata or {}), **own}
+
+
+def _metadata(entries: Mapping[bytes, bytes]) -> dict[str, Json]:
+    decoded = (
+        (key.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for key, value in entries.items()
+    )
+    return {key: _short(value) for key, value in decoded if IDENTIFIER.fullmatch(key)}
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= METADATA_CHARACTERS_MAX else f"blake3:{json_digest(value)}"
+
+
+def _stamp(root: Path, name: str, version: int) -> tuple[int, ...]:
+    """What tells a manifest from one of the same version in a table that was dropped and made again."""
+    path = _manifests(root / f"{name}{TABLE_SUFFIX}").get(version)
+    if path is None:
+        return ()
+    stat = path.stat()
+    return (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _manifests(table: Path) -> dict[int, Path]:
+    """Every version's manifest, of both naming schemes: ``4.manifest``, or 20 digits that count down."""
+    found = {}
+    for path in (table / "_versions").glob("*.manifest"):
+        if path.stem.isdigit():
+            number = int(path.stem)
+            found[MANIFEST_NUMBER_MAX - number if len(path.stem) == 20 else number] = path
+    return found
+
+
+def _self_recall(table: Any, column: Json, rows: int) -> float | None:
+    """The share of sampled stored vectors that a search for them finds first; None without any."""
+    if not isinstance(column, str) or rows == 0:
+        return None
+    samples = min(RECALL_SAMPLES, rows)
+    offsets = [position * rows // samples for position in range(samples)]
+    stored = table.take_offsets(offsets).select([column]).to_arrow()[column].to_pylist()
+    vectors = [vector for vector in stored if vector is not None and None not in vector]
+    found = [_nearest(table, column, vector) == vector for vector in vectors]
+    return sum(found) / len(found) if found else None
+
+
+def _nearest(table: Any, column: str, vector: list[float]) -> object:
+    query = table.search(vector, vector_column_name=column).select([column, "_distance"]).limit(1)
+    first = query.to_arrow()[column].to_pylist()
+    return first[0] if first else None
+
+
+# ----------------------------------------------------------------------------------------------- capture
+
+
+class _VanishedError(Exception):
+    """A file of the tagged version went away while it was copied."""
+
+
+def _capture_table(sink: Sink, root: Path, name: str, op: Op, allowance: Allowance) -> _Reading:
+    """Tag the newest version and copy it; one that a cleanup was already removing is left for the next."""
+    folder = root / f"{name}{TABLE_SUFFIX}"
+    for _attempt in range(CAPTURE_ATTEMPTS_MAX):
+        allowance.check()
+        with _tagged(root, name, op) as version:
+            try:
+                reading = _Reading.of(root, name, version, recall=True)
+                _copy(sink.under(folder.name), folder, version, reading.rows, allowance)
+            except DeadlineExceeded:
+                raise
+            except (_VanishedError, ConnectorError) as error:
+                failure: Exception = error
+            else:
+                return reading
+    if isinstance(failure, ConnectorError):
+        raise failure
+    raise ConnectorError(
+        f"the table {name} lost files of its newest version {CAPTURE_ATTEMPTS_MAX} times while it was copied",
+        file=str(folder),
+        retry=Retry.LATER,
+        next="hold cleanup and compaction of this table while it is captured",
+    ) from failure
+
+
+@contextmanager
+def _tagged(root: Path, name: str, op: Op) -> Iterator[int]:
+    """Keep the newest version from any cleanup; the tag goes when the context ends."""
+    table, folder = _open(root, name), root / f"{name}{TABLE_SUFFIX}"
+    tag = TAG_PREFIX + re.sub(r"[^A-Za-z0-9.-]", "-", op.token)
+    try:
+        _remove_leftovers(folder, table, tag)
+        version = int(table.version)
+        table.tags.create(tag, version)
+    except FAILURES as error:
+        raise _failed(root, name, error) from error
+    try:
+        yield version
+    finally:
+        with suppress(*FAILURES):  # of a table that was dropped meanwhile; else the next capture removes it
+            table.tags.delete(tag)
+        with suppress(OSError):  # the folders that hold tags stay while any other tag needs them
+            (folder / "_refs" / "tags").rmdir()
+            (folder / "_refs").rmdir()
+
+
+def _remove_leftovers(folder: Path, table: Any, own: str) -> None:
+    """Remove this operation's own tag, and those of captures that cannot be running any more."""
+    for tag in table.tags.list():
+        if tag == own or (
+            tag.startswith(TAG_PREFIX) and _age(folder, tag) > timedelta(seconds=CONNECTOR_SECONDS_MAX)
+        ):
+            table.tags.delete(tag)
+
+
+def _age(folder: Path, tag: str) -> timedelta:
+    try:
+        written = (folder / "_refs" / "tags" / f"{tag}.json").stat().st_mtime
+    except FileNotFoundError:
+        return timedelta(0)
+    return timedelta(seconds=time.time() - written)
+
+
+def _copy(sink: Sink, folder: Path, version: int, rows: int, allowance: Allowance) -> None:
+    """Copy what one version needs, its manifest last: when that is still there, so is all it names."""
+    manifest = _manifests(folder).get(version)
+    if manifest is None:
+        raise _VanishedError(version)
+    try:
+        needed = _Needed(folder, version, manifest.read_bytes())
+        for path in needed.files(rows):
+            allowance.check()
+            _store(sink, folder, path)
+        _store(sink, folder, manifest)
+    except FileNotFoundError as error:
+        raise _VanishedError(str(error)) from error
+
+
+def _store(sink: Sink, folder: Path, path: Path) -> None:
+    stat = path.stat()
+    relative = path.relative_to(folder).as_posix()
+    # Lance never writes a name twice, except manifests of a table that was dropped and made again.
+    token = f"{stat.st_size}:{stat.st_mtime_ns}" if path.suffix == ".manifest" else str(stat.st_size)
+    if not sink.carry(relative, token):
+        with path.open("rb") as content:
+            sink.file(relative, content, mode=stat.st_mode & 0o7777, mtime_ns=stat.st_mtime_ns, token=token)
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """Which files of a table one version needs, told from the names that its manifest holds.
+
+    What is of no kind known here is taken along: too much is harmless, too little is a lost table.
+    """
+
+    folder: Path
+    version: int
+    manifest: bytes
+
+    def files(self, rows: int) -> list[Path]:
+        """The files to copy, without the manifest. Raises ``FileNotFoundError`` where one just went."""
+        every = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
+        chosen = [path for path in every if self._wants(path.relative_to(self.folder))]
+        if rows and not any(path.parent.name == "data" for path in chosen):
+            return [
+                path for path in every if path.relative_to(self.folder).parts[0] not in ("_refs", "_versions")
+            ]
+        return chosen
+
+    def _wants(self, path: Path) -> bool:
+        if len(path.parts) < 2:
+            return True
+        top, name = path.parts[0], path.parts[1]
+        match top:
+            case "_refs" | "_versions":
+                return False
+            case "data" | "_transactions":
+                return name.partition(".")[0].encode() in self.manifest
+            case "_deletions":
+                return self._deletes(name)
+            case "_indices":
+                return self._indexes(name)
+            case _:
+                return True
+
+    def _deletes(self, name: str) -> bool:
+        """Deletion files are called ``<fragment>-<version they were made from>-<number>``."""
+        made_from = name.split("-")[1:2]
+        return not made_from or not made_from[0].isdigit() or int(made_from[0]) < self.version
+
+    def _indexes(self, name: str) -> bool:
+        try:
+            return uuid.UUID(name).bytes in self.manifest or name.encode() in self.manifest
+        except ValueError:
+            return True
+
+
+# ----------------------------------------------------------------------------------------------- staging
+
+
+def _store_json(sink: Sink, op: Op, name: str, document: Json) -> None:
+    path = op.scratch / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(canonical_json(document))
+    if not sink.carry(name, token := json_digest(document)):
+        sink.file(name, path, token=token)
+
+
+def _load_json(source: Source, name: str) -> Any:
+    with source.open(name) as content:
+        return json.load(content)
+
+
+def _check_table(root: Path, name: str, expected: Mapping[str, Any]) -> None:
+    found = _Reading.of(root, name, recall=True).baseline()
+    for key in ("rows", "dimension"):
+        if found[key] != expected[key]:
+            raise _unlike(name, key, found[key], expected[key])
+    before, after = expected["self_recall"], found["self_recall"]
+    if before is not None and (not isinstance(after, float) or after < before - RECALL_FALL_MAX):
+        raise _unlike(name, "self_recall", after, before)
+
+
+def _unlike(name: str, what: str, found: Json, expected: Json) -> ConnectorError:
+    return ConnectorError(
+        f"the staged table {name} has {what} {found}, but {expected} was captured",
+        next="choose another recovery point, and run `refloat vault check` on this one",
+    )

@@ -1,0 +1,269 @@
+"""Predictions: an append-only log of JSON Lines, captured up to a high-water mark while it grows.
+
+A snapshot holds ``log.jsonl``: every whole line that was there at one moment. What is appended later is
+what a recovery to this point loses, and the facts say where the log stood: bytes, records, last time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar, cast
+
+from pydantic import Field
+
+from refloat.connectors.allowance import Allowance, os_errors
+from refloat.connectors.beside import Beside, located, marker_of
+from refloat.contracts import Facts, Health, Layer, Observed, Op, Place, Settings, Sink, Source, Spec
+from refloat.digest import Json
+from refloat.errors import ConnectorError, Retry
+from refloat.limits import MIB
+
+LOG = "log.jsonl"
+NEWLINE = b"\n"
+
+_BLOCK_BYTES = MIB
+_LINE_BYTES_MAX = 16 * MIB  # a longer line is no record of a prediction; it is counted, not looked into
+
+
+class PredictionsSettings(Settings):
+    """``path``: the log; a relative one starts at the current directory.
+
+    ``time_field`` and ``id_field`` name the keys of a record that hold its time and its identifier.
+    """
+
+    path: str = Field(min_length=1)
+    time_field: str = "time"
+    id_field: str = "id"
+
+
+@dataclass
+class _Tally:
+    """What is known of a run of whole lines: how many, the digest of the first, and the last one.
+
+    Only the first ``_LINE_BYTES_MAX`` bytes of a line count, so that the digest does not depend on how the
+    bytes came in.
+    """
+
+    size: int = 0
+    records: int = 0
+    first: str = ""
+    last: bytes = b""
+    _open: bytes = b""
+
+    def feed(self, block: bytes) -> None:
+        """Take in the next bytes."""
+        self.size += len(block)
+        end = block.rfind(NEWLINE)
+        if end < 0:
+            self._open += block[: _LINE_BYTES_MAX - len(self._open)]
+            return
+        if not self.records:
+            self.first = f"sha256:{hashlib.sha256(self._line(block[: block.find(NEWLINE)])).hexdigest()}"
+        self.records += block.count(NEWLINE)
+        before = block.rfind(NEWLINE, 0, end)
+        self.last = self._line(block[:end]) if before < 0 else block[before + 1 : end][:_LINE_BYTES_MAX]
+        self._open = block[end + 1 :][:_LINE_BYTES_MAX]
+
+    def _line(self, rest: bytes) -> bytes:
+        return (self._open + rest)[:_LINE_BYTES_MAX]
+
+    def facts(self, settings: PredictionsSettings, token: str) -> Facts:
+        """The facts of the lines."""
+        last = _record(self.last)
+        position: dict[str, Json] = {
+            "bytes": self.size,
+            "records": self.records,
+            "last": _scalar(last.get(settings.time_field)),
+            "last_id": _scalar(last.get(settings.id_field)),
+        }
+        return Facts(identity={"first": self.first}, position=position, token=token)
+
+
+class _Tallied(io.RawIOBase):
+    """The first ``length`` bytes of a file, tallied as they are read."""
+
+    def __init__(self, file: BinaryIO, length: int) -> None:
+        self._file = file
+        self._left = length
+        self.tally = _Tally()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        block = self._file.read(min(len(buffer), self._left))
+        buffer[: len(block)] = block
+        self._left -= len(block)
+        self.tally.feed(block)
+        return len(block)
+
+
+class Predictions:
+    """The connector of a prediction log."""
+
+    spec: ClassVar[Spec] = Spec(
+        kind="predictions",
+        summary="an append-only log of requests and responses, as JSON Lines",
+        layer=Layer.DATA,
+        settings=PredictionsSettings,
+    )
+
+    def inspect(self, place: Place) -> Facts:
+        """The first record's digest; bytes, records, and time and identifier of the last whole record.
+
+        An empty log is a log. Raises ``ConnectorError`` where there is none.
+        """
+        settings = _settings(place)
+        path = located(place, _live(settings))
+        with os_errors("reading the log", path), path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            return _tally(file, _whole_bytes(file, found.st_size)).facts(settings, _token(found))
+
+    def capture(self, sink: Sink, op: Op) -> Facts:
+        """Copy the whole lines that are there now; facts of exactly these.
+
+        Raises ``ConnectorError`` when the log is cut short in the middle of it.
+        """
+        settings = _settings(op.place)
+        path = located(op.place, _live(settings))
+        allowance = Allowance(op, "capturing the log")
+        allowance.check()
+        with os_errors("capturing the log", path), path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            token, length = _token(found), _whole_bytes(file, found.st_size)
+            tally = _tally(file, length) if sink.carry(LOG, token) else _store(sink, file, length, found)
+            allowance.check()
+            if min(tally.size, os.fstat(file.fileno()).st_size) < length:
+                raise ConnectorError(
+                    "the log was cut short while it was read",
+                    file=str(path),
+                    retry=Retry.NOW,
+                    next="rotate by renaming, not by truncating; then protect again",
+                )
+            return tally.facts(settings, token)
+
+    def stage(self, source: Source, op: Op) -> None:
+        """Write the log beside the live one and count its records again."""
+        settings = _settings(op.place)
+        allowance = Allowance(op, "staging the log")
+        allowance.check()
+
+        def write(staged: Path) -> None:
+            with os_errors("staging the log", staged):
+                source.fetch(LOG, staged)
+                with staged.open("rb") as file:
+                    found = _tally(file, os.fstat(file.fileno()).st_size)
+                _require_same(found.facts(settings, "").position, source.facts, staged)
+            allowance.check()
+
+        _beside(op).stage(write)
+
+    def activate(self, op: Op) -> None:
+        """Exchange the live log for the staged one."""
+        _beside(op).switch(marker_of(op))
+
+    def revert(self, op: Op) -> None:
+        """Exchange them back; what was appended meanwhile is staged again, not lost."""
+        _beside(op).revert()
+
+    def discard(self, op: Op) -> None:
+        """Remove what is not live."""
+        _beside(op).discard()
+
+    def observe(self, op: Op) -> Observed:
+        """How far the operation got."""
+        return _beside(op).observe()
+
+    def holder(self, place: Place) -> str | None:
+        """Who put there the live log; one without a byte counts as nothing."""
+        return Beside(_live(_settings(place)), place.token).holder()
+
+    def health(self, place: Place) -> Health:
+        """Whether the log can be read and its last whole line is a record."""
+        path = located(place, _live(_settings(place)))
+        try:
+            with os_errors("reading the log", path), path.open("rb") as file:
+                tally = _tally(file, _whole_bytes(file, os.fstat(file.fileno()).st_size))
+        except ConnectorError:
+            return Health.SICK
+        return Health.HEALTHY if not tally.records or _record(tally.last) else Health.SICK
+
+
+def _settings(place: Place) -> PredictionsSettings:
+    return cast("PredictionsSettings", place.settings)
+
+
+def _live(settings: PredictionsSettings) -> Path:
+    return Path(settings.path).absolute()
+
+
+def _beside(op: Op) -> Beside:
+    return Beside(_live(_settings(op.place)), op.token)
+
+
+# ----------------------------------------------------------------------------------------- reading
+
+
+def _token(found: os.stat_result) -> str:
+    return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+
+
+def _whole_bytes(file: BinaryIO, size: int) -> int:
+    """How many of the first ``size`` bytes are whole lines: those up to the last newline."""
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        newline = os.pread(file.fileno(), end - start, start).rfind(NEWLINE)
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _tally(file: BinaryIO, length: int) -> _Tally:
+    reader = _Tallied(file, length)
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
+    while reader.readinto(buffer):
+        continue
+    return reader.tally
+
+
+def _store(sink: Sink, file: BinaryIO, length: int, found: os.stat_result) -> _Tally:
+    reader = _Tallied(file, length)
+    sink.file(
+        LOG,
+        io.BufferedReader(reader, _BLOCK_BYTES),
+        mode=stat.S_IMODE(found.st_mode),
+        mtime_ns=found.st_mtime_ns,
+        token=_token(found),
+        length=length,
+    )
+    return reader.tally
+
+
+def _record(line: bytes) -> dict[str, object]:
+    """A line as a record; an empty one for what is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _scalar(value: object) -> Json:
+    return value if isinstance(value, str | int) else None
+
+
+def _require_same(found: object, captured: Facts, staged: Path) -> None:
+    if found != dict(captured.position):
+        raise ConnectorError(
+            f"the staged log is not the captured one: it holds {found}, not {dict(captured.position)}",
+            file=str(staged),
+            next="recover from another recovery point, or give the log the same `time_field` and `id_field`",
+        )

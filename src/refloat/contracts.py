@@ -1,0 +1,412 @@
+"""Every protocol that a plug-in or a room implements, and the small values they exchange."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from refloat.digest import Json, json_digest
+from refloat.limits import CONNECTOR_SECONDS_MAX
+
+# ----------------------------------------------------------------------------------------------- stores
+
+
+class Put(StrEnum):
+    """What came of a create-if-absent."""
+
+    CREATED = "created"
+    EXISTS = "exists"
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a store says of one object: its name and its size in bytes."""
+
+    name: str
+    size: int
+
+
+class Store(Protocol):
+    """Named, immutable objects. Names are relative paths of ``[a-z0-9_./-]``; there is no overwrite.
+
+    Every method raises ``StoreError`` when the store does not answer as it should, with ``retry`` set.
+    """
+
+    url: str
+
+    def create(self, name: str, content: bytes | memoryview) -> Put:
+        """Write ``content`` under ``name`` unless the name is taken; durable when this returns.
+
+        A reply that was lost is settled by reading back: our own bytes under the name are ``CREATED``.
+        """
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """``length`` bytes from ``start`` (to the end where None). Raises ``Missing``."""
+
+    def size(self, name: str) -> int | None:
+        """The object's size in bytes, or None where it does not exist."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects whose name starts with ``prefix``, in any order. A hint: it may lag."""
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+
+# ----------------------------------------------------------------------------------------------- facts
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a component at one moment: a small JSON document in two parts.
+
+    ``identity`` is what must not move while a group is captured and must be the same after a recovery:
+    versions, digests, dimensions, schemas. Nothing in it may name a region, a host or an absolute path.
+    ``position`` is what always moves, and only forward: row counts, offsets, event times.
+    ``token`` is equal exactly when nothing changed since; None where that cannot be told cheaply.
+    """
+
+    identity: Mapping[str, Json] = field(default_factory=dict)
+    position: Mapping[str, Json] = field(default_factory=dict)
+    token: str | None = None
+
+    def identity_digest(self) -> str:
+        """A digest that is equal exactly when the identity is."""
+        return json_digest(self.identity)
+
+    def scope(self) -> dict[str, Json]:
+        """The document that an invariant sees under the component's name."""
+        return {**self.identity, "position": dict(self.position)}
+
+
+class Health(StrEnum):
+    """The answer to a question whose answer is known. Unknown is unsafe."""
+
+    HEALTHY = "healthy"
+    SICK = "sick"
+    UNKNOWN = "unknown"
+
+
+class Observed(StrEnum):
+    """What a connector finds of an operation that may have been cut short."""
+
+    ABSENT = "absent"
+    PARTIAL = "partial"
+    STAGED = "staged"
+    ACTIVE = "active"
+    REVERTED = "reverted"
+    UNKNOWN = "unknown"
+
+
+class Layer(StrEnum):
+    """The layer by which RTO is reported and activation is ordered, lowest first."""
+
+    INFRASTRUCTURE = "infrastructure"
+    DATA = "data"
+    MODEL = "model"
+    ORCHESTRATION = "orchestration"
+    SERVING = "serving"
+
+
+class Staging(StrEnum):
+    """Where a connector puts what it restores before the switch."""
+
+    BESIDE = "beside"
+    IN_PLACE = "in_place"
+    NONE = "none"
+
+
+class Instance(StrEnum):
+    """Which of a component's instances in a region is meant."""
+
+    LIVE = "live"
+    STAGED = "staged"
+
+
+# ----------------------------------------------------------------------------------------------- connectors
+
+
+class Settings(BaseModel):
+    """The base of a connector's settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a connector is, as data.
+
+    ``refers_to`` names the kinds that this one points to: they are captured after it and switched before
+    it. ``parts`` maps a role to the kind of the connector that the engine supplies for it.
+    """
+
+    kind: str
+    summary: str
+    layer: Layer
+    settings: type[Settings]
+    staging: Staging = Staging.BESIDE
+    refers_to: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+    runnable: bool = False
+    deadline_s: float = CONNECTOR_SECONDS_MAX
+
+
+@dataclass(frozen=True)
+class Place:
+    """One component in one region: its settings there, already resolved.
+
+    ``addresses`` maps each address of the source region to its counterpart here, longest first: what a
+    connector rewrites when data moves between regions. Empty when the source is this region.
+    ``token`` says which staged instance is meant when ``instance`` is ``STAGED``.
+    """
+
+    component: str
+    region: str
+    settings: Settings
+    instance: Instance = Instance.LIVE
+    token: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Op:
+    """One operation on one component; the same ``Op`` comes again after a crash.
+
+    ``token`` is the same for every attempt of the same step and differs between runs. ``remember``
+    returns only when what it was given is in the journal, so what ``revert`` will need is remembered
+    before the switch; ``memory`` holds what earlier attempts remembered. ``scratch`` is a folder of this
+    operation's own, which the engine removes; it may lie on another file system than the target.
+    ``source_identity`` is the identity that the snapshot being staged had when it was captured.
+    """
+
+    place: Place
+    run: str
+    token: str
+    epoch: int
+    scratch: Path
+    deadline_s: float = CONNECTOR_SECONDS_MAX
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    parts: Mapping[str, Connector] = field(default_factory=dict)
+    memory: dict[str, Json] = field(default_factory=dict)
+    journal: Callable[[Mapping[str, Json]], None] = lambda remembered: None
+    source_identity: Mapping[str, Json] = field(default_factory=dict)
+
+    def remember(self, **what: Json) -> None:
+        """Write ``what`` to the journal, then to ``memory``."""
+        self.journal(what)
+        self.memory.update(what)
+
+
+class EntryType(StrEnum):
+    """What a stored path is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One path of a snapshot. ``path`` is relative, with ``/``; bytes that are not UTF-8 are surrogates."""
+
+    path: str
+    type: EntryType
+    size: int = 0
+    mode: int = 0o644
+    mtime_ns: int = 0
+    target: str = ""
+    token: str = ""
+
+
+class Sink(Protocol):
+    """Where a connector's ``capture`` puts files. Paths are relative, with ``/``, without ``..``."""
+
+    def file(
+        self,
+        path: str,
+        content: Path | BinaryIO,
+        *,
+        mode: int = 0o644,
+        mtime_ns: int = 0,
+        token: str = "",
+        length: int | None = None,
+    ) -> int:
+        """Store a file and return its size; at most ``length`` bytes of it where given.
+
+        ``token`` is kept with the entry, so that the next capture may ``carry`` it.
+        """
+
+    def carry(self, path: str, token: str) -> bool:
+        """Take ``path`` over from the previous snapshot if its token was this one; False: read it."""
+
+    def directory(self, path: str, *, mode: int = 0o755, mtime_ns: int = 0) -> None:
+        """Record a folder, so that an empty one comes back."""
+
+    def symlink(self, path: str, target: str) -> None:
+        """Record a symbolic link; its target is stored, never followed."""
+
+    def under(self, prefix: str) -> Sink:
+        """A sink whose paths land below ``prefix``: what a part is given."""
+
+
+class Source(Protocol):
+    """One component's snapshot, as ``stage`` reads it. Every byte is verified before it is returned."""
+
+    facts: Facts
+
+    def entries(self) -> Iterator[Entry]:
+        """Every path of the snapshot, folders before what they hold."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A file's bytes. Raises ``Missing`` or ``Damaged``."""
+
+    def fetch(self, path: str, to: Path) -> None:
+        """Write one file's bytes to ``to`` durably (its parent exists), with mode and time."""
+
+    def fetch_all(self, into: Path) -> None:
+        """Write every path below ``into``; never outside of it."""
+
+    def under(self, prefix: str) -> Source:
+        """The part of the snapshot below ``prefix``."""
+
+
+@runtime_checkable
+class Connector(Protocol):
+    """One kind of component. Every method may be called again after a crash, with the same ``Op``.
+
+    Errors are ``ConnectorError``; the engine adds the component and the region.
+    """
+
+    spec: ClassVar[Spec]
+
+    def inspect(self, place: Place) -> Facts:
+        """Facts of what is live or staged; cheap and read-only."""
+
+    def capture(self, sink: Sink, op: Op) -> Facts:
+        """Copy the component while it runs; facts of exactly what was captured."""
+
+    def stage(self, source: Source, op: Op) -> None:
+        """Put a snapshot beside what is live, or into an empty target not yet used."""
+
+    def activate(self, op: Op) -> None:
+        """Switch to what is staged, atomically, and write (run, epoch) beside it."""
+
+    def revert(self, op: Op) -> None:
+        """Undo ``activate``: what was live before is live again."""
+
+    def discard(self, op: Op) -> None:
+        """Remove what was staged, or what ``activate`` set aside."""
+
+    def observe(self, op: Op) -> Observed:
+        """How far this operation got."""
+
+    def health(self, place: Place) -> Health:
+        """Ask the component a question whose answer is known."""
+
+
+@runtime_checkable
+class Occupied(Protocol):
+    """A connector that can say who put what is live in a place."""
+
+    def holder(self, place: Place) -> str | None:
+        """None: empty. ``""``: something refloat did not put there. Else the name of the point that did."""
+
+
+@runtime_checkable
+class Freezable(Protocol):
+    """A connector that can hold its component still for a moment."""
+
+    def freeze(self, place: Place) -> AbstractContextManager[None]:
+        """Writers wait while the context is open; leaving it always lets them go on."""
+
+
+@runtime_checkable
+class Runnable(Protocol):
+    """A connector whose component runs."""
+
+    def start(self, op: Op) -> None:
+        """Start fenced: it can be probed, but serves no user and runs no job of its own."""
+
+    def unfence(self, op: Op) -> None:
+        """Let it serve."""
+
+    def stop(self, op: Op) -> None:
+        """Stop what this operation started, by its own identity."""
+
+
+# ----------------------------------------------------------------------------------------------- probes
+
+
+@dataclass(frozen=True)
+class Question:
+    """One golden question: what to ask, and what a right answer names."""
+
+    id: str
+    request: Mapping[str, Json]
+    expected: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one question. ``seconds`` is None where no answer came."""
+
+    question: Question
+    seconds: float | None
+    response: Mapping[str, Json]
+    end_to_end_s: float | None = None
+    error: str = ""
+
+
+class Probe(Protocol):
+    """One way of asking a component a question."""
+
+    def ask(self, question: Question) -> Answer:
+        """Ask once and time it; a failure is an answer with ``error``."""
+
+    def trace(self, question: Question) -> Answer:
+        """Ask once and wait until the answer has reached its last stop, timing the whole way."""
+
+    def close(self) -> None:
+        """Give back connections."""
+
+
+# ----------------------------------------------------------------------------------------------- progress
+
+
+class Progress(Protocol):
+    """Where long work says how far it is; drawn in ``cli/``, silent elsewhere."""
+
+    def start(self, task: str, total: int | None = None, unit: str = "bytes") -> None:
+        """A piece of work begins; ``total`` in ``unit`` where it is known."""
+
+    def advance(self, task: str, amount: int = 1) -> None:
+        """``amount`` more of it is done."""
+
+    def finish(self, task: str, note: str = "") -> None:
+        """It is over."""
+
+    def say(self, text: str) -> None:
+        """One line for the person watching."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, task: str, total: int | None = None, unit: str = "bytes") -> None:
+        """Nothing."""
+
+    def advance(self, task: str, amount: int = 1) -> None:
+        """Nothing."""
+
+    def finish(self, task: str, note: str = "") -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""

@@ -1,0 +1,138 @@
+"""The story: a real pipeline, its region lost, all of it recovered elsewhere from an address and a key."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from refloat.demo.scenery import Scenery
+from refloat.errors import RefloatError
+from refloat.units import format_duration, format_time
+
+QUESTIONS_PER_SECOND = 20
+CLIENT_SECONDS_MAX = 120  # the client stops by itself, whatever becomes of the story
+ASKED_BEFORE_PROTECT_S = 1.5
+ASKED_AFTER_PROTECT_S = 2.0  # what is answered here is not in the point: the loss that the story measures
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the story found out, each part as the command printed it."""
+
+    protect: dict[str, Any]
+    recover: dict[str, Any]
+    refused: dict[str, Any]
+    ledger: dict[str, int]
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """The whole story as one document."""
+        return {
+            "protect": self.protect,
+            "recover": self.recover,
+            "refused": self.refused,
+            "ledger": self.ledger,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def tell(scenery: Scenery, say: Callable[[str], None]) -> Told:
+    """Play the whole story in ``scenery``; ``say`` is given each scene in a sentence, as it begins.
+
+    Raises ``RefloatError`` when a scene does not go as it must.
+    """
+    began = time.monotonic()
+    say(f"Both regions are directories on one disk here, below {scenery.root}; each has a port of its own.")
+    say(
+        "1. Building the pipeline in eu from Python's own docs: data, features, models, index, prompts, flags."
+    )
+    scenery.program("build", "--root", str(scenery.pipeline("eu")))
+    scenery.write_manifest()
+    scenery.refloat("-f", str(scenery.manifest), "vault", "init", "--key", str(scenery.key_file))
+    refused = _a_point_that_must_not_be_used(scenery, say)
+
+    say("3. Starting the endpoint in eu and measuring the baseline: latency, throughput, answer quality.")
+    endpoint = scenery.spawn("serve", *_serve(scenery, "eu"), code=scenery.pipeline("eu") / "app")
+    scenery.wait_ready("eu")
+    scenery.refloat("-f", str(scenery.manifest), "verify", "--save-baseline")
+
+    say("4. Protecting into the vaults of eu and us, while a client keeps asking and keeps its own ledger.")
+    ledger = scenery.root / "client" / "ledger.jsonl"
+    client = scenery.spawn("ask", *_ask(scenery, ledger))
+    time.sleep(ASKED_BEFORE_PROTECT_S)
+    _, protect = scenery.refloat("-f", str(scenery.manifest), "protect")
+    time.sleep(ASKED_AFTER_PROTECT_S)
+
+    say("5. The disaster: the endpoint is killed; all of eu, the manifest and refloat's state are deleted.")
+    lost_at = format_time(datetime.now(UTC))
+    scenery.destroy("eu", endpoint)
+    client.terminate()
+    client.wait()
+
+    say("6. On an empty home, with the us vault's address and the key file alone: refloat recover --to us.")
+    _, recover = scenery.refloat(
+        "recover", "--vault", str(scenery.vault("us")), "--to", "us", "--lost-at", lost_at
+    )
+    counted = compare(ledger, scenery.pipeline("us") / "predictions" / "answers.jsonl")
+    return Told(protect, recover, refused, counted, time.monotonic() - began)
+
+
+def _a_point_that_must_not_be_used(scenery: Scenery, say: Callable[[str], None]) -> dict[str, Any]:
+    """Rebuild the index by another embedder, protect, and see the point graded broken and refused."""
+    say("2. A mistake first: the index is rebuilt by another embedder. That point must never be used.")
+    pipeline = str(scenery.pipeline("eu"))
+    scenery.program("rebuild-index", "--root", pipeline, "--dimension", "32")
+    _, broken = scenery.refloat("-f", str(scenery.manifest), "protect", accept=(1,))
+    invariant = _violated(broken)
+    code, refusal = scenery.refloat(
+        "-f", str(scenery.manifest), "recover", "--to", "us", "--point", broken["point"], accept=(3,)
+    )
+    say(f"   Point {broken['point'][:12]} is graded {broken['grade']}: {invariant}")
+    say(f"   `refloat recover --point` ended with {code}: {refusal['error']['message']}.")
+    scenery.program("rebuild-index", "--root", pipeline)
+    return {
+        "point": broken["point"],
+        "grade": broken["grade"],
+        "invariant": invariant,
+        "error": refusal["error"],
+    }
+
+
+def _violated(protect: dict[str, Any]) -> str:
+    """The invariant that does not hold. Raises ``RefloatError`` where every one does."""
+    for group in protect["groups"].values():
+        for verdict in group["invariants"]:
+            if verdict["holds"] is not True:
+                return str(verdict["must"])
+    raise RefloatError("the index was built by another embedder, and no invariant noticed")
+
+
+def _serve(scenery: Scenery, region: str) -> list[str]:
+    return ["--root", str(scenery.pipeline(region)), "--port", str(scenery.ports[region])]
+
+
+def _ask(scenery: Scenery, ledger: Path) -> list[str]:
+    bounds = ["--rate", str(QUESTIONS_PER_SECOND), "--seconds", str(CLIENT_SECONDS_MAX)]
+    return ["--url", scenery.url("eu"), "--ledger", str(ledger), *bounds]
+
+
+def compare(ledger: Path, predictions: Path) -> dict[str, int]:
+    """How many questions the client saw answered, and how many of those the recovered log does not hold."""
+    answered = {json.loads(line)["id"] for line in ledger.read_text().splitlines()}
+    recovered = {json.loads(line)["id"] for line in predictions.read_text().splitlines()}
+    return {"answered": len(answered), "lost": len(answered - recovered)}
+
+
+def closing(told: Told) -> str:
+    """The outcome in two sentences."""
+    recover, ledger = told.recover, told.ledger
+    took = format_duration(recover["rto"]["seconds"])
+    return (
+        f"All of it is back in us after {took}, and answers as well as before. "
+        f"Of {ledger['answered']} answers that the client saw, {ledger['lost']} are not in the recovered log."
+    )

@@ -1,0 +1,53 @@
+"""Digests and the one JSON form they are taken of.
+
+BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs) names what refloat stores; SHA-256 stands where
+a user's own program must be able to compute the same digest with ``sha256sum``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+from typing_extensions import TypeAliasType
+
+Json = TypeAliasType("Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None")
+"""A value that JSON can hold."""
+
+
+def object_name(stored: bytes | bytearray | memoryview) -> str:
+    """The name of a stored object: BLAKE3 of its bytes, 64 hex digits."""
+    return blake3(stored).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys, no spaces and UTF-8, so that equal values have equal bytes.
+
+    Raises ``ValueError`` for NaN and infinities, ``TypeError`` for what JSON cannot hold.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def json_digest(value: object) -> str:
+    """BLAKE3 of the canonical JSON of ``value``, 64 hex digits."""
+    return blake3(canonical_json(value)).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listing_digest(files: Iterable[tuple[str, str]]) -> str:
+    """``sha256:`` and the digest of what ``sha256sum`` prints for ``files``, sorted by path.
+
+    ``files`` are pairs of (relative path, sha256 in hex). A program computes the same for a folder with
+    ``find . -type f -printf '%P\\0' | sort -z | xargs -0 sha256sum | sha256sum`` in the C locale.
+    """
+    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(files))
+    return "sha256:" + hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,1 @@
+"""Evidence: the signed record of a run, objectives against results."""

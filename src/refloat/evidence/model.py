@@ -1,0 +1,120 @@
+"""The record of a run: objectives against results, what was checked, and what was not done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from refloat.contracts import Layer
+from refloat.digest import Json
+from refloat.point.model import GroupRecord
+from refloat.verify.model import Check, Measurement
+
+
+class Value(BaseModel):
+    """The base of what evidence is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rto(Value):
+    """Time to recover: to the moment verification passed, from the moment that ``since`` names."""
+
+    seconds: float | None
+    objective_s: float
+    since: Literal["declared", "detected", "run_start"]
+
+
+class Rpo(Value):
+    """What was lost of a component, in seconds before the disaster; ``basis`` says how that is known."""
+
+    seconds: float | None
+    objective_s: float
+    basis: str
+
+
+class ComponentResult(Value):
+    """One component's objectives and what was achieved."""
+
+    kind: str
+    layer: Layer
+    tier: str
+    rto: Rto
+    rpo: Rpo
+    bytes: int
+    files: int
+
+
+class StepResult(Value):
+    """One step of the run."""
+
+    id: str
+    phase: str
+    component: str | None
+    result: str
+    started_s: float = Field(description="seconds after the start of the run")
+    seconds: float
+    attempts: int
+    estimate_p50_s: float | None = None
+    error: str = ""
+
+
+class Evidence(Value):
+    """What happened in one run, signed by the operator's key and kept in every replica that is left."""
+
+    format: int = 1
+    kind: Literal["recovery", "drill"]
+    pipeline: str
+    run: str
+    state: str
+    flags: tuple[str, ...] = ()
+    point: str
+    point_created_at: datetime
+    source: str
+    to: str
+    profile: str
+    started_at: datetime
+    finished_at: datetime
+    declared_at: datetime | None
+    rto: Rto
+    components: Mapping[str, ComponentResult]
+    groups: Mapping[str, GroupRecord]
+    verified: bool | None
+    checks: tuple[Check, ...]
+    baseline_region: str | None = None
+    measurements: Mapping[str, Measurement] = Field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    lost_points: tuple[str, ...] = ()
+    steps: tuple[StepResult, ...]
+    versions: Mapping[str, str]
+    digests: Mapping[str, str]
+
+    def document(self) -> dict[str, Json]:
+        """The JSON document of `recover` and `drill`."""
+        return {
+            "run": self.run,
+            "state": self.state,
+            "flags": list(self.flags),
+            "point": self.point,
+            "to": self.to,
+            "rto": {"seconds": self.rto.seconds, "objective_s": self.rto.objective_s, "from": self.rto.since},
+            "rpo": {
+                name: {"seconds": result.rpo.seconds, "basis": result.rpo.basis}
+                for name, result in self.components.items()
+            },
+            "components": {name: result.model_dump(mode="json") for name, result in self.components.items()},
+            "verified": self.verified,
+            "checks": [check.model_dump(mode="json") for check in self.checks],
+            "invariants": [
+                {"group": name, **verdict.model_dump(mode="json")}
+                for name, group in self.groups.items()
+                for verdict in group.invariants
+            ],
+            "skipped": list(self.skipped),
+            "overrides": list(self.overrides),
+            "lost_points": list(self.lost_points),
+        }

@@ -1,0 +1,99 @@
+"""Evidence as a page for people: one HTML file that needs nothing else to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+
+from refloat.evidence.model import Evidence, Rpo, Rto, StepResult
+from refloat.units import format_duration, format_size, format_time
+
+LABELS_WIDTH = 240.0  # of the picture's 1000 units, for the names of the steps
+BAR_WIDTH_MIN = 2.0  # so that a step of a millisecond can still be seen
+
+
+def page(evidence: Evidence) -> str:
+    """The record as a self-contained HTML page, everything in it escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters.update(
+        duration=format_duration, size=format_size, moment=_moment, figure=figure, met=_met
+    )
+    template = environment.from_string(files("refloat.evidence").joinpath("page.html.j2").read_text())
+    worst = max(
+        (
+            (result.rpo.seconds, name)
+            for name, result in evidence.components.items()
+            if result.rpo.seconds is not None
+        ),
+        default=(None, "no component"),
+    )
+    return template.render(
+        evidence=evidence,
+        headline=headline(evidence),
+        verified=_verified(evidence),
+        worst_rpo=worst[0],
+        worst_component=worst[1],
+        timeline=_timeline(evidence.steps),
+    )
+
+
+def headline(evidence: Evidence) -> str:
+    """The outcome in one sentence."""
+    if evidence.state == "done" and evidence.verified:
+        took = format_duration(evidence.rto.seconds)
+        return f"{evidence.pipeline} is back in {evidence.to}, and answers as well as before, after {took}"
+    if evidence.state == "done":
+        return f"{evidence.pipeline} is back in {evidence.to}; whether it answers as before is not known"
+    return f"{evidence.pipeline} was not recovered in {evidence.to}: {evidence.state.replace('_', ' ')}"
+
+
+def figure(value: float | None, unit: str) -> str:
+    """A measured figure for people, in the unit that suits its size."""
+    if value is None:
+        return "-"
+    if unit == "s":
+        return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+    if unit == "1/s":
+        return f"{value:.1f} /s"
+    return f"{value:.3f}{unit}"
+
+
+def _moment(moment: datetime) -> str:
+    return format_time(moment)[:19].replace("T", " ") + " UTC"
+
+
+def _met(objective: Rto | Rpo) -> str:
+    if objective.seconds is None:
+        return "doubt"
+    return "good" if objective.seconds <= objective.objective_s else "bad"
+
+
+def _verified(evidence: Evidence) -> tuple[str, str]:
+    return {True: ("yes", "good"), False: ("no", "bad"), None: ("unknown", "doubt")}[evidence.verified]
+
+
+def _timeline(steps: Sequence[StepResult]) -> dict[str, list[dict[str, object]]]:
+    """Where each step's bar lies, on a line from the start of the run to its end."""
+    span = max((step.started_s + step.seconds for step in steps), default=0.0) or 1.0
+    scale = (1000.0 - LABELS_WIDTH) / span
+    rows: list[dict[str, object]] = [
+        {
+            "label": step.id.partition(".")[2] or step.id,
+            "result": step.result,
+            "x": round(LABELS_WIDTH + step.started_s * scale, 1),
+            "width": round(max(BAR_WIDTH_MIN, step.seconds * scale - 1), 1),
+            "title": f"{step.id}: {step.result} after {format_duration(step.seconds)}",
+        }
+        for step in steps
+    ]
+    ticks: list[dict[str, object]] = [
+        {
+            "x": round(LABELS_WIDTH + span * part / 4 * scale - (30 if part == 4 else 0), 1),
+            "label": format_duration(span * part / 4),
+        }
+        for part in range(5)
+    ]
+    return {"rows": rows, "ticks": ticks}

@@ -1,0 +1,1 @@
+"""The whole flows, each on one screen: protect, recover, verify."""

@@ -1,0 +1,51 @@
+"""Recovery points as the flows read them from a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from refloat.contracts import Facts
+from refloat.errors import Missing
+from refloat.point.model import Grade, Point
+from refloat.point.select import Candidate
+from refloat.vault.replica import CommittedPoint, Replica
+
+MANIFEST = "refloat.yaml"
+"""The path under which a point carries the manifest."""
+
+
+def read(replica: Replica, name: str) -> Point:
+    """The body of a point, its signature checked. Raises ``Missing`` or ``Damaged``."""
+    return Point.model_validate(replica.read_point(name))
+
+
+def candidates(replica: Replica) -> list[Candidate]:
+    """Every point committed in a region, oldest first, as its log tells."""
+    return [candidate(point) for point in replica.points()]
+
+
+def candidate(point: CommittedPoint) -> Candidate:
+    """What choosing needs to know of a committed point."""
+    return Candidate(point.name, point.created_at, Grade(point.grade))
+
+
+def newest(replicas: Sequence[Replica]) -> tuple[str, Point, Replica] | None:
+    """The newest point that any of the replicas holds, with one that holds it."""
+    heads = [(points[-1], replica) for replica in replicas if (points := replica.points())]
+    if not heads:
+        return None
+    committed, replica = max(heads, key=lambda head: (candidate(head[0]).created_at, head[0].name))
+    return committed.name, read(replica, committed.name), replica
+
+
+def manifest_files(replica: Replica, point: Point) -> dict[str, bytes]:
+    """The manifest and the files it names, as a point carries them: path to bytes."""
+    source = replica.source(point.manifest, Facts())
+    found = {}
+    for entry in source.entries():
+        if entry.type == "file":
+            with source.open(entry.path) as file:
+                found[entry.path] = file.read()
+    if MANIFEST not in found:
+        raise Missing("the point carries no manifest", file=point.manifest, next="choose another point")
+    return found

@@ -1,0 +1,29 @@
+"""Every limit, with its unit and its reason."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MANIFEST_BYTES_MAX = 1 * MIB  # a manifest is written by people; more is a mistake or an attack
+MANIFEST_DEPTH_MAX = 32  # nesting deeper than this is not a manifest
+MANIFEST_FILES_BYTES_MAX = 64 * MIB  # golden sets and other files that travel with a point
+
+CHUNK_BYTES_MIN = 1 * MIB  # measured best for checkpoints at an average of 4 MiB
+CHUNK_BYTES_AVG = 4 * MIB
+CHUNK_BYTES_MAX = 16 * MIB  # bounds the memory of one worker
+PACK_BYTES_MAX = 64 * MIB  # large enough for object stores, small enough to refetch
+OBJECT_BYTES_MAX = 256 * MIB  # nothing we write is larger; a store that serves more is lying
+TREE_DEPTH_MAX = 128  # nesting of stored folders
+ENTRY_NAME_BYTES_MAX = 4096  # PATH_MAX on Linux
+
+FACTS_BYTES_MAX = 256 * KIB  # facts are read by people and by expressions
+INVARIANT_SECONDS_MAX = 5.0  # all expressions of a point; the library has no budget of its own
+CAPTURE_ATTEMPTS_MAX = 3  # a member whose identity still moves after this is frozen, or fuzzy
+
+STEP_ATTEMPTS_MAX = 3  # beyond this a person must look
+CONNECTOR_SECONDS_MAX = 3600.0  # default deadline of one connector call
+HEALTH_SECONDS_MAX = 60.0  # how long a started process may take to answer
+HOLD_TTL_S = 30.0  # an orchestrator that has not renewed for this long may be succeeded
+SLOT_DIGITS = 16  # slot names sort as text
+SLOT_APPEND_ATTEMPTS_MAX = 64  # losing this many races in a row means something else is wrong

@@ -1,0 +1,1 @@
+"""What ``refloat.yaml`` says: parsed with line numbers, validated, resolved for a region."""

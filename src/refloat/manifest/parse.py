@@ -1,0 +1,338 @@
+"""``refloat.yaml`` to a manifest: every mistake with its line and column, and the nearest right word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from refloat.digest import Json
+from refloat.errors import ManifestError
+from refloat.manifest import graph
+from refloat.manifest.document import Document, Path, Spot, nearest, read_document
+from refloat.manifest.model import Manifest
+
+MISTAKES_MAX = 20  # as many as one reads before correcting the first
+DURATION_S_MAX = 1000 * 365 * 86400.0  # a thousand years; what is longer cannot be added to a date
+
+# https://github.com/google/cel-spec/blob/master/doc/langdef.md, production IDENT
+CEL_RESERVED = frozenset(
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
+)
+
+_WANTED = {
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "mapping_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+}
+
+Syntax = Callable[[str], str | None]
+"""What is wrong with an expression's syntax; None where nothing is."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong, and where."""
+
+    path: Path
+    message: str
+    next: str | None = None
+    key: bool = False
+
+
+def parse(content: bytes, *, file: str = "refloat.yaml", syntax: Syntax | None = None) -> Manifest:
+    """The manifest that ``content`` is.
+
+    ``syntax`` judges each group's expressions. Raises ``ManifestError`` that names every mistake found, with
+    the line and column of the first.
+    """
+    document = read_document(content, file=file)
+    if not isinstance(document.value, Mapping):
+        start = Mistake((), "the manifest must be a mapping of keys to values", "start with `version: 1`")
+        raise _error([start], document, file)
+    try:
+        manifest = Manifest.model_validate(document.value)
+    except ValidationError as error:
+        raise _error([*_invalid(error, document), *_field_names(document.value)], document, file) from None
+    mistakes = [*_field_names(document.value), *_contradictions(manifest, syntax)]
+    if mistakes:
+        raise _error(mistakes, document, file)
+    return manifest
+
+
+def spots(content: bytes, *, file: str = "refloat.yaml") -> Callable[[Path], Spot]:
+    """Where things stand in a manifest that ``parse`` accepts: a path's line and column."""
+    return read_document(content, file=file).spot
+
+
+# ------------------------------------------------------------------------------------------------ messages
+
+
+def _error(mistakes: Iterable[Mistake], document: Document, file: str) -> ManifestError:
+    """All mistakes in one error, in the order of the file, one for each place."""
+    placed: dict[Spot, Mistake] = {}
+    for mistake in mistakes:
+        placed.setdefault(document.spot(mistake.path, key=mistake.key), mistake)
+    found = sorted(placed.items(), key=lambda item: (item[0].line, item[0].column))
+    spot, first = found[0]
+    if len(found) == 1:
+        return ManifestError(_said(first), line=spot.line, column=spot.column, file=file, next=first.next)
+    return ManifestError(
+        "\n".join([f"{len(found)} mistakes", *_lines(found)]),
+        line=spot.line,
+        column=spot.column,
+        file=file,
+        next="correct them, then run: refloat check",
+    )
+
+
+def _lines(found: Sequence[tuple[Spot, Mistake]]) -> Iterator[str]:
+    for spot, mistake in found[:MISTAKES_MAX]:
+        aside = f" ({mistake.next})" if mistake.next else ""
+        yield f"  {spot.line}:{spot.column}  {_said(mistake)}{aside}"
+    if len(found) > MISTAKES_MAX:
+        yield f"  … and {len(found) - MISTAKES_MAX} more"
+
+
+def _said(mistake: Mistake) -> str:
+    return f"{dotted(mistake.path)}: {mistake.message}" if mistake.path else mistake.message
+
+
+def dotted(path: Path) -> str:
+    """A path as people write it: ``components.index.needs[0]``."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in path]
+    return "".join(parts).removeprefix(".")
+
+
+# ------------------------------------------------------------------------------------- what pydantic refuses
+
+
+def _invalid(error: ValidationError, document: Document) -> Iterator[Mistake]:
+    for detail in error.errors(include_url=False):
+        path, kind = _known_part(detail["loc"], document), detail["type"]
+        if kind == "missing":
+            yield Mistake(path, f"`{detail['loc'][-1]}` is missing", key=True)
+        elif kind == "extra_forbidden":
+            yield _unknown_key(path)
+        else:
+            words, hint = _complaint(kind, detail["input"], detail.get("ctx", {}), detail["msg"])
+            yield Mistake(path, words, hint, key="[key]" in detail["loc"])
+
+
+def _known_part(location: tuple[int | str, ...], document: Document) -> Path:
+    """The steps of pydantic's location that are in the document; it also names types that it tried."""
+    path: Path = ()
+    for step in location:
+        if (*path, step) in document.values:
+            path = (*path, step)
+    return path
+
+
+def _unknown_key(path: Path) -> Mistake:
+    known = _fields(path[:-1])
+    hint = nearest(str(path[-1]), known) or f"known here: {', '.join(known)}"
+    return Mistake(path, f"unknown key {str(path[-1])[:80]!r}", hint, key=True)
+
+
+def _complaint(
+    kind: str, given: object, context: Mapping[str, object], message: str
+) -> tuple[str, str | None]:
+    """What to say of one value that pydantic refused, and what to do."""
+    if kind == "string_pattern_mismatch":
+        return f"{given!r} is not a name", "use lower-case letters, digits and _, starting with a letter"
+    if kind in ("enum", "literal_error"):
+        known = re.findall(r"'([^']*)'", str(context["expected"]))
+        return f"{given!r} is none of {context['expected']}", nearest(str(given), known)
+    if kind in ("too_short", "too_long"):
+        bound = "least" if kind == "too_short" else "most"
+        count = context["min_length" if kind == "too_short" else "max_length"]
+        return f"needs at {bound} {count} entry", None
+    if kind in _WANTED:
+        return f"must be {_WANTED[kind]}, not {_kind_of(given)}", _hint_for(kind, given)
+    return _in_lower_case(str(context.get("error", message.removeprefix("Input ")))), None
+
+
+def _kind_of(given: object) -> str:
+    if given is None:
+        return "empty"
+    if isinstance(given, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(given, list) else repr(given)[:80]
+
+
+def _hint_for(kind: str, given: object) -> str | None:
+    if kind == "string_type" and isinstance(given, bool | int | float):
+        return f'write it in quotes: "{given}"'
+    if kind == "string_type" and isinstance(given, Mapping):
+        return "put the text in quotes; `: ` and `{` mean something to YAML"
+    if kind == "tuple_type" and isinstance(given, str):
+        return f"write [{given[:80]}]"
+    return None
+
+
+def _in_lower_case(text: str) -> str:
+    return text[:1].lower() + text[1:] if not text[:2].isupper() else text
+
+
+def _field_names(value: Mapping[str, Json]) -> Iterator[Mistake]:
+    """``with_`` is what Python calls ``with``; a manifest may not."""
+    components = value.get("components")
+    for name, component in components.items() if isinstance(components, Mapping) else ():
+        profiles = component.get("profiles") if isinstance(component, Mapping) else None
+        if isinstance(component, Mapping) and "with_" in component:
+            yield _unknown_key(("components", name, "with_"))
+        for profile, settings in profiles.items() if isinstance(profiles, Mapping) else ():
+            if isinstance(settings, Mapping) and "with_" in settings:
+                yield _unknown_key(("components", name, "profiles", profile, "with_"))
+
+
+def _fields(path: Path) -> list[str]:
+    """The keys that the model knows at ``path``; none where any key will do."""
+    here: object = Manifest
+    for step in path:
+        here = _below(here, str(step))
+    model = _model_in(here)
+    return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _below(annotation: object, step: str) -> object:
+    model = _model_in(annotation)
+    if model is None:
+        return get_args(annotation)[-1] if get_args(annotation) else None
+    by_key = {field.alias or name: field for name, field in model.model_fields.items()}
+    return by_key[step].annotation if step in by_key else None
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
+    return None
+
+
+# ---------------------------------------------------------------------------------- what contradicts itself
+
+
+def _contradictions(manifest: Manifest, syntax: Syntax | None) -> Iterator[Mistake]:
+    yield from _reserved(manifest)
+    yield from _unknown_names(manifest)
+    yield from _circles(manifest)
+    yield from _endless(manifest)
+    yield from _expressions(manifest, syntax)
+
+
+def _reserved(manifest: Manifest) -> Iterator[Mistake]:
+    for name in manifest.components:
+        if name in CEL_RESERVED:
+            yield Mistake(("components", name), f"{name!r} means something else in an expression", key=True)
+
+
+def _unknown_names(manifest: Manifest) -> Iterator[Mistake]:
+    components, regions = manifest.components, manifest.regions
+    yield from _stranger(("primary",), manifest.primary, "region", regions)
+    for name, component in components.items():
+        for key in ("needs", "refers_to"):
+            yield from _strangers(("components", name, key), getattr(component, key), "component", components)
+        yield from _strangers(("components", name, "at"), component.at, "region", regions)
+    for name, group in manifest.groups.items():
+        yield from _strangers(("groups", name, "members"), group.members, "component", components)
+        yield from _twice(("groups", name, "members"), group.members)
+    yield from _strangers(("verify",), manifest.verify, "component", components)
+    for name, person in manifest.people.items():
+        if person.deputy is not None:
+            yield from _stranger(("people", name, "deputy"), person.deputy, "person", manifest.people)
+
+
+def _strangers(path: Path, names: Iterable[str], noun: str, known: Collection[str]) -> Iterator[Mistake]:
+    """The names in a list, or the keys of a mapping, that nothing is called."""
+    in_mapping = isinstance(names, Mapping)
+    for position, name in enumerate(names):
+        yield from _stranger((*path, name if in_mapping else position), name, noun, known, key=in_mapping)
+
+
+def _stranger(
+    path: Path, name: str, noun: str, known: Collection[str], *, key: bool = False
+) -> Iterator[Mistake]:
+    if name not in known:
+        hint = nearest(name, known) or f"known: {', '.join(list(known)[:20])}"
+        yield Mistake(path, f"no {noun} is called {name!r}", hint, key=key)
+
+
+def _twice(path: Path, names: Sequence[str]) -> Iterator[Mistake]:
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            yield Mistake((*path, position), f"{name!r} stands twice")
+
+
+def _circles(manifest: Manifest) -> Iterator[Mistake]:
+    for key in ("needs", "refers_to"):
+        edges = {name: getattr(component, key) for name, component in manifest.components.items()}
+        circle = graph.cycle_in(edges)
+        if circle:
+            verb = "needs" if key == "needs" else "refers to"
+            yield Mistake(
+                ("components", circle[0], key),
+                f"goes in a circle: {f' {verb} '.join(circle)}",
+                "remove one of these references",
+            )
+
+
+def _endless(manifest: Manifest) -> Iterator[Mistake]:
+    for path, seconds in _durations(manifest):
+        if seconds is not None and seconds > DURATION_S_MAX:
+            yield Mistake(path, "is longer than a thousand years")
+
+
+def _durations(manifest: Manifest) -> Iterator[tuple[Path, float | None]]:
+    for tier, change in manifest.tiers.items():
+        for key in ("rto", "rpo", "every"):
+            yield ("tiers", str(tier), key), getattr(change, key)
+    for name, component in manifest.components.items():
+        yield ("components", name, "protect", "every"), component.protect.every
+        yield ("components", name, "deadline"), component.deadline
+        yield ("components", name, "hold"), component.hold
+    for name, group in manifest.groups.items():
+        yield ("groups", name, "skew"), group.skew
+
+
+def _expressions(manifest: Manifest, syntax: Syntax | None) -> Iterator[Mistake]:
+    for name, group in manifest.groups.items():
+        for position, expression in enumerate(group.must):
+            wrong = None if syntax is None else syntax(expression)
+            if wrong:
+                yield Mistake(("groups", name, "must", position), f"is not an expression: {wrong}")

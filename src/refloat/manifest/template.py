@@ -1,0 +1,128 @@
+"""The manifest that ``refloat init`` writes: short, complete, and explained by its own comments."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+_PATHS = {
+    "mlflow": ("tracking_uri: {database}", "artifacts: {artifacts}"),
+    "process": ("command: {words}", "cwd: {here}", "health: {health}"),
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """A component to begin with: its name, its kind, and where it lies (for a process: its command)."""
+
+    name: str
+    kind: str
+    path: str
+
+
+def template(pipeline: str, regions: Mapping[str, str], primary: str, components: Sequence[Start]) -> str:
+    """A commented manifest for ``pipeline``; ``regions`` maps names to the addresses of their vaults.
+
+    ``parse`` accepts what comes out when the names are names; connectors judge the settings later.
+    """
+    lines = [
+        "# What refloat protects, and where it can be recovered to. See it checked: refloat check",
+        "version: 1",
+        f"pipeline: {pipeline}",
+        "",
+        "# A region is a place that can fail as one, with its replica of the vault: s3://bucket, or a path.",
+        "regions:",
+        *(line for name, vault in regions.items() for line in _region(name, vault)),
+        f"primary: {primary}   # where the pipeline runs now",
+        "",
+        "# critical: RTO 5m, RPO 1m; operational: 4h, 30m; development: 3d, 2d. To change them, for example:",
+        "# tiers: {critical: {rto: 10m, rpo: 5m, every: 2m}}",
+        "",
+        "components:",
+        *(line for component in components for line in _component(component, list(regions))),
+        *_groups([component.name for component in components]),
+        *_verify(components),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """``text`` as a double-quoted YAML scalar (YAML 1.2, section 7.3.1)."""
+    return '"' + "".join(_character(character) for character in text) + '"'
+
+
+def _character(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    return character if character.isprintable() else f"\\U{ord(character):08X}"
+
+
+def _region(name: str, vault: str) -> list[str]:
+    return [
+        f"  {name}:",
+        f"    vault: {quoted(vault)}",
+        '    # vars: {root: "/srv/models"}            # used as ${region.root} below',
+        '    # addresses: {models: "s3://models/"}    # rewritten where data moves between regions',
+        "    # domain: {site: fra, provider: aws}     # what the region shares its fate with",
+    ]
+
+
+def _component(component: Start, regions: Sequence[str]) -> list[str]:
+    other = regions[-1]
+    return [
+        f"  {component.name}:",
+        f"    kind: {component.kind}",
+        "    tier: operational        # critical, operational or development",
+        "    with:",
+        *(f"      {line}" for line in _settings(component)),
+        f"    # at: {{{other}: {{}}}}           # settings that differ in one region",
+        "    # needs: []              # what must run before it",
+        "    # refers_to: []          # what it points to: captured after it, switched before it",
+    ]
+
+
+def _settings(component: Start) -> list[str]:
+    path = component.path
+    values = {
+        "database": quoted(f"sqlite:///{path}/mlflow.db"),
+        "artifacts": quoted(f"{path}/artifacts"),
+        "words": "[" + ", ".join(quoted(word) for word in _words(path)) + "]",
+        "here": quoted("."),
+        "health": quoted("http://127.0.0.1:8000/health"),
+    }
+    lines = _PATHS.get(component.kind)
+    return [f"path: {quoted(path)}"] if lines is None else [line.format(**values) for line in lines]
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command) or [command]
+    except ValueError:  # a quotation mark without its partner
+        return command.split()
+
+
+def _groups(names: Sequence[str]) -> list[str]:
+    return [
+        "",
+        "# Components that must fit together, and what must be true of them (CEL over their facts).",
+        "# groups:",
+        "#   serving:",
+        f"#     members: [{', '.join(names)}]",
+        "#     skew: 5s",
+        "#     must:",
+        "#       - registry.models.embedder.champion.digest == index.tables.passages.embedder",
+    ]
+
+
+def _verify(components: Sequence[Start]) -> list[str]:
+    running = next((component.name for component in components if component.kind == "process"), "endpoint")
+    return [
+        "",
+        "# How a recovered component proves that it answers as well as before.",
+        "# verify:",
+        f"#   {running}:",
+        '#     probe: {http: "http://127.0.0.1:8000/answer"}',
+        "#     golden: golden/answers.jsonl",
+        "#     bounds: {latency_p95: {at_most: 1.25x}, throughput: {at_least: 0.8x}}",
+    ]

@@ -1,0 +1,152 @@
+"""How long each step and the whole plan will take, and on what that rests: measured, learnt or assumed."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from refloat.digest import Json
+from refloat.manifest.model import Manifest
+from refloat.plan.model import Action, Estimate, Phase, Plan, Step
+from refloat.point.model import Point
+
+MEASURED_SAMPLES_MIN = 3  # fewer timings of a step say little about its spread
+LEARNT_SPREAD = 2.0  # p95 over p50 where other steps' timings stand in for this one's
+ASSUMED_SPREAD = 3.0  # and where nothing at all was timed
+_BEFORE_SERVING = (
+    Phase.PREFLIGHT,
+    Phase.PROVISION,
+    Phase.STAGE,
+    Phase.VALIDATE,
+    Phase.ACTIVATE,
+    Phase.VERIFY,
+)
+
+
+@dataclass(frozen=True)
+class StepTiming:
+    """How long one step took in an earlier run. ``kind`` is empty for a step that has no component."""
+
+    step_id: str
+    action: Action
+    kind: str
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What is taken for granted of an action until it was timed: a fixed part and a rate."""
+
+    fixed_s: float
+    bytes_per_s: float = math.inf
+
+
+ASSUMED: Mapping[Action, Assumption] = {
+    Action.CHECK: Assumption(fixed_s=0.2),
+    Action.PROVISION: Assumption(fixed_s=60.0),
+    Action.STAGE: Assumption(fixed_s=0.5, bytes_per_s=50e6),  # one stream from an object store in the region
+    Action.VALIDATE: Assumption(fixed_s=0.2, bytes_per_s=200e6),  # read once more and hashed
+    Action.ACTIVATE: Assumption(fixed_s=0.2),  # a rename and two fsyncs
+    Action.START: Assumption(fixed_s=10.0),  # a Python service that loads a model
+    Action.VERIFY: Assumption(fixed_s=30.0),
+    Action.SHIFT: Assumption(fixed_s=0.5),
+    Action.PROTECT: Assumption(fixed_s=30.0),
+    Action.CLEANUP: Assumption(fixed_s=0.5),
+}
+"""Round figures for one machine with a network of 1 Gbit/s; every one is replaced by the first timing."""
+
+
+def estimate(plan: Plan, point: Point, history: Sequence[StepTiming]) -> Plan:
+    """The plan with an estimate on every step; its hash is the same.
+
+    Measured: at least three timings of this very step. Learnt: fewer, or those of steps with the same
+    action and kind, scaled by bytes. Assumed: the round figures of ``ASSUMED``.
+    """
+    own: dict[str, list[float]] = defaultdict(list)
+    alike: dict[tuple[Action, str], list[StepTiming]] = defaultdict(list)
+    for timing in history:
+        own[timing.step_id].append(timing.seconds)
+        alike[timing.action, timing.kind].append(timing)
+
+    def of(step: Step) -> Estimate:
+        kind = point.components[step.component].kind if step.component else ""
+        if len(own[step.id]) >= MEASURED_SAMPLES_MIN:
+            return _measured(own[step.id])
+        return _learnt(step, alike[step.action, kind]) or _assumed(step)
+
+    return plan.model_copy(
+        update={"steps": tuple(step.model_copy(update={"estimate": of(step)}) for step in plan.steps)}
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of the values do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _measured(seconds: Sequence[float]) -> Estimate:
+    return Estimate(
+        p50_s=quantile(seconds, 0.5), p95_s=quantile(seconds, 0.95), basis="measured", samples=len(seconds)
+    )
+
+
+def _learnt(step: Step, timings: Sequence[StepTiming]) -> Estimate | None:
+    if not timings:
+        return None
+    scaled = [_scaled(timing, step) for timing in timings]
+    p50 = quantile(scaled, 0.5)
+    p95 = max(quantile(scaled, 0.95), LEARNT_SPREAD * p50)
+    return Estimate(p50_s=p50, p95_s=p95, basis="learnt", samples=len(scaled))
+
+
+def _scaled(timing: StepTiming, step: Step) -> float:
+    """What a timing says of ``step``: the part above the fixed one grows with the bytes."""
+    if not timing.bytes or not step.bytes:
+        return timing.seconds
+    fixed = min(ASSUMED[step.action].fixed_s, timing.seconds)
+    return fixed + (timing.seconds - fixed) * step.bytes / timing.bytes
+
+
+def _assumed(step: Step) -> Estimate:
+    assumption = ASSUMED[step.action]
+    p50 = assumption.fixed_s + step.bytes / assumption.bytes_per_s
+    return Estimate(p50_s=p50, p95_s=ASSUMED_SPREAD * p50, basis="assumed")
+
+
+def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
+    """How long the pipeline and each component will take to be back, against their objectives, in seconds.
+
+    ``{"pipeline": {"p50_s", "p95_s", "objective_s"}, "components": {name: the same}}``: the longest path
+    over ``needs`` to the end of verification, and to each component's last step up to there. p95 is the
+    sum of the steps' p95, so it errs on the long side. The pipeline's objective is the strictest one.
+    """
+    p50 = _ends(plan, lambda estimate: estimate.p50_s)
+    p95 = _ends(plan, lambda estimate: estimate.p95_s)
+    serving = [step for step in plan.steps if step.phase in _BEFORE_SERVING]
+    components = {step.component: step.id for step in serving if step.component}
+    objectives = {name: manifest.tier(name).rto for name in components}
+
+    def row(ids: Sequence[str], objective_s: float) -> dict[str, Json]:
+        return {
+            "p50_s": max(p50[id] for id in ids),
+            "p95_s": max(p95[id] for id in ids),
+            "objective_s": objective_s,
+        }
+
+    return {
+        "pipeline": row([step.id for step in serving], min(objectives.values())),
+        "components": {name: row([last], objectives[name]) for name, last in components.items()},
+    }
+
+
+def _ends(plan: Plan, seconds: Callable[[Estimate], float]) -> dict[str, float]:
+    """When each step ends, in seconds from the start, if nothing waits for a free worker."""
+    ends: dict[str, float] = {}
+    for step in plan.steps:
+        begin = max((ends[need] for need in step.needs), default=0.0)
+        ends[step.id] = begin + (seconds(step.estimate) if step.estimate else 0.0)
+    return ends

@@ -1,0 +1,69 @@
+"""A plan in words: by phase and layer, for ``--json`` and for people."""
+
+from __future__ import annotations
+
+from refloat.digest import Json
+from refloat.plan.model import Phase, Plan, Step
+from refloat.units import format_duration, format_size
+
+
+def phases(plan: Plan) -> list[dict[str, Json]]:
+    """The phases that have steps, in order: ``{"name", "steps"}``, each step as ``--json`` prints it."""
+    return [
+        {"name": str(phase), "steps": [_document(step) for step in plan.steps if step.phase is phase]}
+        for phase in Phase
+        if any(step.phase is phase for step in plan.steps)
+    ]
+
+
+def _document(step: Step) -> dict[str, Json]:
+    return {
+        "id": step.id,
+        "component": step.component,
+        "layer": str(step.layer) if step.layer else None,
+        "action": str(step.action),
+        "needs": list(step.needs),
+        "critical": step.critical,
+        "reversible": step.reversible,
+        "touches_live": step.touches_live,
+        "timeout_s": step.timeout_s,
+        "bytes": step.bytes,
+        "estimate": step.estimate.model_dump(mode="json") if step.estimate else None,
+    }
+
+
+def lines(plan: Plan) -> list[str]:
+    """The plan for people: one line a step under its phase, with its estimate and what that rests on."""
+    width = max(len(_title(step)) for step in plan.steps)
+    told = [f"{plan.pipeline}: point {plan.point} from {plan.source} into {plan.to}, plan {plan.hash[:12]}"]
+    for phase in Phase:
+        steps = [step for step in plan.steps if step.phase is phase]
+        if steps:
+            told += [str(phase), *(_line(step, width) for step in steps)]
+    return told
+
+
+def _title(step: Step) -> str:
+    return f"{step.action} {step.subject}"
+
+
+def _line(step: Step, width: int) -> str:
+    layer = str(step.layer) if step.layer else "-"
+    parts = [f"  {_title(step):<{width}}  {layer:<14}  {_expected(step):<30}"]
+    parts += [format_size(step.bytes)] if step.bytes else []
+    parts += _remarks(step)
+    return "  ".join(parts).rstrip()
+
+
+def _expected(step: Step) -> str:
+    if step.estimate is None:
+        return "not estimated"
+    estimate = step.estimate
+    return f"{format_duration(estimate.p50_s)} (p95 {format_duration(estimate.p95_s)}, {estimate.basis})"
+
+
+def _remarks(step: Step) -> list[str]:
+    return [
+        *(["touches what is live"] if step.touches_live else []),
+        *([] if step.critical else ["optional"]),
+    ]

@@ -1,0 +1,104 @@
+"""A plan as a value: the steps that take one point into one region. What prints is what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from refloat.contracts import Layer
+from refloat.digest import json_digest
+from refloat.limits import STEP_ATTEMPTS_MAX
+
+
+class Phase(StrEnum):
+    """The phases of a run, in order."""
+
+    PREFLIGHT = "preflight"
+    PROVISION = "provision"
+    STAGE = "stage"
+    VALIDATE = "validate"
+    ACTIVATE = "activate"
+    VERIFY = "verify"
+    TRAFFIC = "traffic"
+    REPROTECT = "reprotect"
+
+
+class Action(StrEnum):
+    """What a step does."""
+
+    CHECK = "check"
+    PROVISION = "provision"
+    STAGE = "stage"
+    VALIDATE = "validate"
+    ACTIVATE = "activate"
+    START = "start"
+    VERIFY = "verify"
+    SHIFT = "shift"
+    PROTECT = "protect"
+    CLEANUP = "cleanup"
+
+
+class Value(BaseModel):
+    """The base of what a plan is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(Value):
+    """How long a step is expected to take, and on what that rests."""
+
+    p50_s: float
+    p95_s: float
+    basis: Literal["measured", "learnt", "assumed"]
+    samples: int = 0
+
+
+class Step(Value):
+    """One thing to do. ``id`` is deterministic: phase, action and subject.
+
+    ``touches_live`` says that what is live is changed where it stands. A step that is not ``critical``
+    may fail without ending the run; it is then reported as skipped.
+    """
+
+    id: str
+    phase: Phase
+    action: Action
+    subject: str
+    component: str | None = None
+    layer: Layer | None = None
+    needs: tuple[str, ...] = ()
+    timeout_s: float = 3600.0
+    attempts: int = STEP_ATTEMPTS_MAX
+    reversible: bool = False
+    critical: bool = True
+    touches_live: bool = False
+    bytes: int = 0
+    estimate: Estimate | None = None
+
+
+class Plan(Value):
+    """A graph of steps that takes ``point`` into region ``to``; ``steps`` are in an order that works."""
+
+    pipeline: str
+    point: str
+    source: str
+    to: str
+    only: tuple[str, ...] = ()
+    steps: tuple[Step, ...]
+
+    @property
+    def hash(self) -> str:
+        """The digest of what is done and in which order; estimates are left out."""
+        return json_digest(self.model_dump(mode="json", exclude={"steps": {"__all__": {"estimate"}}}))
+
+    def step(self, id: str) -> Step:
+        """The step of an id. Raises ``KeyError``."""
+        return self.by_id[id]
+
+    @property
+    def by_id(self) -> Mapping[str, Step]:
+        """Every step by its id."""
+        return {step.id: step for step in self.steps}

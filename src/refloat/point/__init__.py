@@ -1,0 +1,1 @@
+"""Recovery points: capture of consistent groups, invariants over facts, choice of a point."""

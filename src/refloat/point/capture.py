@@ -1,0 +1,246 @@
+"""How a group becomes consistent: inspect, capture, inspect again, and only then say what it is worth.
+
+If no identity moved between the two inspections, every member was as captured at the moment the last
+capture ended, since all inspections of the second round come after all captures. A member that moved is
+captured again, a bounded number of times; then what can be frozen is frozen and it is tried once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from refloat.clock import Clock
+from refloat.contracts import Connector, Facts, Freezable, Op, Place, Progress, Silent, Sink
+from refloat.deadline import within
+from refloat.errors import RefloatError
+from refloat.limits import CAPTURE_ATTEMPTS_MAX
+from refloat.point import invariants
+from refloat.point.model import Snapshot
+
+T = TypeVar("T")
+
+
+class StoredTree(Protocol):
+    """What a finished sink says of itself."""
+
+    @property
+    def tree(self) -> str:
+        """The chunk name of the root tree, in hex."""
+
+    @property
+    def files(self) -> int:
+        """How many files there are."""
+
+    @property
+    def bytes(self) -> int:
+        """What they hold."""
+
+    @property
+    def new_bytes(self) -> int:
+        """How much of it was not stored before."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """What that takes in the store."""
+
+
+class FinishingSink(Sink, Protocol):
+    """A sink that knows when a component is complete."""
+
+    def finish(self) -> StoredTree:
+        """Store the trees and say what was stored."""
+
+
+class Sinks(Protocol):
+    """Where captures go: the vault's writer."""
+
+    def sink(self, previous: str | None = None) -> FinishingSink:
+        """A sink for one component; ``previous`` is the tree of its earlier snapshot."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One component about to be captured."""
+
+    name: str
+    connector: Connector
+    place: Place
+    deadline_s: float
+    parts: Mapping[str, Connector] = field(default_factory=dict)
+    previous: Snapshot | None = None
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A unit as captured: snapshots, who kept moving, and the span in which each member was so."""
+
+    snapshots: Mapping[str, Snapshot]
+    moved: tuple[str, ...]
+    windows: Mapping[str, tuple[float, float]]
+
+    def facts(self) -> dict[str, Facts]:
+        """The facts as captured, by component."""
+        return {name: snapshot.facts for name, snapshot in self.snapshots.items()}
+
+    def skew_s(self, members: Sequence[str]) -> float:
+        """How far apart members of a group lie, in seconds."""
+        return invariants.skew_s([self.windows[name] for name in members])
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Facts as inspected, and when."""
+
+    facts: Facts
+    started: datetime
+    ended: datetime
+
+
+@dataclass
+class _Attempt:
+    """What is known of a unit while it is being captured."""
+
+    before: Mapping[str, _Seen]
+    after: Mapping[str, _Seen] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+
+    def latest(self, name: str) -> _Seen:
+        """The newest inspection of a member."""
+        return self.after.get(name) or self.before[name]
+
+    def moved(self, name: str) -> bool:
+        """Whether a member is no longer what was captured of it."""
+        return self.after[name].facts.identity_digest() != self.snapshots[name].facts.identity_digest()
+
+    def window(self, name: str) -> tuple[float, float]:
+        """The span, in seconds since the epoch, in which a member was as captured.
+
+        One whose position stood still from before its capture until after the last one was so all along;
+        one that moved was so at some moment of its own capture.
+        """
+        snapshot, first, last = self.snapshots[name], self.before[name], self.after[name]
+        if first.facts.position == last.facts.position == snapshot.position:
+            return first.started.timestamp(), last.ended.timestamp()
+        return snapshot.captured_from.timestamp(), snapshot.captured_to.timestamp()
+
+
+def _unchanged(earlier: Facts, now: Facts) -> bool:
+    """Whether a component is still what its earlier snapshot holds; not knowing counts as changed."""
+    same = earlier.token == now.token and earlier.identity_digest() == now.identity_digest()
+    return now.token is not None and same
+
+
+class Capture:
+    """Captures units of members into a writer, for one protect."""
+
+    def __init__(
+        self, sinks: Sinks, clock: Clock, *, run: str, scratch: Path, progress: Progress | None = None
+    ):
+        self._sinks = sinks
+        self._clock = clock
+        self._run = run
+        self._scratch = scratch
+        self._progress = progress or Silent()
+
+    def unit(self, members: Sequence[Member]) -> Captured:
+        """Capture members as one consistent unit, in the order given (what points first).
+
+        Raises ``RefloatError`` naming the component that could not be inspected or captured.
+        """
+        attempt = _Attempt({member.name: self._inspect(member) for member in members})
+        pending = list(members)
+        for _ in range(CAPTURE_ATTEMPTS_MAX):
+            pending = self._round(members, pending, attempt)
+            if not pending:
+                break
+        if pending:
+            with ExitStack() as frozen:
+                for member in members:
+                    if isinstance(member.connector, Freezable):
+                        frozen.enter_context(member.connector.freeze(member.place))
+                pending = self._round(members, pending, attempt)
+        return Captured(
+            snapshots=attempt.snapshots,
+            moved=tuple(member.name for member in pending),
+            windows={member.name: attempt.window(member.name) for member in members},
+        )
+
+    def _round(self, members: Sequence[Member], pending: Sequence[Member], attempt: _Attempt) -> list[Member]:
+        """Capture what is pending, inspect every member, and say whose identity moved."""
+        for member in pending:
+            attempt.snapshots[member.name] = self._take(member, attempt)
+        attempt.after = {member.name: self._inspect(member) for member in members}
+        return [member for member in members if attempt.moved(member.name)]
+
+    def _inspect(self, member: Member) -> _Seen:
+        started = self._clock.now()
+        facts = self._within(member, "inspecting", lambda: member.connector.inspect(member.place))
+        return _Seen(facts, started, self._clock.now())
+
+    def _take(self, member: Member, attempt: _Attempt) -> Snapshot:
+        """Capture one member, or carry its earlier snapshot over when nothing changed since."""
+        seen = attempt.latest(member.name)
+        previous = member.previous
+        if previous is None or not _unchanged(previous.facts, seen.facts):
+            return self._capture(member)
+        return previous.model_copy(
+            update={
+                "as_of": seen.started,
+                "captured_from": seen.started,
+                "captured_to": seen.ended,
+                "carried": True,
+                "new_bytes": 0,
+                "stored_bytes": 0,
+                "seconds": 0.0,
+            }
+        )
+
+    def _capture(self, member: Member) -> Snapshot:
+        self._progress.start(member.name)
+        sink = self._sinks.sink(member.previous.tree if member.previous else None)
+        op = Op(
+            place=member.place,
+            run=self._run,
+            token=f"{self._run}-{member.name}",
+            epoch=0,
+            scratch=self._folder(member.name),
+            deadline_s=member.deadline_s,
+            parts=member.parts,
+        )
+        started, began = self._clock.now(), self._clock.monotonic()
+        facts = self._within(member, "capturing", lambda: member.connector.capture(sink, op), op)
+        ended = self._clock.now()
+        stored = sink.finish()
+        self._progress.finish(member.name)
+        return Snapshot(
+            kind=member.connector.spec.kind,
+            tree=stored.tree,
+            identity=facts.identity,
+            position=facts.position,
+            token=facts.token,
+            as_of=started,
+            captured_from=started,
+            captured_to=ended,
+            files=stored.files,
+            bytes=stored.bytes,
+            new_bytes=stored.new_bytes,
+            stored_bytes=stored.stored_bytes,
+            seconds=round(self._clock.monotonic() - began, 4),
+        )
+
+    def _folder(self, component: str) -> Path:
+        folder = self._scratch / component
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _within(self, member: Member, doing: str, call: Callable[[], T], op: Op | None = None) -> T:
+        cancelled = op.cancelled if op else None
+        try:
+            return within(member.deadline_s, f"{doing} {member.name}", call, cancelled)
+        except RefloatError as error:
+            raise error.at(component=member.name, region=member.place.region) from error

@@ -1,0 +1,91 @@
+"""Invariants over facts: what an expression sees, what it speaks of, and what a set of verdicts means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from refloat.contracts import Facts
+from refloat.digest import Json, canonical_json
+from refloat.limits import FACTS_BYTES_MAX
+from refloat.point.model import Grade, GroupRecord, Verdict
+
+VALUE_BYTES_MAX = 1024  # a verdict is read by people
+
+_PATH = re.compile(r"(?<![\w.\"'])[a-z][a-z0-9_]*(?:\.[A-Za-z_]\w*|\[\"[^\"]*\"\])+(?!\w*\()")
+_STEP = re.compile(r"\.?([A-Za-z_]\w*)|\[\"([^\"]*)\"\]")
+
+
+def scope(facts: Mapping[str, Facts]) -> dict[str, Json]:
+    """The variables of an expression: each component's facts under its name, within the size limit.
+
+    A component whose facts are too large is left out, so that what speaks of it is unknown.
+    """
+    return {
+        name: known.scope()
+        for name, known in facts.items()
+        if len(canonical_json(known.scope())) <= FACTS_BYTES_MAX
+    }
+
+
+def values(expression: str, variables: Mapping[str, Json]) -> dict[str, Json]:
+    """The value of every fact that an expression names; None for one that is missing."""
+    return {path: _shown(_lookup(path, variables)) for path in dict.fromkeys(_PATH.findall(expression))}
+
+
+def _shown(value: Json) -> Json:
+    """The value, or how much of it there is where a person would not read it."""
+    if isinstance(value, Sequence | Mapping) and len(canonical_json(value)) > VALUE_BYTES_MAX:
+        return f"({len(value)} {'characters' if isinstance(value, str) else 'items'})"
+    return value
+
+
+def _lookup(path: str, variables: Mapping[str, Json]) -> Json:
+    here: Json = variables
+    for plain, quoted in _STEP.findall(path):
+        key = plain or quoted
+        if not isinstance(here, Mapping) or key not in here:
+            return None
+        here = here[key]
+    return here
+
+
+def grade(
+    members: Sequence[str],
+    verdicts: Sequence[Verdict],
+    moved: Sequence[str],
+    skew_s: float,
+    skew_max_s: float,
+) -> GroupRecord:
+    """A group's grade from its verdicts, the members whose identity kept moving, and its skew.
+
+    Broken where an invariant is not true (unknown is unsafe); fuzzy where members moved or lie too far
+    apart; else exact.
+    """
+    failed = [verdict for verdict in verdicts if verdict.holds is not True]
+    if failed:
+        how = "does not hold" if failed[0].holds is False else f"cannot be told ({failed[0].reason})"
+        outcome, reason = Grade.BROKEN, f"the invariant `{failed[0].must}` {how}"
+    elif moved:
+        outcome, reason = Grade.FUZZY, f"{', '.join(moved)} changed identity while the group was captured"
+    elif skew_s > skew_max_s:
+        outcome, reason = Grade.FUZZY, f"members lie {skew_s:.1f} s apart; {skew_max_s:g} s are allowed"
+    else:
+        outcome, reason = Grade.EXACT, ""
+    return GroupRecord(
+        members=tuple(members),
+        grade=outcome,
+        reason=reason,
+        skew_s=round(skew_s, 3),
+        invariants=tuple(verdicts),
+    )
+
+
+def skew_s(windows: Sequence[tuple[float, float]]) -> float:
+    """How many seconds lie between the moments at which members can be true together.
+
+    A window is the span (from, to) in which a member was as captured; 0 when one moment lies in all.
+    """
+    if not windows:
+        return 0.0
+    return max(0.0, max(start for start, _ in windows) - min(end for _, end in windows))

@@ -1,0 +1,52 @@
+"""Plug-ins by name, found through entry points; the built-in ones come through the same door."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from refloat.contracts import Connector, Probe
+from refloat.errors import UsageError
+
+CONNECTORS = "refloat.connectors"
+PROBES = "refloat.probes"
+
+
+@functools.cache
+def _group(group: str) -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def names(group: str) -> list[str]:
+    """The names that are installed in a group, sorted."""
+    return sorted(_group(group))
+
+
+def _load(group: str, noun: str, name: str) -> object:
+    point = _group(group).get(name)
+    if point is None:
+        near = difflib.get_close_matches(name, _group(group), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(names(group))}"
+        raise UsageError(f"no {noun} is called {name!r}", next=hint)
+    try:
+        return point.load()
+    except ImportError as error:
+        raise UsageError(
+            f"the {noun} {name!r} needs a package that is not installed: {error.name or error}",
+            next=f"pip install 'refloat[{name}]'",
+        ) from error
+
+
+@functools.cache
+def connector(kind: str) -> Connector:
+    """The connector of a kind. Raises ``UsageError`` for one that is not installed."""
+    make = cast("type[Connector]", _load(CONNECTORS, "connector", kind))
+    return make()
+
+
+def probe(kind: str) -> type[Probe]:
+    """The class of a probe. Raises ``UsageError`` for one that is not installed."""
+    return cast("type[Probe]", _load(PROBES, "probe", kind))

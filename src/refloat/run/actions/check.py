@@ -1,0 +1,102 @@
+"""Checks before anything is touched: the point is whole and sound, the source is down, the target is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from refloat.contracts import Health, Occupied, Staging
+from refloat.digest import Json
+from refloat.errors import Missing
+from refloat.plan.model import Step
+from refloat.point.model import Grade
+from refloat.run.actions.readonly import ReadOnly
+from refloat.run.context import Context
+from refloat.run.target import Target
+
+MISSING_SHOWN_MAX = 5  # names in one message; the rest is counted
+
+
+@dataclass(frozen=True)
+class Check(ReadOnly):
+    """The steps of the preflight phase."""
+
+    target: Target
+
+    def do(self, step: Step, context: Context) -> Mapping[str, Json]:
+        """Raises ``Refused`` with the rule's name, ``Missing`` for a point that is not whole here."""
+        if step.subject == "point":
+            return self._point(step, context)
+        if step.subject == "source":
+            return self._source(context)
+        return self._place(step, context)
+
+    def _point(self, step: Step, context: Context) -> Mapping[str, Json]:
+        missing = list(self.target.missing())
+        if missing:
+            rest = len(missing) - MISSING_SHOWN_MAX
+            shown = ", ".join(missing[:MISSING_SHOWN_MAX]) + (f" and {rest} more" if rest > 0 else "")
+            raise Missing(
+                f"the point {self.target.point_name} is not whole in this region: {shown}",
+                region=self.target.region,
+                next="refloat vault repair, or choose another point",
+            )
+        return self._grade(context)
+
+    def _grade(self, context: Context) -> Mapping[str, Json]:
+        point = self.target.point
+        broken = {
+            name: group.reason
+            for name, group in point.groups.items()
+            if group.grade is Grade.BROKEN and set(group.members) & set(self.target.components)
+        }
+        if broken:
+            why = "; ".join(f"group {name}: {reason}" for name, reason in broken.items())
+            message = f"the point {self.target.point_name} is broken: {why}"
+            return context.refuse("group_broken", message, next="choose another point")
+        return {"grade": str(point.grade)}
+
+    def _source(self, context: Context) -> Mapping[str, Json]:
+        """Two regions that serve at once answer differently, so an unknown source counts as alive."""
+        health = self.target.source_health()
+        told: dict[str, Json] = {name: str(answer) for name, answer in health.items()}
+        source = self.target.point.primary
+        alive = [name for name, answer in health.items() if answer is Health.HEALTHY]
+        unknown = [name for name, answer in health.items() if answer is Health.UNKNOWN]
+        if alive or unknown:
+            what = (
+                f"{', '.join(alive)} still answers"
+                if alive
+                else f"whether {', '.join(unknown)} answers is unknown"
+            )
+            refused = context.refuse(
+                "source_alive", f"{what} in {source}", next=f"stop what runs in {source}"
+            )
+            return {"health": told, **refused}
+        return {"health": told}
+
+    def _place(self, step: Step, context: Context) -> Mapping[str, Json]:
+        component = self.target.component(step)
+        connector = component.connector
+        if not isinstance(connector, Occupied):
+            return self._untold(component.name, connector.spec.staging, context)
+        holder = connector.holder(component.place)
+        if holder is None or holder in self.target.known_points:
+            return {"holder": holder}
+        what = (
+            "something refloat did not put there"
+            if not holder
+            else f"what point {holder} put there, of another vault"
+        )
+        return context.refuse(
+            "target_foreign",
+            f"the target of {component.name} holds {what}",
+            component=component.name,
+            next="move it away",
+        )
+
+    def _untold(self, name: str, staging: Staging, context: Context) -> Mapping[str, Json]:
+        if staging is Staging.NONE:
+            return {"holder": "nothing is put there"}
+        message = f"who put what is live at the target of {name} cannot be told"
+        return context.refuse("target_foreign", message, component=name, next="look at it")

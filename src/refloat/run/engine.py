@@ -1,0 +1,436 @@
+"""Executes a plan: read the journal, decide, act, write down; until nothing is left or it must stop.
+
+The journal is the only state. Whatever this process knows besides it is which of its threads are at work,
+so a run that is killed at any moment is resumed by calling ``execute`` again with the same journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from refloat.clock import Clock
+from refloat.contracts import Progress, Silent
+from refloat.deadline import within
+from refloat.digest import Json
+from refloat.errors import (
+    ConnectorError,
+    DeadlineExceeded,
+    HoldLost,
+    Interrupted,
+    RefloatError,
+    Retry,
+    UsageError,
+    Waiting,
+)
+from refloat.limits import HOLD_TTL_S
+from refloat.plan.model import Action, Plan, Step
+from refloat.run.claim import Claim
+from refloat.run.context import Context, Observation, StepAction
+from refloat.run.journal import Journal
+from refloat.run.state import (
+    FINAL,
+    AnyRecord,
+    Await,
+    Decision,
+    Enter,
+    Entered,
+    Finish,
+    Finished,
+    Held,
+    Intent,
+    Launch,
+    Observe,
+    Outcome,
+    Remembered,
+    RunState,
+    Started,
+    Undo,
+    View,
+    decide,
+    standing,
+)
+
+WORKERS = 2  # steps at once; more fight for the same disk and network
+RENEW_S = HOLD_TTL_S / 3  # two renewals may be lost before a successor thinks us dead
+LISTEN_S = 1.0  # how often the main thread looks up while steps are at work
+RETRY_PAUSE_S = 1.0  # before the second attempt; doubled before the third
+LEAVE_S = 5.0  # how long steps that are cut short may take to end by themselves
+LEAVE_LOOKS = 10
+
+OnEvent = Callable[[AnyRecord], None]
+"""Told of every record after it was written; for ``--events`` and progress."""
+
+
+def begin(
+    plan: Plan,
+    journal: Journal,
+    claim: Claim,
+    *,
+    overrides: frozenset[str] = frozenset(),
+    declared_at: datetime | None = None,
+    version: str = "",
+) -> View:
+    """Write down what will be done, once, and that this process holds the run.
+
+    Raises ``UsageError`` when the journal is that of another plan, ``HoldLost`` when somebody else writes it.
+    """
+    view = journal.view
+    if view.plan is None:
+        started = Started(
+            run=claim.run,
+            plan=plan,
+            overrides=tuple(sorted(overrides)),
+            declared_at=declared_at,
+            refloat=version,
+        )
+        view = journal.append(started)
+    if view.plan is None or view.plan.hash != plan.hash:
+        raise UsageError(
+            f"run {claim.run} executes another plan",
+            next=f"refloat recover --resume {claim.run} takes the plan from the journal",
+        )
+    if view.ended:
+        return view
+    return journal.take_over(Held(epoch=claim.epoch, holder=claim.holder, overrides=tuple(sorted(overrides))))
+
+
+def execute(
+    plan: Plan,
+    journal: Journal,
+    claim: Claim,
+    actions: Mapping[Action, StepAction],
+    *,
+    clock: Clock,
+    progress: Progress | None = None,
+    workers: int = WORKERS,
+    on_event: OnEvent | None = None,
+    overrides: frozenset[str] = frozenset(),
+    declared_at: datetime | None = None,
+    version: str = "",
+) -> View:
+    """Execute ``plan``, or what is left of it, and return the run as its journal tells it at the end.
+
+    The state is then ``done``, ``rolled_back``, ``blocked`` (nothing was touched), ``dirty`` (a rollback
+    failed; ``standing`` says what is where) or ``failed`` (after the commit; can be resumed).
+    ``view.failure`` is the error that caused it.
+
+    Raises ``Waiting`` when a person must say what became of a step, ``HoldLost`` when another orchestrator
+    took over, ``Interrupted`` on Ctrl-C, ``StoreError`` when the journal cannot be written. The run can be
+    resumed after each, except by this process after ``HoldLost``.
+    """
+    begin(plan, journal, claim, overrides=overrides, declared_at=declared_at, version=version)
+    engine = _Engine(plan, journal, claim, actions, clock, progress or Silent(), workers, on_event)
+    try:
+        view = engine.run()
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"run {claim.run} was interrupted; it has stopped where it was",
+            next=f"refloat recover --resume {claim.run}",
+        ) from error
+    if view.state in FINAL:
+        claim.release()
+    return view
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A worker has ended. ``fatal`` is what must stop the whole run; a step's own failure is journaled."""
+
+    name: str
+    fatal: BaseException | None = None
+
+
+@dataclass
+class _Engine:
+    """One execution: the main thread decides and writes states, a thread a step acts."""
+
+    plan: Plan
+    journal: Journal
+    claim: Claim
+    actions: Mapping[Action, StepAction]
+    clock: Clock
+    progress: Progress
+    workers: int
+    on_event: OnEvent | None
+    running: dict[str, threading.Event] = field(default_factory=dict)
+    ended: queue.SimpleQueue[_Ended] = field(default_factory=queue.SimpleQueue)
+    leaving: threading.Event = field(default_factory=threading.Event)
+    lost: HoldLost | None = None
+    renewed_s: float = 0.0
+
+    def run(self) -> View:
+        """Decide and act until finished. Whatever leaves this method leaves a journal that can be resumed."""
+        finished = self.journal.view.ended
+        try:
+            while not finished:
+                view = self.journal.view
+                decision = decide(self.plan, view, running=frozenset(self.running), capacity=self.workers)
+                finished = self.act(decision)
+        except Waiting:
+            self.leave(RunState.WAITING)
+            raise
+        except HoldLost as lost:
+            self.lost = lost
+            self.leave(None)
+            raise
+        except BaseException:
+            self.leave(RunState.PAUSED)
+            raise
+        return self.journal.view
+
+    def act(self, decision: Decision) -> bool:
+        """Carry out one decision; whether the run is over with it."""
+        match decision:
+            case Enter(state, reason):
+                self.write(Entered(state=state, reason=reason))
+            case Observe(steps):
+                self.attend("observe", functools.partial(self.observe, steps))
+            case Launch(steps):
+                for id in steps:
+                    self.spawn(id, functools.partial(self.attempt, self.plan.step(id)))
+            case Undo(step):
+                self.attend(step, functools.partial(self.undo, self.plan.step(step)))
+            case Await():
+                self.listen()
+            case Finish():
+                return self.finish(decision)
+        return False
+
+    def write(self, record: AnyRecord) -> View:
+        """Append to the journal, then tell who listens; nothing more once the hold is lost."""
+        if self.lost is not None:
+            raise self.lost
+        view = self.journal.append(record)
+        self.renewed_s = self.clock.monotonic()
+        if self.on_event is not None:
+            self.on_event(record)
+        return view
+
+    def finish(self, decision: Finish) -> bool:
+        view = self.journal.view
+        if decision.state in FINAL:
+            if decision.state is not view.state:
+                self.write(Entered(state=decision.state, reason=decision.reason))
+            self.write(Finished(state=decision.state, flags=decision.flags))
+        else:
+            where = standing(self.plan, view)
+            self.write(Entered(state=decision.state, reason=decision.reason, standing=where))
+        return True
+
+    # -------------------------------------------------------------------------------------- forward
+
+    def spawn(self, name: str, call: Callable[[threading.Event], None]) -> None:
+        """Begin ``call`` in a daemon thread, so that one that hangs never holds up an exit."""
+        cancelled = threading.Event()
+        self.running[name] = cancelled
+        threading.Thread(target=self.work, args=(name, call, cancelled), name=name, daemon=True).start()
+
+    def work(self, name: str, call: Callable[[threading.Event], None], cancelled: threading.Event) -> None:
+        """A worker thread: whatever happens in it, the main thread hears of its end."""
+        fatal: BaseException | None = None
+        try:
+            call(cancelled)
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+            fatal = error
+        self.ended.put(_Ended(name, fatal))
+
+    def attend(self, name: str, call: Callable[[threading.Event], None]) -> None:
+        """Do ``call`` alone, renewing the hold until it ends."""
+        self.spawn(name, call)
+        while name in self.running:
+            self.listen()
+
+    def attempt(self, step: Step, cancelled: threading.Event) -> None:
+        """Announce, act, record; again while that may help. Raises only what must stop the run."""
+        before = self.journal.view.step(step.id).attempts
+        after: Mapping[str, Json] | None = None
+        for attempt in range(1, step.attempts + 1):
+            if attempt > 1:
+                self.clock.sleep(RETRY_PAUSE_S * 2 ** (attempt - 2))
+            self.announce(Intent(step=step.id, attempt=before + attempt, epoch=self.claim.epoch, after=after))
+            began = self.clock.monotonic()
+            error = self.perform(step, cancelled, began)
+            if error is None or self.leaving.is_set():
+                return
+            after = error.document()
+            if not _helps(error) or attempt == step.attempts:
+                self.write(_failed(step, error, self.clock.monotonic() - began))
+                return
+
+    def announce(self, intent: Intent) -> None:
+        """No side effect without an intent, and no intent by one who no longer holds the target."""
+        if self.leaving.is_set():
+            raise Interrupted("the run is stopping", next=f"refloat recover --resume {self.claim.run}")
+        self.claim.confirm()
+        self.write(intent)
+
+    def perform(self, step: Step, cancelled: threading.Event, began: float) -> RefloatError | None:
+        """Do the step once: None when it is done and recorded, else what went wrong."""
+        context = self.context(step, cancelled)
+        action = self.actions[step.action]
+        self.progress.start(step.id, None, "step")
+        try:
+            detail = within(step.timeout_s, step.id, lambda: action.do(step, context), cancelled)
+        except HoldLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - a step that fails in any way is recorded as failed
+            self.intact()
+            self.progress.finish(step.id, "failed")
+            return _typed(error, step)
+        seconds = self.clock.monotonic() - began
+        self.write(Outcome(step=step.id, result="done", seconds=round(seconds, 3), detail=dict(detail)))
+        self.progress.finish(step.id)
+        return None
+
+    def intact(self) -> None:
+        """Raise what broke the journal: then it was not the step that failed."""
+        if self.journal.broken is not None:
+            raise self.journal.broken
+
+    def context(self, step: Step, cancelled: threading.Event) -> Context:
+        view = self.journal.view
+
+        def remember(what: Mapping[str, Json]) -> None:
+            if cancelled.is_set():
+                raise DeadlineExceeded(f"{step.id} was given up; it must not go on", component=step.component)
+            self.write(Remembered(step=step.id, what=dict(what)))
+            self.claim.confirm()  # what is remembered is needed by a switch, and that comes next
+
+        return Context(
+            run=self.claim.run,
+            epoch=self.claim.epoch,
+            clock=self.clock,
+            overrides=view.overrides,
+            memory=view.remembered(step.component or step.id),
+            remember=remember,
+            cancelled=cancelled,
+            progress=self.progress,
+        )
+
+    def listen(self) -> None:
+        """Wait for a worker to end; renew the hold meanwhile."""
+        try:
+            ended = self.ended.get(timeout=LISTEN_S)
+        except queue.Empty:
+            self.renew()
+            return
+        del self.running[ended.name]
+        if ended.fatal is not None:
+            raise ended.fatal
+
+    def renew(self) -> None:
+        if self.clock.monotonic() - self.renewed_s >= RENEW_S:
+            self.claim.confirm()
+            self.write(Held(epoch=self.claim.epoch, holder=self.claim.holder))
+
+    # -------------------------------------------------------------------------------------- after a crash
+
+    def observe(self, steps: tuple[str, ...], cancelled: threading.Event) -> None:
+        """Settle what was announced and never recorded. Raises ``Waiting`` for what cannot be told."""
+        unclear = [id for id in steps if self.look(self.plan.step(id), cancelled) == "unclear"]
+        if unclear:
+            raise Waiting(
+                f"whether {', '.join(unclear)} took effect cannot be told from the components",
+                component=self.plan.step(unclear[0]).component,
+                region=self.plan.to,
+                next=f"put right what is half done, then refloat recover --resume {self.claim.run}",
+            )
+
+    def look(self, step: Step, cancelled: threading.Event) -> Observation:
+        self.claim.confirm()
+        context = self.context(step, cancelled)
+        action = self.actions[step.action]
+        try:
+            found = within(step.timeout_s, step.id, lambda: action.observe(step, context), cancelled)
+        except HoldLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - who cannot be asked is unknown, and unknown is unsafe
+            self.intact()
+            self.progress.say(f"{step.id} could not be observed: {error}")
+            return "unclear"
+        if found != "unclear":
+            self.write(Outcome(step=step.id, result=found, observed=True))
+        return found
+
+    # -------------------------------------------------------------------------------------- back
+
+    def undo(self, step: Step, cancelled: threading.Event) -> None:
+        """Put one step back, with as many attempts as it had; what fails is recorded, never raised."""
+        attempts = self.journal.view.step(step.id).attempts
+        self.claim.confirm()
+        self.write(Intent(step=step.id, attempt=attempts, epoch=self.claim.epoch, undo=True))
+        began = self.clock.monotonic()
+        error = self.put_back(step, cancelled)
+        for attempt in range(1, step.attempts):
+            if error is None or not _helps(error):
+                break
+            self.clock.sleep(RETRY_PAUSE_S * 2 ** (attempt - 1))
+            error = self.put_back(step, cancelled)
+        seconds = round(self.clock.monotonic() - began, 3)
+        if self.leaving.is_set() and error is not None:
+            return
+        if error is None:
+            self.write(Outcome(step=step.id, result="undone", undo=True, seconds=seconds))
+        else:
+            self.write(_failed(step, error, seconds, undo=True))
+
+    def put_back(self, step: Step, cancelled: threading.Event) -> RefloatError | None:
+        context = self.context(step, cancelled)
+        action = self.actions[step.action]
+        try:
+            within(step.timeout_s, step.id, lambda: action.undo(step, context), cancelled)
+        except HoldLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - the rest of the rollback must go on
+            self.intact()
+            return _typed(error, step)
+        return None
+
+    # -------------------------------------------------------------------------------------- leaving
+
+    def leave(self, state: RunState | None) -> None:
+        """Launch nothing more, let what is at work end for a moment, and say so if the journal still can."""
+        self.leaving.set()
+        for cancelled in self.running.values():
+            cancelled.set()
+        for _ in range(LEAVE_LOOKS):
+            if not self.running:
+                break
+            with contextlib.suppress(queue.Empty):
+                self.running.pop(self.ended.get(timeout=LEAVE_S / LEAVE_LOOKS).name, None)
+        if state is not None and self.journal.broken is None and not self.journal.view.ended:
+            self.say_so(state)
+
+    def say_so(self, state: RunState) -> None:
+        try:
+            self.write(Entered(state=state))
+        except RefloatError as error:
+            self.progress.say(f"the journal could not be told that the run is {state}: {error}")
+
+
+def _helps(error: RefloatError) -> bool:
+    """Whether another attempt may help: not after a deadline, since what was abandoned may still act."""
+    return error.retry is not Retry.NEVER and not isinstance(error, DeadlineExceeded)
+
+
+def _failed(step: Step, error: RefloatError, seconds: float, *, undo: bool = False) -> Outcome:
+    return Outcome(
+        step=step.id, result="failed", undo=undo, seconds=round(seconds, 3), error=error.document()
+    )
+
+
+def _typed(error: Exception, step: Step) -> RefloatError:
+    """The error with its component; a defect of a connector is a ``ConnectorError`` that says so."""
+    if isinstance(error, RefloatError):
+        return error.at(component=step.component)
+    return ConnectorError(
+        f"{step.id} failed unexpectedly: {type(error).__name__}: {error}",
+        component=step.component,
+        next="this is a defect of the connector; report it",
+    )

@@ -1,0 +1,87 @@
+"""The target of a run as values: each component with its connector, its place and its snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from refloat.contracts import Connector, Health, Instance, Op, Place, Source
+from refloat.digest import json_digest
+from refloat.manifest.model import Group
+from refloat.plan.model import Step
+from refloat.point.model import Point, Snapshot
+from refloat.run.context import Context
+
+TOKEN_DIGITS = 16  # enough to tell the operations of all runs on one component apart
+
+
+def token(run: str, component: str) -> str:
+    """What every operation of a run on one component is known by: stage, switch, revert and start."""
+    return json_digest([run, component])[:TOKEN_DIGITS]
+
+
+@dataclass(frozen=True)
+class ComponentTarget:
+    """One component where it is recovered to. ``place`` is what is live there, ``source`` its snapshot."""
+
+    name: str
+    connector: Connector
+    place: Place
+    snapshot: Snapshot
+    source: Callable[[], Source]
+    parts: Mapping[str, Connector] = field(default_factory=dict)
+
+    def staged(self, run: str) -> Place:
+        """What ``run`` has staged beside what is live."""
+        return replace(self.place, instance=Instance.STAGED, token=token(run, self.name))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A region that a point is recovered into, and what the checks need to know.
+
+    ``missing`` names what the point needs and the region's replica lacks. ``source_health`` asks the
+    components that run in the source region. ``known_points`` are the points of this vault: what one of
+    them put into the target is not foreign. ``scratch`` is a folder for temporary files.
+    """
+
+    region: str
+    point_name: str
+    point: Point
+    components: Mapping[str, ComponentTarget]
+    scratch: Path
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    known_points: frozenset[str] = frozenset()
+    missing: Callable[[], Sequence[str]] = tuple
+    source_health: Callable[[], Mapping[str, Health]] = dict
+
+    def component(self, step: Step) -> ComponentTarget:
+        """The component that a step is about. Raises ``KeyError`` for a step about none."""
+        return self.components[step.component or ""]
+
+    @contextlib.contextmanager
+    def op(self, step: Step, context: Context) -> Iterator[Op]:
+        """The operation of a step, with a scratch folder that goes when the context is left."""
+        component = self.component(step)
+        known = token(context.run, component.name)
+        scratch = self.scratch / known / str(step.action)
+        scratch.mkdir(parents=True, exist_ok=True)
+        try:
+            yield Op(
+                place=component.place,
+                run=context.run,
+                token=known,
+                epoch=context.epoch,
+                scratch=scratch,
+                deadline_s=step.timeout_s,
+                cancelled=context.cancelled,
+                parts=component.parts,
+                memory={"point": self.point_name, **context.memory},
+                journal=context.remember,
+                source_identity=component.snapshot.identity,
+            )
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The vault, format 1: content-named, sealed, signed objects in any store."""

@@ -1,0 +1,148 @@
+"""Where everything stands in a vault: the name of every object, and the descriptor that says what it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from refloat.contracts import Put, Store
+from refloat.digest import canonical_json
+from refloat.errors import Damaged, Missing, Refused, UsageError, VaultError
+from refloat.limits import CHUNK_BYTES_AVG, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, KIB, SLOT_DIGITS
+
+FORMAT = 1
+VAULT = "vault.json"
+KEYS = "keys/"
+PACKS = "packs/"
+INDEX = "index/"
+POINTS = "points/"
+LOG = "log/"
+
+DESCRIPTOR_BYTES_MAX = 64 * KIB  # a few hundred bytes; more is not a descriptor
+
+
+def key_name(name: str) -> str:
+    """Where a key object stands; ``name`` is the BLAKE3 of its bytes in hex."""
+    return KEYS + name
+
+
+def pack_name(name: str) -> str:
+    """Where a pack stands: below the first two digits of its name, so that no folder grows too large."""
+    return f"{PACKS}{name[:2]}/{name}"
+
+
+def index_name(name: str) -> str:
+    """Where an index object stands."""
+    return INDEX + name
+
+
+def point_name(name: str) -> str:
+    """Where a sealed point body stands."""
+    return POINTS + name
+
+
+def stream_prefix(stream: str) -> str:
+    """What the names of all slots of a stream start with."""
+    return f"{LOG}{stream}/"
+
+
+def slot_name(stream: str, slot: int) -> str:
+    """Where a slot of a log stands. Raises ``UsageError`` for a slot that 16 digits cannot hold."""
+    if not 0 <= slot < 10**SLOT_DIGITS:
+        raise UsageError(f"{slot} is not a slot of a log", next=f"slots have at most {SLOT_DIGITS} digits")
+    return f"{stream_prefix(stream)}{slot:0{SLOT_DIGITS}d}"
+
+
+class Chunking(BaseModel):
+    """How files without seams of their own are cut, in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min: int = Field(CHUNK_BYTES_MIN, gt=0)
+    avg: int = Field(CHUNK_BYTES_AVG, gt=0)
+    max: int = Field(CHUNK_BYTES_MAX, gt=0)
+
+
+class Descriptor(BaseModel):
+    """What ``vault.json`` says. It is plain and not vouched for: nothing is decided by it alone.
+
+    ``region`` is a hint for people: which region this replica was made for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal[1] = 1
+    vault: str = Field(min_length=1, max_length=128)
+    replica: str = Field(min_length=1, max_length=128)
+    region: str = Field("", max_length=128)
+    chunking: Chunking = Chunking()
+    pipeline: str = Field(max_length=128)
+
+
+def write_descriptor(store: Store, descriptor: Descriptor) -> None:
+    """Turn a place into a replica. Raises ``Refused`` (rule ``vault_exists``) where one is already."""
+    if store.create(VAULT, canonical_json(descriptor.model_dump(mode="json"))) is Put.EXISTS:
+        raise Refused(
+            "vault_exists",
+            f"there is a vault in {store.url} already",
+            next="choose an empty place, or use the vault that is there with its own key",
+        )
+
+
+def read_descriptor(store: Store) -> Descriptor:
+    """The descriptor of the replica in ``store``.
+
+    Raises ``Missing`` where there is none, ``VaultError`` for a newer format, ``Damaged`` for garbage.
+    """
+    try:
+        stored = store.get(VAULT, 0, DESCRIPTOR_BYTES_MAX + 1)
+    except Missing as error:
+        raise Missing(
+            f"there is no vault in {store.url}",
+            file=VAULT,
+            next="check the address, or run `refloat vault init`",
+        ) from error
+    document = parse_object(stored, VAULT)
+    try:
+        return Descriptor.model_validate(document)
+    except ValidationError as error:
+        raise damaged(VAULT, f"{error.error_count()} of its fields are wrong") from error
+
+
+def parse_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX) -> dict[str, object]:
+    """The JSON document of a plain object of this format.
+
+    Raises ``VaultError`` for one of a newer format and ``Damaged`` for anything that is not canonical JSON
+    with a format number, so that equal documents have equal bytes.
+    """
+    if len(stored) > bytes_max:
+        raise damaged(name, f"it is larger than {bytes_max} bytes")
+    try:
+        document = json.loads(stored)
+        canonical = isinstance(document, dict) and canonical_json(document) == stored
+    except (ValueError, RecursionError) as error:
+        raise damaged(name, "it is not JSON") from error
+    if not isinstance(document, dict) or type(document.get("format")) is not int:
+        raise damaged(name, "it is not a document of a vault")
+    _require_format(document["format"], name)
+    if not canonical:
+        raise damaged(name, "it is not in canonical form")
+    return document
+
+
+def _require_format(number: int, name: str) -> None:
+    if number > FORMAT:
+        raise VaultError(
+            f"{name} is written in vault format {number}; this refloat reads format {FORMAT}",
+            file=name,
+            next=f"install a refloat that reads format {number}: pip install --upgrade refloat",
+        )
+    if number != FORMAT:
+        raise damaged(name, f"there is no vault format {number}")
+
+
+def damaged(name: str, reason: str) -> Damaged:
+    """The error for an object that is not what was written."""
+    return Damaged(f"{name} is damaged: {reason}", file=name, next="refloat vault repair")

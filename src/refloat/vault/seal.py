@@ -1,0 +1,115 @@
+"""How an object is sealed and signed: one envelope for pack directories, index objects and points.
+
+    offset  size  field
+    0       4     "RFLT"
+    4       4     what it is: PACK, INDX or PONT
+    8       2     format version, 1
+    10      6     zero
+
+A sealed part is a 12-byte nonce and the AES-256-GCM ciphertext with its 16-byte tag (NIST SP 800-38D). Its
+key is derived from the catalogue key for one kind of object; what is authenticated along with it always
+begins with the header and the vault id, so no object can pass for another or for another vault's.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import Enum
+
+from blake3 import blake3
+from cryptography.exceptions import InvalidTag
+
+from refloat.digest import object_name
+from refloat.errors import VaultError
+from refloat.limits import OBJECT_BYTES_MAX
+from refloat.vault.keyfile import NONCE_BYTES, open_sealed, seal_bytes
+from refloat.vault.keys import Keyring, Role, Signature
+from refloat.vault.layout import damaged
+
+MAGIC = b"RFLT"
+VERSION = 1
+TAG_BYTES = 16
+SEAL_BYTES = NONCE_BYTES + TAG_BYTES  # what a seal adds to what it seals
+_HEADER = struct.Struct(">4s4sH6s")
+HEADER_BYTES = _HEADER.size
+_SIGNER_BYTES = 32
+_SIGNATURE_BYTES = 64
+
+
+class Kind(Enum):
+    """What a binary object is."""
+
+    PACK = b"PACK"
+    INDEX = b"INDX"
+    POINT = b"PONT"
+
+    @property
+    def header(self) -> bytes:
+        """The first 16 bytes of such an object."""
+        return _HEADER.pack(MAGIC, self.value, VERSION, bytes(6))
+
+
+def check_header(kind: Kind, header: bytes, *, what: str) -> None:
+    """Refuse what does not begin as ``kind`` does. Raises ``Damaged``, ``VaultError`` for a newer format."""
+    if len(header) < HEADER_BYTES:
+        raise damaged(what, "it is too short")
+    magic, found, version, _ = _HEADER.unpack_from(header)
+    if magic != MAGIC or found != kind.value:
+        raise damaged(what, f"it is not a {kind.name.lower()} object")
+    if version != VERSION:
+        raise VaultError(f"{what} has format {version}, this refloat reads {VERSION}", file=what)
+    if header[:HEADER_BYTES] != kind.header:
+        raise damaged(what, "it has an unknown header")
+
+
+def _key(keyring: Keyring, kind: Kind) -> bytes:
+    return blake3(b"refloat-1 seal:" + kind.value, key=keyring.catalogue_key).digest()
+
+
+def seal(keyring: Keyring, kind: Kind, content: bytes, *, header: bytes = b"") -> bytes:
+    """``content`` sealed with the catalogue key, bound to its kind, its header and the vault."""
+    bound = (header or kind.header) + keyring.vault.encode()
+    return seal_bytes(_key(keyring, kind), content, bound)
+
+
+def unseal(keyring: Keyring, kind: Kind, sealed: bytes, *, what: str, header: bytes = b"") -> bytes:
+    """What was sealed. Raises ``Damaged``."""
+    bound = (header or kind.header) + keyring.vault.encode()
+    try:
+        return open_sealed(_key(keyring, kind), sealed, bound)
+    except InvalidTag:
+        raise damaged(what, "it does not match its seal") from None
+
+
+def _message(keyring: Keyring, kind: Kind, content: bytes) -> bytes:
+    return kind.header + keyring.vault.encode() + content
+
+
+def seal_signed(keyring: Keyring, kind: Kind, content: bytes) -> bytes:
+    """A whole object: header, then sealed together the signer, its signature and ``content``.
+
+    Raises ``WrongKey`` without the writer's role.
+    """
+    signature = keyring.sign(Role.WRITER, _message(keyring, kind, content))
+    inner = signature.signer.encode("ascii") + signature.value + content
+    return kind.header + seal(keyring, kind, inner)
+
+
+def open_signed(keyring: Keyring, kind: Kind, name: str, stored: bytes, *, what: str) -> tuple[str, bytes]:
+    """The writer that signed an object and its content, after its name, seal and signature were checked.
+
+    ``name`` is the BLAKE3 of ``stored``. Raises ``Damaged``, ``VaultError`` for a newer format.
+    """
+    if len(stored) > OBJECT_BYTES_MAX:
+        raise damaged(what, "it is larger than anything refloat writes")
+    if object_name(stored) != name:
+        raise damaged(what, "it does not match its name")
+    check_header(kind, stored, what=what)
+    inner = unseal(keyring, kind, stored[HEADER_BYTES:], what=what)
+    if len(inner) < _SIGNER_BYTES + _SIGNATURE_BYTES:
+        raise damaged(what, "it is too short")
+    signer = inner[:_SIGNER_BYTES].decode("ascii", "replace")
+    value = inner[_SIGNER_BYTES : _SIGNER_BYTES + _SIGNATURE_BYTES]
+    content = inner[_SIGNER_BYTES + _SIGNATURE_BYTES :]
+    keyring.verify(Role.WRITER, _message(keyring, kind, content), Signature(signer, value))
+    return signer, content

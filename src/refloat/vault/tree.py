@@ -1,0 +1,245 @@
+"""One folder as a value: its sorted entries, stored as a chunk of canonical JSON, or a row of such chunks.
+
+    {"entries": [entry, ...], "format": 1, "next": "<chunk name in hex>" or null}
+
+A folder whose entries need more than ``PAGE_BYTES_MAX`` goes on in the page that ``next`` names. An entry has
+``name`` (base64 of its bytes), ``type`` and, by type:
+
+    file       chunks (base64 of 32-byte chunk names in order), mode, mtime_ns, segmenter, size, token
+    directory  mode, mtime_ns, tree (chunk name of its first page, hex)
+    symlink    target (base64 of its bytes)
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+from refloat.contracts import EntryType
+from refloat.digest import canonical_json
+from refloat.errors import ConnectorError
+from refloat.limits import CHUNK_BYTES_MAX, ENTRY_NAME_BYTES_MAX, MIB, TREE_DEPTH_MAX
+from refloat.vault.chunk import NAME_BYTES
+from refloat.vault.layout import damaged
+
+PAGE_BYTES_MAX = 4 * MIB  # one page in memory at a time; a folder of ten thousand files takes one
+FILE_MODE_MASK = 0o777  # set-user-id and the like are not brought back from a backup
+FOLDER_MODE_MASK = 0o3777  # set-group-id and sticky are how shared folders work
+_MTIME_NS_MAX = 2**63
+_COMMON = {"name", "type"}
+_KEYS = {
+    EntryType.FILE: _COMMON | {"chunks", "mode", "mtime_ns", "segmenter", "size", "token"},
+    EntryType.DIRECTORY: _COMMON | {"mode", "mtime_ns", "tree"},
+    EntryType.SYMLINK: _COMMON | {"target"},
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One entry of a folder. ``chunks`` are 32-byte names in order; ``tree`` is a folder's first page."""
+
+    name: bytes
+    type: EntryType
+    mode: int = 0
+    mtime_ns: int = 0
+    size: int = 0
+    chunks: tuple[bytes, ...] = ()
+    segmenter: int = 0
+    token: str = ""
+    target: bytes = b""
+    tree: bytes = b""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One stored piece of a folder; ``next`` is the name of the piece after it, empty for the last."""
+
+    nodes: tuple[Node, ...]
+    next: bytes = b""
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _document(node: Node) -> dict[str, object]:
+    document: dict[str, object] = {"name": _text(node.name), "type": str(node.type)}
+    if node.type is EntryType.SYMLINK:
+        return {**document, "target": _text(node.target)}
+    document |= {"mode": node.mode, "mtime_ns": node.mtime_ns}
+    if node.type is EntryType.DIRECTORY:
+        return {**document, "tree": node.tree.hex()}
+    chunks = _text(b"".join(node.chunks))
+    content = {"chunks": chunks, "segmenter": node.segmenter, "size": node.size, "token": node.token}
+    return {**document, **content}
+
+
+def encode_page(page: Page) -> bytes:
+    """The stored form of a page."""
+    entries = [_document(node) for node in page.nodes]
+    return canonical_json({"format": 1, "entries": entries, "next": page.next.hex() or None})
+
+
+def decode_page(raw: bytes, *, what: str) -> Page:
+    """A page from its stored form. Raises ``Damaged`` for anything that ``encode_page`` would not make."""
+    try:
+        document = json.loads(raw)
+        _require(set(document) == {"format", "entries", "next"} and document["format"] == 1, "its format")
+        nodes = tuple(_node(entry) for entry in document["entries"])
+        after = b"" if document["next"] is None else _chunk_name(document["next"])
+        _require(_ascending(nodes), "the order of its entries")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise damaged(what, f"it is not a folder listing: {error}") from error
+    return Page(nodes, after)
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{what} is wrong")
+
+
+def _ascending(nodes: Sequence[Node]) -> bool:
+    return all(a.name < b.name for a, b in pairwise(nodes))
+
+
+def _whole(value: object, below: int) -> int:
+    _require(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below, "a number")
+    return cast(int, value)
+
+
+def _moment(value: object) -> int:
+    _require(isinstance(value, int) and abs(value) < _MTIME_NS_MAX, "a time")
+    return cast(int, value)
+
+
+def _chunk_name(text: object) -> bytes:
+    name = bytes.fromhex(cast(str, text))
+    _require(len(name) == NAME_BYTES, "a chunk name")
+    return name
+
+
+def _octets(text: object) -> bytes:
+    return base64.b64decode(cast(str, text), validate=True)
+
+
+def check_name(name: bytes) -> None:
+    """Refuse what cannot be one path component. Raises ``ValueError``."""
+    if not name or name in (b".", b"..") or b"/" in name or b"\0" in name or len(name) > ENTRY_NAME_BYTES_MAX:
+        raise ValueError(f"{name[:80]!r} cannot name a file")
+
+
+def _node(entry: Mapping[str, object]) -> Node:
+    kind = EntryType(cast(str, entry["type"]))
+    _require(set(entry) == _KEYS[kind], "the keys of an entry")
+    name = _octets(entry["name"])
+    check_name(name)
+    if kind is EntryType.SYMLINK:
+        return Node(name, kind, target=_target(entry))
+    mtime_ns = _moment(entry["mtime_ns"])
+    if kind is EntryType.DIRECTORY:
+        mode = _whole(entry["mode"], FOLDER_MODE_MASK + 1)
+        return Node(name, kind, mode, mtime_ns, tree=_chunk_name(entry["tree"]))
+    return _file(name, mtime_ns, entry)
+
+
+def _target(entry: Mapping[str, object]) -> bytes:
+    target = _octets(entry["target"])
+    _require(0 < len(target) <= ENTRY_NAME_BYTES_MAX and b"\0" not in target, "the target of a link")
+    return target
+
+
+def _file(name: bytes, mtime_ns: int, entry: Mapping[str, object]) -> Node:
+    joined = _octets(entry["chunks"])
+    size, token = _whole(entry["size"], 2**63), entry["token"]
+    _require(len(joined) % NAME_BYTES == 0 and bool(joined) == bool(size), "a list of chunks")
+    _require(isinstance(token, str), "a token")
+    return Node(
+        name=name,
+        type=EntryType.FILE,
+        mode=_whole(entry["mode"], FILE_MODE_MASK + 1),
+        mtime_ns=mtime_ns,
+        size=size,
+        chunks=tuple(joined[at : at + NAME_BYTES] for at in range(0, len(joined), NAME_BYTES)),
+        segmenter=_whole(entry["segmenter"], 256),
+        token=cast(str, token),
+    )
+
+
+# ------------------------------------------------------------------------------------------ whole folders
+
+Read = Callable[[bytes], bytes]
+"""Reads a chunk by its name."""
+
+
+def _pages(nodes: Sequence[Node]) -> list[tuple[Node, ...]]:
+    pages: list[list[Node]] = [[]]
+    room = PAGE_BYTES_MAX
+    for node in nodes:
+        size = len(canonical_json(_document(node))) + 1
+        if size > CHUNK_BYTES_MAX - 1024:
+            raise ConnectorError(
+                f"{node.name!r} has too many chunks for one entry of a folder", file=_shown(node.name)
+            )
+        if pages[-1] and size > room:
+            pages.append([])
+            room = PAGE_BYTES_MAX
+        pages[-1].append(node)
+        room -= size
+    return [tuple(page) for page in pages]
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def store_folder(nodes: Sequence[Node], store: Callable[[bytes], bytes]) -> bytes:
+    """Store a folder's entries page by page, the last first, and return the name of the first page.
+
+    ``store`` stores a chunk and returns its name. Raises ``ConnectorError`` for a file of too many chunks.
+    """
+    after = b""
+    for page in reversed(_pages(sorted(nodes, key=lambda node: node.name))):
+        after = store(encode_page(Page(page, after)))
+    return after
+
+
+def _read_pages(name: bytes, read: Read) -> Iterator[tuple[bytes, Page]]:
+    last = b""
+    while name:
+        what = f"folder {name.hex()}"
+        page = decode_page(read(name), what=what)
+        if last and not (page.nodes and page.nodes[0].name > last):
+            raise damaged(what, "it does not go on where the page before it ended")
+        yield name, page
+        last = page.nodes[-1].name if page.nodes else last
+        name = page.next
+
+
+def read_folder(name: bytes, read: Read) -> Iterator[Node]:
+    """The entries of a folder in order, page by page. Raises ``Missing`` or ``Damaged``."""
+    for _, page in _read_pages(name, read):
+        yield from page.nodes
+
+
+def chunk_names(root: bytes, read: Read) -> Iterator[bytes]:
+    """Every chunk that a tree needs, the trees' own among them; a name may come more than once.
+
+    A folder that stands in several places is read once. Raises ``Missing`` or ``Damaged``, also for folders
+    nested deeper than ``TREE_DEPTH_MAX``.
+    """
+    waiting, seen = [(root, 0)], {root}
+    while waiting:
+        folder, depth = waiting.pop()
+        if depth > TREE_DEPTH_MAX:
+            raise damaged(f"folder {folder.hex()}", f"it lies deeper than {TREE_DEPTH_MAX} folders")
+        for name, page in _read_pages(folder, read):
+            yield name
+            for node in page.nodes:
+                yield from node.chunks
+                if node.type is EntryType.DIRECTORY and node.tree not in seen:
+                    seen.add(node.tree)
+                    waiting.append((node.tree, depth + 1))

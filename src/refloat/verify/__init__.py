@@ -1,0 +1,1 @@
+"""Verification: behaviour measured under load and judged against a baseline."""

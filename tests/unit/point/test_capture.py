@@ -1,0 +1,197 @@
+"""Groups that move while they are captured, played by a component whose every inspection is scripted."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from refloat.contracts import Facts, Layer, Op, Place, Settings, Sink, Spec
+from refloat.errors import ConnectorError, DeadlineExceeded
+from refloat.point.capture import Capture, Captured, Member
+from refloat.testing.memory_snapshot import MemorySink
+
+
+class TickingClock:
+    """Every look at the clock takes a second."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        self.seconds += 1
+        return datetime(2026, 11, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@dataclass
+class Stored:
+    tree: str
+    files: int
+    bytes: int
+    new_bytes: int
+    stored_bytes: int
+
+
+class FinishingMemorySink(MemorySink):
+    def finish(self) -> Stored:
+        size = sum(len(stored) for stored in self.held.stored.values())
+        return Stored("tree", len(self.held.stored), size, size, size)
+
+
+class MemorySinks:
+    def sink(self, previous: str | None = None) -> FinishingMemorySink:
+        return FinishingMemorySink()
+
+
+class Scripted:
+    """A component that is what ``moment`` says; captures are counted, and freezing stops its clock."""
+
+    spec = Spec(kind="scripted", summary="", layer=Layer.DATA, settings=Settings)
+
+    def __init__(self, moment: Callable[[int], Facts]) -> None:
+        self.moment = moment
+        self.asked = 0
+        self.captures = 0
+        self.frozen = False
+
+    def _facts(self) -> Facts:
+        if not self.frozen:
+            self.asked += 1
+        return self.moment(self.asked)
+
+    def inspect(self, place: Place) -> Facts:
+        return self._facts()
+
+    def capture(self, sink: Sink, op: Op) -> Facts:
+        self.captures += 1
+        sink.file("content", io.BytesIO(b"content"))
+        return self._facts()
+
+
+class Freezing(Scripted):
+    @contextmanager
+    def freeze(self, place: Place) -> Iterator[None]:
+        self.frozen = True
+        try:
+            yield
+        finally:
+            self.frozen = False
+
+
+def steady(version: int = 1) -> Callable[[int], Facts]:
+    return lambda asked: Facts({"version": version}, {"rows": 5})
+
+
+def capture(tmp_path: Path, *connectors: Scripted, deadline_s: float = 5) -> Captured:
+    members = [
+        Member(f"m{n}", connector, Place(f"m{n}", "eu", Settings()), deadline_s)  # type: ignore[arg-type]
+        for n, connector in enumerate(connectors)
+    ]
+    return run(tmp_path, members)
+
+
+def run(tmp_path: Path, members: Sequence[Member]) -> Captured:
+    return Capture(MemorySinks(), TickingClock(), run="r", scratch=tmp_path).unit(members)
+
+
+def test_a_unit_that_stands_still_is_captured_once(tmp_path: Path) -> None:
+    first, second = Scripted(steady()), Scripted(steady())
+    captured = capture(tmp_path, first, second)
+    assert (first.captures, second.captures, captured.moved) == (1, 1, ())
+    assert captured.skew_s(["m0", "m1"]) == 0
+
+
+def test_a_member_whose_identity_moved_is_captured_again(tmp_path: Path) -> None:
+    moving = Scripted(lambda asked: Facts({"version": 1 if asked <= 2 else 2}))
+    still = Scripted(steady())
+    captured = capture(tmp_path, moving, still)
+    assert (moving.captures, still.captures) == (2, 1)
+    assert captured.moved == ()
+    assert captured.snapshots["m0"].identity == {"version": 2}
+
+
+def test_a_position_that_moves_needs_no_second_capture(tmp_path: Path) -> None:
+    growing = Scripted(lambda asked: Facts({"version": 1}, {"rows": asked}))
+    captured = capture(tmp_path, growing)
+    assert growing.captures == 1
+    assert captured.snapshots["m0"].position == {"rows": 2}
+
+
+def test_two_members_that_move_lie_as_far_apart_as_their_captures(tmp_path: Path) -> None:
+    growing = [Scripted(lambda asked: Facts({}, {"rows": asked})) for _ in range(2)]
+    still = Scripted(steady())
+    captured = capture(tmp_path, growing[0], still, growing[1])
+    assert captured.skew_s(["m0", "m1"]) == 0
+    assert captured.skew_s(["m0", "m2"]) > 0
+
+
+def test_an_identity_that_never_rests_is_reported(tmp_path: Path) -> None:
+    restless = Scripted(lambda asked: Facts({"version": asked}))
+    captured = capture(tmp_path, restless, Scripted(steady()))
+    assert captured.moved == ("m0",)
+
+
+def test_what_never_rests_is_frozen_when_it_can_be(tmp_path: Path) -> None:
+    restless = Freezing(lambda asked: Facts({"version": asked}))
+    captured = capture(tmp_path, restless)
+    assert captured.moved == ()
+    assert not restless.frozen
+
+
+def test_an_unchanged_token_carries_the_earlier_snapshot(tmp_path: Path) -> None:
+    connector = Scripted(lambda asked: Facts({"version": 1}, {"rows": 5}, token="t1"))
+    place = Place("m0", "eu", Settings())
+    first = run(tmp_path, [Member("m0", connector, place, 5)])  # type: ignore[arg-type]
+    previous = first.snapshots["m0"]
+    again = run(tmp_path, [Member("m0", connector, place, 5, previous=previous)])  # type: ignore[arg-type]
+    assert connector.captures == 1
+    assert again.snapshots["m0"].carried
+    assert again.snapshots["m0"].tree == previous.tree
+
+
+@pytest.mark.parametrize(
+    "now",
+    [Facts({"version": 1}, token="t2"), Facts({"version": 2}, token="t1"), Facts({"version": 1}, token=None)],
+)
+def test_anything_else_is_captured_again(tmp_path: Path, now: Facts) -> None:
+    earlier = Scripted(lambda asked: Facts({"version": 1}, token="t1"))
+    place = Place("m0", "eu", Settings())
+    previous = run(tmp_path, [Member("m0", earlier, place, 5)]).snapshots["m0"]  # type: ignore[arg-type]
+    connector = Scripted(lambda asked: now)
+    captured = run(tmp_path, [Member("m0", connector, place, 5, previous=previous)])  # type: ignore[arg-type]
+    assert connector.captures == 1
+    assert not captured.snapshots["m0"].carried
+
+
+def test_a_component_that_is_down_is_named(tmp_path: Path) -> None:  # fault 39
+    def down(asked: int) -> Facts:
+        raise ConnectorError("it does not answer")
+
+    with pytest.raises(ConnectorError) as error:
+        capture(tmp_path, Scripted(steady()), Scripted(down))
+    assert (error.value.component, error.value.region) == ("m1", "eu")
+
+
+def test_a_component_that_hangs_is_abandoned_at_its_deadline(tmp_path: Path) -> None:  # fault 40
+    release = threading.Event()
+
+    def hang(asked: int) -> Facts:
+        release.wait(20)
+        return Facts()
+
+    with pytest.raises(DeadlineExceeded) as error:
+        capture(tmp_path, Scripted(hang), deadline_s=0.2)
+    release.set()
+    assert error.value.component == "m0"

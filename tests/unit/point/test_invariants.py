@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refloat.contracts import Facts
+from refloat.limits import FACTS_BYTES_MAX
+from refloat.point import invariants
+from refloat.point.model import Grade, Verdict
+
+HOLDS = Verdict(must="a.x == b.x", holds=True)
+FAILS = Verdict(must="a.x == b.y", holds=False)
+UNKNOWN = Verdict(must="a.z == 1", holds=None, reason="the fact 'z' is missing")
+
+
+def grade(*verdicts: Verdict, moved: tuple[str, ...] = (), skew_s: float = 0.0) -> Grade:
+    return invariants.grade(["a", "b"], verdicts, moved, skew_s, 5.0).grade
+
+
+def test_a_group_is_exact_when_everything_holds_and_nothing_moved() -> None:
+    assert grade(HOLDS) is Grade.EXACT
+    assert grade() is Grade.EXACT
+
+
+def test_a_member_that_kept_moving_makes_the_group_fuzzy() -> None:
+    assert grade(HOLDS, moved=("a",)) is Grade.FUZZY
+
+
+def test_members_too_far_apart_make_the_group_fuzzy() -> None:
+    assert grade(HOLDS, skew_s=5.0) is Grade.EXACT
+    assert grade(HOLDS, skew_s=5.1) is Grade.FUZZY
+
+
+def test_what_does_not_hold_or_cannot_be_told_breaks_the_group() -> None:
+    assert grade(HOLDS, FAILS) is Grade.BROKEN
+    assert grade(HOLDS, UNKNOWN) is Grade.BROKEN
+    assert grade(FAILS, moved=("a",), skew_s=9) is Grade.BROKEN
+
+
+def test_a_broken_group_names_its_invariant() -> None:
+    record = invariants.grade(["a"], [HOLDS, UNKNOWN], [], 0, 5)
+    assert "a.z == 1" in record.reason and "missing" in record.reason
+
+
+def test_an_expression_sees_identity_by_name_and_position_below() -> None:
+    scope = invariants.scope({"log": Facts({"first": "x"}, {"records": 3})})
+    assert scope == {"log": {"first": "x", "position": {"records": 3}}}
+
+
+def test_facts_that_are_too_large_are_left_out() -> None:
+    assert invariants.scope({"log": Facts({"text": "x" * FACTS_BYTES_MAX})}) == {}
+
+
+def test_the_values_that_an_expression_names_are_shown() -> None:
+    variables = invariants.scope({"a": Facts({"m": {"k": 1}, "t": ["v"]}), "b": Facts({}, {"rows": 4})})
+    shown = invariants.values(
+        'a.m.k == b.position.rows && a.t.exists(x, x == "a.q") && b.nothing == 1', variables
+    )
+    assert shown == {"a.m.k": 1, "b.position.rows": 4, "a.t": ["v"], "b.nothing": None}
+
+
+def test_a_long_value_is_counted_not_shown() -> None:
+    variables = invariants.scope({"a": Facts({"list": list(range(1000))})})
+    assert invariants.values("a.list == 1", variables) == {"a.list": "(1000 items)"}
+
+
+def test_windows_that_share_a_moment_have_no_skew() -> None:
+    assert invariants.skew_s([]) == 0
+    assert invariants.skew_s([(0, 10), (3, 4), (4, 8)]) == 0
+    assert invariants.skew_s([(0, 2), (5, 6)]) == 3
+
+
+spans = st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)).map(sorted).map(tuple)
+
+
+@given(st.lists(spans, max_size=8))
+def test_skew_is_zero_exactly_when_one_moment_lies_in_every_window(
+    windows: list[tuple[float, float]],
+) -> None:
+    shared = not windows or any(all(a <= start <= b for a, b in windows) for start, _ in windows)
+    assert (invariants.skew_s(windows) == 0) == shared
