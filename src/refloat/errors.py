@@ -21,7 +21,7 @@ Errors are raised low and rendered once, in ``cli/``. The exit code belongs to t
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Retry(StrEnum):
@@ -60,9 +60,7 @@ class RefloatError(Exception):
         self.retry = retry
         self.next = next
 
-    def at(
-        self, *, component: str | None = None, region: str | None = None, file: str | None = None
-    ) -> RefloatError:
+    def at(self, *, component: str | None = None, region: str | None = None, file: str | None = None) -> Self:
         """The same error with the places that a caller knows and the raiser did not."""
         self.component = self.component or component
         self.region = self.region or region

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 import threading
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +61,8 @@ class Assistant:
         self._settings = Settings.read(region.app / "settings.json")
         self._experiment = prompts.read_experiment(region)
         self._rerank = prompts.read_flags(region)["rerank"]
-        self._of_thread = threading.local()
+        self._online = features.open_online(region)
+        self._one_at_a_time = threading.Lock()
 
     @property
     def model_version(self) -> str:
@@ -98,7 +97,7 @@ class Assistant:
         return True
 
     def _ranked(self, rows: Sequence[Row], words: set[str]) -> list[Row]:
-        known = features.look_up(self._online(), [row["id"] for row in rows]) if self._rerank else {}
+        known = self._features_of(rows) if self._rerank else {}
         scored = [(-self._score(row, words, known.get(row["id"])), row["id"], row) for row in rows]
         return [row for _, _, row in sorted(scored, key=lambda entry: entry[:2])]
 
@@ -115,12 +114,9 @@ class Assistant:
             + self._settings.code_weight * known.code_share
         )
 
-    def _online(self) -> sqlite3.Connection:
-        """This thread's connection to the online feature store."""
-        if not hasattr(self._of_thread, "online"):
-            self._of_thread.online = features.open_online(self._region)
-        connection: sqlite3.Connection = self._of_thread.online
-        return connection
+    def _features_of(self, rows: Sequence[Row]) -> dict[str, Features]:
+        with self._one_at_a_time:
+            return features.look_up(self._online, [row["id"] for row in rows])
 
 
 def load(region: Region, champions: Champions) -> Assistant:
@@ -131,8 +127,6 @@ def load(region: Region, champions: Champions) -> Assistant:
     table = index.open_table(region.index)
     check_origin(champions["embedder"], index.origin_of(table))
     check_classifier(champions)
-    with closing(features.open_online(region)) as online:
-        features.look_up(online, [])
     return Assistant(region, Models.of(champions), table)
 
 

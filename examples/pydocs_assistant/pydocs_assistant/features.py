@@ -95,8 +95,9 @@ def _write_online(region: Region, rows: Iterable[Features], event_time: str, dat
 
 
 def open_online(region: Region) -> sqlite3.Connection:
-    """A read-only connection to the online store, for one thread. Raises ``sqlite3.Error``."""
-    return sqlite3.connect(f"{region.features_online.as_uri()}?mode=ro", uri=True)
+    """A read-only connection to the online store, for one thread at a time. Raises ``sqlite3.Error``."""
+    address = f"{region.features_online.as_uri()}?mode=ro"
+    return sqlite3.connect(address, uri=True, check_same_thread=False)
 
 
 def look_up(online: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Features]:

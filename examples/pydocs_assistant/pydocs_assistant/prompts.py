@@ -16,7 +16,7 @@ _TEMPLATES = {
     2: "$question\n\nAbout $topic, Python's documentation says:\n\n$passages\n\nSee also: $titles\n",
 }
 _FLAGS = {
-    "flags": {"rerank": True, "see_also": True},
+    "flags": {"rerank": True},
     "experiment": {
         "name": "answer_style",
         "seed": "2024-06",
@@ -95,7 +95,7 @@ def render(
     return variant.template.substitute(
         question=question,
         topic=topic.replace("_", " "),
-        passages="\n\n".join(texts),
+        passages="\n\n".join(texts) or "nothing that would fit.",
         titles=", ".join(titles),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -124,8 +123,6 @@ def run(arguments: Sequence[str], *, terminated: Termination | None = None) -> i
 
 
 def _failed(session: Session, error: BaseException) -> int:
-    if isinstance(error, BrokenPipeError):
-        return _reader_left()
     if isinstance(error, _BadUsage) and not str(error):
         return UsageError.exit_code  # nothing was asked for, and the help is on the screen
     if session.debug:
@@ -160,12 +157,6 @@ def _bad_usage(error: Exception) -> UsageError:
     command = "refloat" if context is None else context.command_path
     words = str(error.format_message()) if hasattr(error, "format_message") else str(error)
     return UsageError(words[:1].lower() + words[1:].rstrip("."), next=f"{command} --help")
-
-
-def _reader_left() -> int:
-    """Whoever read our output is gone; Python must not complain about that when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
 
 
 def main() -> None:

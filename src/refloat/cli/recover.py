@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +12,8 @@ from refloat.cli.places import VaultOption, open_place, others
 from refloat.errors import Refused, UsageError
 
 if TYPE_CHECKING:
-    from refloat.flows.prepare import Prepared, Wanted
+    from refloat.flows.prepare import Prepared
     from refloat.flows.recover import Recovered
-    from refloat.plan.model import Plan
-    from refloat.run.state import View
     from refloat.vault.replica import Replica
     from refloat.vault.vault import Vault
 
@@ -62,17 +59,16 @@ def recover(
     """Recover everything from one point: stage, check, switch, start, verify; or put it all back."""
     from refloat.flows import recover as flow
     from refloat.flows.prepare import Wanted, prepare
-    from refloat.flows.recover import plan_of
 
     session = session_of(context)
     reached = open_place(session, vault, to)
     replica = target_replica(reached, to)
     overrides = frozenset(override)
     wanted = Wanted(to, point, moment(at, "--at"), tuple(only), overrides)
-    begun = plan_of(replica, resume, session.clock) if resume is not None else None
-    prepared = prepare(replica, _as_begun(begun) if begun else wanted, lambda: resolver(session))
-    if begun is not None:
-        prepared = replace(prepared, plan=begun[0])
+    if resume is None:
+        prepared = prepare(replica, wanted, lambda: resolver(session))
+    else:
+        prepared = flow.prepare_again(replica, resume, lambda: resolver(session), session.clock)
     reached = others(session, reached, prepared.manifest, prepared.components.resolver)
     require_not_rolled_back(reached, overrides)
     _announce(session, prepared)
@@ -127,17 +123,6 @@ def require_not_rolled_back(vault: Vault, overrides: frozenset[str]) -> None:
             region=region,
             next="recover from a region whose log is whole, or name the rule: --override log_rolled_back",
         )
-
-
-def _as_begun(begun: tuple[Plan, View]) -> Wanted:
-    """What a run was asked for when it began, whatever the command line says now.
-
-    Choosing the point is over, so no rule about that is asked again; the run's own checks are.
-    """
-    from refloat.flows.prepare import Wanted
-
-    plan, view = begun
-    return Wanted(plan.to, point=plan.point, only=plan.only, overrides=view.overrides | {"group_broken"})
 
 
 def _announce(session: Session, prepared: Prepared) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from refloat.connectors.allowance import Allowance, os_errors
 from refloat.connectors.beside import Beside, located
@@ -85,7 +85,7 @@ class MLflowSettings(Settings):
                 f"MLflow artifacts in {urlsplit(self.artifacts).scheme} cannot be captured; a folder can",
                 next="set `artifacts` to a folder, such as /srv/models or file:///srv/models",
             )
-        return Path(unquote(str(path)))
+        return path
 
 
 class MLflow:

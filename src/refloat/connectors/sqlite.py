@@ -470,7 +470,7 @@ def _paced(allowance: Allowance) -> Callable[[int, int, int], None]:
 
     def step(status: int, left: int, total: int) -> None:
         allowance.check()
-        pace.restarts += left > pace.left
+        pace.restarts += status == sqlite3.SQLITE_OK and left >= pace.left
         pace.left = left
         if pace.restarts > _RESTARTS_MAX:
             raise _Restarted

@@ -163,14 +163,22 @@ class Scenery:
     def wait_ready(self, region: str) -> None:
         """Wait until the endpoint of a region is ready. Raises ``RefloatError`` when it is not in time."""
         end = time.monotonic() + ENDPOINT_SECONDS_MAX
-        while time.monotonic() < end:
-            try:
-                if httpx.get(self.url(region) + "/ready", timeout=2).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass  # not listening yet
-            time.sleep(0.05)
+        with httpx.Client(timeout=2) as client:
+            while time.monotonic() < end:
+                with contextlib.suppress(httpx.HTTPError):  # not listening yet
+                    if client.get(self.url(region) + "/ready").status_code == 200:
+                        return
+                time.sleep(0.05)
         raise RefloatError(f"the endpoint in {region} was not ready within {ENDPOINT_SECONDS_MAX:g} s")
+
+    def set_aside(self, folder: str) -> None:
+        """Keep a copy of a folder of the pipeline in eu."""
+        shutil.copytree(self.pipeline("eu") / folder, self.root / "client" / folder)
+
+    def put_back(self, folder: str) -> None:
+        """Put the copy where the folder is."""
+        shutil.rmtree(self.pipeline("eu") / folder)
+        shutil.move(self.root / "client" / folder, self.pipeline("eu") / folder)
 
     def destroy(self, region: str, endpoint: subprocess.Popen[bytes]) -> None:
         """The disaster: kill the endpoint, delete all of the region, the operator's desk and their home."""

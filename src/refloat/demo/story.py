@@ -85,8 +85,8 @@ def tell(scenery: Scenery, say: Callable[[str], None]) -> Told:
 def _a_point_that_must_not_be_used(scenery: Scenery, say: Callable[[str], None]) -> dict[str, Any]:
     """Rebuild the index by another embedder, protect, and see the point graded broken and refused."""
     say("2. A mistake first: the index is rebuilt by another embedder. That point must never be used.")
-    pipeline = str(scenery.pipeline("eu"))
-    scenery.program("rebuild-index", "--root", pipeline, "--dimension", "32")
+    scenery.set_aside("index")
+    scenery.program("rebuild-index", "--root", str(scenery.pipeline("eu")), "--dimension", "32")
     _, broken = scenery.refloat("-f", str(scenery.manifest), "protect", accept=(1,))
     invariant = _violated(broken)
     code, refusal = scenery.refloat(
@@ -94,7 +94,7 @@ def _a_point_that_must_not_be_used(scenery: Scenery, say: Callable[[str], None])
     )
     say(f"   Point {broken['point'][:12]} is graded {broken['grade']}: {invariant}")
     say(f"   `refloat recover --point` ended with {code}: {refusal['error']['message']}.")
-    scenery.program("rebuild-index", "--root", pipeline)
+    scenery.put_back("index")
     return {
         "point": broken["point"],
         "grade": broken["grade"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -16,41 +17,30 @@ COLOURS = {"pass": "green", "fail": "red", "unknown": "yellow"}
 
 def components(recover: Mapping[str, Any], ledger: Mapping[str, int]) -> Table:
     """Each component's layer and tier, objectives against what was achieved, and what was lost."""
-    lost = f"{ledger['lost']} of {ledger['answered']} answers lost, by the client's own ledger"
     table = Table(
-        title=f"Recovered in {recover['to']}: objectives against results",
-        caption=lost,
+        title=f"Recovered in {recover['to']}: achieved, of the objective",
+        caption=f"{ledger['lost']} of {ledger['answered']} answers lost, by the client's own ledger",
         title_justify="left",
         caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    for heading in ("component", "layer", "tier"):
-        table.add_column(heading)
-    for heading in ("RTO", "objective", "data lost", "objective", "size"):
-        table.add_column(heading, justify="right")
+    table.add_column("component", no_wrap=True)
+    table.add_column("layer", no_wrap=True)
+    table.add_column("tier", no_wrap=True)
+    for heading in ("RTO", "data lost", "size"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, part in recover["components"].items():
         table.add_row(
             name,
             part["layer"],
             part["tier"],
             achieved(part["rto"]),
-            format_duration(part["rto"]["objective_s"]),
             achieved(part["rpo"]),
-            format_duration(part["rpo"]["objective_s"]),
             format_size(part["bytes"]),
         )
-    whole = recover["rto"]
     table.add_section()
-    table.add_row(
-        "the pipeline",
-        "",
-        "",
-        achieved(whole),
-        format_duration(whole["objective_s"]),
-        "",
-        "",
-        "",
-        style="bold",
-    )
+    table.add_row("the pipeline", "", "", achieved(recover["rto"]), "", "", style="bold")
     return table
 
 
@@ -59,13 +49,16 @@ def achieved(result: Mapping[str, Any]) -> Text:
     seconds = result["seconds"]
     if seconds is None:
         return Text("unknown", style="yellow")
-    return Text(format_duration(seconds), style="green" if seconds <= result["objective_s"] else "red")
+    text = Text(format_duration(seconds), style="green" if seconds <= result["objective_s"] else "red")
+    return text.append(f" of {format_duration(result['objective_s'])}", style="dim")
 
 
 def behaviour(recover: Mapping[str, Any]) -> Table:
     """Latency, throughput, quality and end-to-end time before and after."""
-    table = Table(title="Behaviour before and after", title_justify="left")
-    table.add_column("measured")
+    table = Table(
+        title="Behaviour before and after", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("measured", no_wrap=True)
     for heading in ("before", "after"):
         table.add_column(heading, justify="right")
     table.add_column("bound")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from refloat.contracts import Facts
-from refloat.errors import Missing
+from refloat.errors import Missing, StoreError
 from refloat.point.model import Grade, Point
 from refloat.point.select import Candidate
 from refloat.vault.replica import CommittedPoint, Replica
@@ -30,11 +30,22 @@ def candidate(point: CommittedPoint) -> Candidate:
 
 
 def newest(replicas: Sequence[Replica]) -> tuple[str, Point, Replica] | None:
-    """The newest point that any of the replicas holds, with one that holds it."""
-    heads = [(points[-1], replica) for replica in replicas if (points := replica.points())]
+    """The newest point that any of the replicas holds, with one that holds it.
+
+    A replica that does not answer is passed over. Raises its ``StoreError`` where none does.
+    """
+    heads: list[tuple[CommittedPoint, Replica]] = []
+    silent: list[StoreError] = []
+    for replica in replicas:
+        try:
+            heads += [(point, replica) for point in replica.points()[-1:]]
+        except StoreError as error:
+            silent.append(error.at(region=replica.region))
     if not heads:
+        if len(silent) == len(replicas):
+            raise silent[0]
         return None
-    committed, replica = max(heads, key=lambda head: (candidate(head[0]).created_at, head[0].name))
+    committed, replica = max(heads, key=lambda head: (head[0].created_at, head[0].name))
     return committed.name, read(replica, committed.name), replica
 
 

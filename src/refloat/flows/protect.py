@@ -101,24 +101,26 @@ def protect(
     manifest = components.manifest
     region = region or manifest.primary
     replicas = list(vault.replicas.values())
-    writer = Writer(replicas, clock, progress or Silent())
     earlier = points.newest(replicas)
     previous = earlier[1] if earlier and earlier[1].pipeline == manifest.pipeline else None
-    with tempfile.TemporaryDirectory(prefix="refloat-") as scratch:
+    with (
+        Writer(replicas, clock, progress or Silent()) as writer,
+        tempfile.TemporaryDirectory(prefix="refloat-") as scratch,
+    ):
         capture = Capture(writer, clock, run=secrets.token_hex(8), scratch=Path(scratch), progress=progress)
         taken = _Taken(components, region, previous)
         for unit in components.units():
             taken.add(unit, capture)
-    point = Point(
-        pipeline=manifest.pipeline,
-        primary=region,
-        created_at=clock.now(),
-        manifest=_store_files(writer, files),
-        components=taken.snapshots,
-        groups=taken.groups,
-        versions={"refloat": version("refloat"), "python": platform.python_version()},
-    )
-    name, regions = writer.commit(point.model_dump(mode="json"))
+        point = Point(
+            pipeline=manifest.pipeline,
+            primary=region,
+            created_at=clock.now(),
+            manifest=_store_files(writer, files),
+            components=taken.snapshots,
+            groups=taken.groups,
+            versions={"refloat": version("refloat"), "python": platform.python_version()},
+        )
+        name, regions = writer.commit(point.model_dump(mode="json"))
     lost = {r: RegionResult(complete=False, error=e.message, slot=None) for r, e in vault.unreachable.items()}
     required = min(manifest.copies_required, len(regions) + len(lost))
     return Protected(name, point, required, {**regions, **lost}, taken.errors)

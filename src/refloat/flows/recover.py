@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import secrets
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +18,9 @@ from refloat.errors import StoreError, UsageError
 from refloat.evidence import assemble, seal
 from refloat.evidence.model import Evidence
 from refloat.flows import verify
-from refloat.flows.prepare import Prepared, target
+from refloat.flows.prepare import Prepared, Wanted, prepare, target
 from refloat.flows.protect import protect
+from refloat.manifest.resolve import Resolver
 from refloat.plan.model import Action, Plan, Step
 from refloat.point.evaluate import evaluate
 from refloat.run import actions, engine
@@ -121,8 +122,18 @@ def plan_of(replica: Replica, run: str, clock: Clock) -> tuple[Plan, View]:
     """The plan of a run that was begun, from its journal. Raises ``UsageError`` for one that was not."""
     view = journal_of(replica, run, clock).view
     if view.plan is None:
-        raise UsageError(f"no run {run!r} was begun in this region", next="see `refloat run list`")
+        raise UsageError(f"no run {run!r} was begun in this region", next="refloat run list --to REGION")
     return view.plan, view
+
+
+def prepare_again(replica: Replica, run: str, resolver: Callable[[], Resolver], clock: Clock) -> Prepared:
+    """What was prepared for a run that was begun, whatever points have been made since.
+
+    Choosing the point is over, so no rule about that is asked again; the run's own checks are.
+    """
+    plan, view = plan_of(replica, run, clock)
+    wanted = Wanted(plan.to, point=plan.point, only=plan.only, overrides=view.overrides | {"group_broken"})
+    return replace(prepare(replica, wanted, resolver), plan=plan)
 
 
 def runs_of(replica: Replica, region: str) -> list[str]:

@@ -103,11 +103,9 @@ def spots(content: bytes, *, file: str = "refloat.yaml") -> Callable[[Path], Spo
 
 
 def _error(mistakes: Iterable[Mistake], document: Document, file: str) -> ManifestError:
-    """All mistakes in one error, in the order of the file, one for each place."""
-    placed: dict[Spot, Mistake] = {}
-    for mistake in mistakes:
-        placed.setdefault(document.spot(mistake.path, key=mistake.key), mistake)
-    found = sorted(placed.items(), key=lambda item: (item[0].line, item[0].column))
+    """All mistakes in one error, in the order of the file."""
+    placed = [(document.spot(mistake.path, key=mistake.key), mistake) for mistake in mistakes]
+    found = sorted(placed, key=lambda item: (item[0].line, item[0].column))
     spot, first = found[0]
     if len(found) == 1:
         return ManifestError(_said(first), line=spot.line, column=spot.column, file=file, next=first.next)
@@ -141,16 +139,22 @@ def dotted(path: Path) -> str:
 # ------------------------------------------------------------------------------------- what pydantic refuses
 
 
-def _invalid(error: ValidationError, document: Document) -> Iterator[Mistake]:
+def _invalid(error: ValidationError, document: Document) -> Iterable[Mistake]:
+    """One mistake for each complaint; where pydantic tried several types for a value, that of the last."""
+    found: dict[tuple[Path, str], Mistake] = {}
     for detail in error.errors(include_url=False):
         path, kind = _known_part(detail["loc"], document), detail["type"]
+        in_key = "[key]" in detail["loc"]
         if kind == "missing":
-            yield Mistake(path, f"`{detail['loc'][-1]}` is missing", key=True)
+            mistake = Mistake(path, f"`{detail['loc'][-1]}` is missing", key=True)
         elif kind == "extra_forbidden":
-            yield _unknown_key(path)
+            mistake = _unknown_key(path)
         else:
             words, hint = _complaint(kind, detail["input"], detail.get("ctx", {}), detail["msg"])
-            yield Mistake(path, words, hint, key="[key]" in detail["loc"])
+            mistake = Mistake(path, words, hint, key=in_key)
+        tried = len(path) < len(detail["loc"]) and kind != "missing" and not in_key
+        found[path, "" if tried else mistake.message] = mistake
+    return found.values()
 
 
 def _known_part(location: tuple[int | str, ...], document: Document) -> Path:

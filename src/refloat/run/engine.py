@@ -167,21 +167,21 @@ class _Engine:
     def run(self) -> View:
         """Decide and act until finished. Whatever leaves this method leaves a journal that can be resumed."""
         finished = self.journal.view.ended
+        leave_as: RunState | None = RunState.PAUSED
         try:
             while not finished:
                 view = self.journal.view
                 decision = decide(self.plan, view, running=frozenset(self.running), capacity=self.workers)
                 finished = self.act(decision)
         except Waiting:
-            self.leave(RunState.WAITING)
+            leave_as = RunState.WAITING
             raise
         except HoldLost as lost:
-            self.lost = lost
-            self.leave(None)
+            self.lost, leave_as = lost, None
             raise
-        except BaseException:
-            self.leave(RunState.PAUSED)
-            raise
+        finally:
+            if not finished:
+                self.leave(leave_as)
         return self.journal.view
 
     def act(self, decision: Decision) -> bool:
@@ -280,18 +280,12 @@ class _Engine:
         except HoldLost:
             raise
         except Exception as error:  # noqa: BLE001 - a step that fails in any way is recorded as failed
-            self.intact()
             self.progress.finish(step.id, "failed")
             return _typed(error, step)
         seconds = self.clock.monotonic() - began
         self.write(Outcome(step=step.id, result="done", seconds=round(seconds, 3), detail=dict(detail)))
         self.progress.finish(step.id)
         return None
-
-    def intact(self) -> None:
-        """Raise what broke the journal: then it was not the step that failed."""
-        if self.journal.broken is not None:
-            raise self.journal.broken
 
     def context(self, step: Step, cancelled: threading.Event) -> Context:
         view = self.journal.view
@@ -351,7 +345,6 @@ class _Engine:
         except HoldLost:
             raise
         except Exception as error:  # noqa: BLE001 - who cannot be asked is unknown, and unknown is unsafe
-            self.intact()
             self.progress.say(f"{step.id} could not be observed: {error}")
             return "unclear"
         if found != "unclear":
@@ -388,7 +381,6 @@ class _Engine:
         except HoldLost:
             raise
         except Exception as error:  # noqa: BLE001 - the rest of the rollback must go on
-            self.intact()
             return _typed(error, step)
         return None
 

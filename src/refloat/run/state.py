@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -394,7 +395,8 @@ def _forward(plan: Plan, view: View, running: frozenset[str], capacity: int) -> 
     state = _state_of(plan, view)
     if state is not view.state:
         return Enter(state)
-    ready = [step.id for step in plan.steps if _is_ready(plan, view, step) and step.id not in running]
+    over = {step.id for step in plan.steps if _is_over(step, view)}
+    ready = [step.id for step in plan.steps if _is_ready(view, step, over) and step.id not in running]
     free = capacity - len(running)
     if ready and free > 0:
         return Launch(tuple(ready[:free]))
@@ -418,10 +420,8 @@ def _is_over(step: Step, view: View) -> bool:
     return status in SETTLED or (status is Status.FAILED and not step.critical)
 
 
-def _is_ready(plan: Plan, view: View, step: Step) -> bool:
-    if view.step(step.id).status is not Status.PENDING:
-        return False
-    return all(_is_over(plan.by_id[need], view) for need in step.needs)
+def _is_ready(view: View, step: Step, over: AbstractSet[str]) -> bool:
+    return view.step(step.id).status is Status.PENDING and over >= set(step.needs)
 
 
 def _flags(plan: Plan, view: View) -> tuple[str, ...]:

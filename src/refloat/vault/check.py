@@ -20,7 +20,7 @@ from refloat.vault.tree import chunk_names
 
 @dataclass(frozen=True)
 class Damage:
-    """One object that is not what it must be, why, and the points that cannot be restored without it."""
+    """One object that is not what it must be, why, and the points that use it."""
 
     object: str
     region: str
@@ -66,6 +66,7 @@ class _Findings:
     """What one tree needs, and what is wrong with it."""
 
     packs: set[str] = field(default_factory=set)
+    unlisted: set[str] = field(default_factory=set)
     faults: dict[str, str] = field(default_factory=dict)
 
 
@@ -76,6 +77,7 @@ class _Check:
         self._reasons: dict[str, str] = {}
         self._affects: dict[str, set[str]] = {}
         self._users: dict[str, set[str]] = {}
+        self._unlisted: set[str] = set()
         self._trees: dict[str, _Findings] = {}
         self._points = 0
         self._bytes_read = 0
@@ -131,6 +133,7 @@ class _Check:
         if tree not in self._trees:
             self._trees[tree] = self._walk(tree)
         findings = self._trees[tree]
+        self._unlisted |= findings.unlisted
         for pack in findings.packs:
             self._users.setdefault(pack, set()).add(point)
         for name, reason in findings.faults.items():
@@ -142,6 +145,8 @@ class _Check:
             for name in chunk_names(bytes.fromhex(tree), self._replica.read_chunk):
                 places = list(self._replica.index.locations(name))
                 found.packs.update(place.pack.name for place in places)
+                if not any(place.pack.writer for place in places):
+                    found.unlisted.update(place.pack.name for place in places)
                 if not places:
                     found.faults[f"chunk {name.hex()}"] = "it is in no pack"
         except (VaultError, ValueError) as error:
@@ -157,7 +162,7 @@ class _Check:
             if size != pack.size:
                 found = "it is not there" if size is None else f"it has {size} bytes, not {pack.size}"
                 self._blame(name, found, self._users.get(pack.name))
-            elif not pack.writer and pack.name in self._users:
+            elif pack.name in self._unlisted:
                 self._blame(name, "no index object lists it; its own directory was used")
         for name, error in self._replica.index_damage.items():
             self._blame(name, error.message, self._users.get(name.rpartition("/")[2]))

@@ -40,7 +40,8 @@ BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 class CommittedPoint:
     """A point as a region's log commits it.
 
-    ``heads`` are the other regions' log heads as last seen by the writer: region to slot and hash.
+    ``time`` is when the log took it, ``created_at`` when its capture began; ``heads`` are the other
+    regions' log heads as last seen by the writer.
     """
 
     name: str
@@ -225,9 +226,7 @@ class Replica:
     def head(self) -> Mapping[str, Json] | None:
         """The slot, hash and point of the last entry of this region's log of points; None where it is empty."""
         entry = self.log(POINTS_STREAM, Role.WRITER).head()
-        return (
-            None if entry is None else {"slot": entry.slot, "hash": entry.hash, "point": entry.body["point"]}
-        )
+        return None if entry is None else head_of(entry)
 
     def read_point(self, name: str) -> Mapping[str, Json]:
         """The body of a point, verified. Raises ``Missing`` or ``Damaged``."""
@@ -244,14 +243,22 @@ class Replica:
         return SnapshotSource(self.read_chunk, tree, facts)
 
 
+def head_of(entry: Entry) -> dict[str, Json]:
+    """What is told of an entry of a log of points when it is the last one."""
+    return {"slot": entry.slot, "hash": entry.hash, "point": committed(entry).name}
+
+
 def committed(entry: Entry) -> CommittedPoint:
     """The point that an entry of a log of points commits. Raises ``Damaged`` for an entry that names none."""
     point, heads, grade = entry.body.get("point"), entry.body.get("heads", {}), entry.body.get("grade", "")
+    made = entry.body.get("created_at")
+    try:
+        created_at = parse_time(made) if isinstance(made, str) else entry.time
+    except ValueError as error:
+        raise damaged(layout.slot_name(POINTS_STREAM, entry.slot), str(error)) from error
     if not isinstance(point, str) or not isinstance(heads, Mapping):
         raise damaged(layout.slot_name(POINTS_STREAM, entry.slot), "it does not name a point")
     seen = cast("Mapping[str, Mapping[str, Json]]", heads)
-    made = entry.body.get("created_at")
-    created_at = parse_time(made) if isinstance(made, str) else entry.time
     return CommittedPoint(point, entry.slot, entry.time, seen, str(grade), created_at)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from refloat.clock import Clock
-from refloat.errors import RefloatError, StoreError
+from refloat.errors import RefloatError, StoreError, WrongKey
 from refloat.vault.keys import KeyFile
 from refloat.vault.replica import Replica
 from refloat.vault.stores import open_store
@@ -39,21 +39,23 @@ class Vault:
             else:
                 unreachable[region] = result
         if not replicas:
-            first = next(iter(unreachable.values()))
-            raise (
-                first
-                if len(unreachable) == 1
-                else StoreError(
-                    "no region's vault answers: "
-                    + "; ".join(f"{r}: {e.message}" for r, e in unreachable.items()),
-                    next=first.next,
-                )
-            )
+            raise _none_answers(unreachable)
         return cls(replicas, unreachable)
+
+
+def _none_answers(unreachable: Mapping[str, RefloatError]) -> RefloatError:
+    """The one region's own error, or one that names every region's."""
+    first = next(iter(unreachable.values()))
+    if len(unreachable) == 1:
+        return first
+    told = "; ".join(f"{region}: {error.message}" for region, error in unreachable.items())
+    return StoreError(f"no region's vault answers: {told}", next=first.next)
 
 
 def _open(region: str, url: str, key_file: KeyFile, clock: Clock) -> Replica | RefloatError:
     try:
         return Replica.open(region, open_store(url), key_file, clock)
+    except WrongKey as error:
+        raise error.at(region=region) from error
     except RefloatError as error:
         return error.at(region=region)

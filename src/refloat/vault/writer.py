@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -32,7 +33,7 @@ from refloat.vault.index import seal_index
 from refloat.vault.keys import Role
 from refloat.vault.pack import CATALOGUE_KEY, Directory, PackRecord, overhead_bytes, seal_pack
 from refloat.vault.points import roots, seal_point, worst_grade
-from refloat.vault.replica import POINTS_STREAM, Replica
+from refloat.vault.replica import POINTS_STREAM, Replica, head_of
 from refloat.vault.replicate import catch_up, store_checked
 from refloat.vault.snapshot import Placed, SnapshotSink, Stored
 from refloat.vault.tree import chunk_names
@@ -63,6 +64,7 @@ class _Lane:
         self.replica = replica
         self.error: RefloatError | None = None
         self.head: Mapping[str, Json] | None = None
+        self.result = RegionResult(complete=False)
         self._progress = progress
         self._task = f"store in {replica.region}"
         self._packs: dict[str, int] = {}
@@ -103,6 +105,7 @@ class _Lane:
             action()
         except RefloatError as error:
             self.error = error.at(region=self.replica.region)
+            self.result = RegionResult(complete=False, error=error.message)
         self._cut_off = False
 
     def prepare(self) -> None:
@@ -156,6 +159,30 @@ class _OpenPack:
         self.record_bytes += len(chunk.record)
 
 
+@dataclass(frozen=True)
+class _Point:
+    """A point on its way into the regions; ``heads`` are their log heads as last seen."""
+
+    stored: bytes
+    body: Mapping[str, Json]
+    needed: frozenset[bytes]
+    heads: Mapping[str, Mapping[str, Json]]
+
+    @property
+    def name(self) -> str:
+        return object_name(self.stored)
+
+    def entry(self, region: str) -> dict[str, Json]:
+        """What a region's log says of the point."""
+        return {
+            "point": self.name,
+            "heads": {other: head for other, head in self.heads.items() if other != region},
+            "grade": worst_grade(self.body),
+            "created_at": self.body.get("created_at"),
+            "pipeline": self.body.get("pipeline"),
+        }
+
+
 class Writer:
     """Stores chunks once and commits points. Several sinks may be filled at the same time.
 
@@ -179,7 +206,6 @@ class Writer:
         self._keyring = replicas[0].keyring
         self._content_key = self._keyring.content_key()
         self._name_key = self._keyring.chunk_name_key
-        self._clock = clock
         self._pack_bytes_max = min(pack_bytes_max, PACK_BYTES_MAX)
         self.chunking = replicas[0].descriptor.chunking
         self._lock = threading.Lock()
@@ -190,11 +216,10 @@ class Writer:
         self._needed: dict[str, frozenset[bytes]] = {}
         self._sealers = ThreadPoolExecutor(SEALERS, thread_name_prefix="vault-seal")
         self._lanes = [_Lane(replica, progress or Silent()) for replica in replicas]
-        for lane in self._lanes:
-            lane.submit(lane.prepare)
-        for lane in self._lanes:
-            lane.wait()
-        self._require_a_region()
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            self._in_every_region(_Lane.prepare)
+            undo.pop_all()
 
     def __enter__(self) -> Writer:
         return self
@@ -222,17 +247,17 @@ class Writer:
         """
         needed = self._needs(body)
         self._flush()
-        stored = seal_point(self._keyring, body)
-        name = object_name(stored)
-        slots: dict[str, int] = {}
         heads = {lane.replica.region: lane.head for lane in self._lanes if lane.head is not None}
+        point = _Point(seal_point(self._keyring, body), body, needed, heads)
+        self._in_every_region(lambda lane: self._commit(lane, point))
+        return point.name, {lane.replica.region: lane.result for lane in self._lanes}
+
+    def _in_every_region(self, action: Callable[[_Lane], None]) -> None:
         for lane in self._lanes:
-            entry = self._entry(name, body, {r: h for r, h in heads.items() if r != lane.replica.region})
-            lane.submit(partial(self._commit, lane, name, stored, entry, needed, slots))
+            lane.submit(partial(action, lane))
         for lane in self._lanes:
             lane.wait()
         self._require_a_region()
-        return name, {lane.replica.region: _result(lane, slots) for lane in self._lanes}
 
     # ------------------------------------------------------------------------------------------- chunks
 
@@ -334,33 +359,15 @@ class Writer:
             self._needed[tree] = frozenset(chunk_names(bytes.fromhex(tree), self.read_tree))
         return self._needed[tree]
 
-    def _entry(
-        self, name: str, body: Mapping[str, Json], heads: Mapping[str, Mapping[str, Json]]
-    ) -> dict[str, Json]:
-        return {
-            "point": name,
-            "heads": heads,
-            "grade": worst_grade(body),
-            "created_at": body.get("created_at"),
-            "pipeline": body.get("pipeline"),
-        }
-
-    def _commit(
-        self,
-        lane: _Lane,
-        name: str,
-        stored: bytes,
-        entry: Mapping[str, Json],
-        needed: frozenset[bytes],
-        slots: dict[str, int],
-    ) -> None:
-        self._complete(lane, needed)
-        store_checked(lane.replica.store, layout.point_name(name), stored)
+    def _commit(self, lane: _Lane, point: _Point) -> None:
+        self._complete(lane, point.needed)
+        name = layout.point_name(point.name)
+        store_checked(lane.replica.store, name, point.stored)
         log = lane.replica.log(POINTS_STREAM, Role.WRITER)
-        landed = log.append(entry, refs=(layout.point_name(name),))
+        landed = log.append(point.entry(lane.replica.region), refs=(name,))
         log.read(landed.slot)  # read back: an answer alone is not a commit
-        lane.head = {"slot": landed.slot, "hash": landed.hash}
-        slots[lane.replica.region] = landed.slot
+        lane.head = head_of(landed)
+        lane.result = RegionResult(complete=True, slot=landed.slot)
 
     def _complete(self, lane: _Lane, needed: frozenset[bytes]) -> None:
         """Fetch what the region lacks from before. Raises ``Missing`` where no other region has it."""
@@ -389,9 +396,3 @@ class Writer:
                 retry=Retry.NEVER if all(e.retry is Retry.NEVER for e in errors) else Retry.LATER,
                 next=errors[0].next,
             ) from errors[0]
-
-
-def _result(lane: _Lane, slots: Mapping[str, int]) -> RegionResult:
-    if lane.error is None:
-        return RegionResult(complete=True, slot=slots[lane.replica.region])
-    return RegionResult(complete=False, error=lane.error.message)

@@ -159,9 +159,12 @@ class _Load:
         queue = _Queue(asked, self.is_over)
 
         def client(probe: Probe) -> None:
-            for question in queue:
-                queue.put(_Timed(probe.ask(question), self._clock.monotonic()))
-                after_each()
+            try:
+                for question in queue:
+                    queue.put(_Timed(probe.ask(question), self._clock.monotonic()))
+                    after_each()
+            finally:
+                queue.stop()  # nothing is left, or this client broke: then the others stop too
 
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="client") as pool:
             try:

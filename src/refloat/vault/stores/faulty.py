@@ -9,6 +9,7 @@ learn how many there are, then once for each of them with the fault there::
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -18,7 +19,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from refloat.contracts import ObjectInfo, Put, Store
-from refloat.errors import Missing, Retry, StoreError
+from refloat.errors import Missing, RefloatError, Retry, StoreError
 
 T = TypeVar("T")
 
@@ -170,7 +171,8 @@ class FaultyStore:
 
     def _die(self, operation: Operation, when: When, action: Callable[[], T]) -> None:
         if when is When.AFTER:
-            action()
+            with contextlib.suppress(RefloatError):  # whatever the answer was, nobody is left to hear it
+                action()
         self.crashed = True
         raise Crash(operation)
 

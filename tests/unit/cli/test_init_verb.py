@@ -1,0 +1,118 @@
+"""``refloat init`` writes a manifest that can be read, and never over another one."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from refloat.cli.main import run
+from refloat.manifest.parse import parse
+
+FLAGS = [
+    "--pipeline",
+    "chat",
+    "--region",
+    "eu=/v/eu",
+    "--region",
+    "us=/v/us",
+    "--component",
+    "docs=files:/srv/docs",
+]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Keyboard(io.StringIO):
+    """Standard input at which somebody sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_flags_make_a_manifest(empty_folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["init", *FLAGS]) == 0
+    manifest = parse((empty_folder / "refloat.yaml").read_bytes())
+    assert manifest.pipeline == "chat"
+    assert manifest.primary == "eu"
+    assert list(manifest.regions) == ["eu", "us"]
+    assert "refloat check" in capsys.readouterr().out
+
+
+def test_the_primary_and_the_file_can_be_chosen(empty_folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["-f", "other.yaml", "init", *FLAGS, "--primary", "us", "--json"]) == 0
+    assert parse((empty_folder / "other.yaml").read_bytes()).primary == "us"
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": 1,
+        "file": "other.yaml",
+        "pipeline": "chat",
+        "regions": ["eu", "us"],
+    }
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_what_is_there_is_never_written_over(empty_folder: Path, make):
+    make(empty_folder / "refloat.yaml")
+    before = (empty_folder / "refloat.yaml").lstat()
+    assert run(["init", *FLAGS]) == 3
+    assert (empty_folder / "refloat.yaml").lstat() == before
+
+
+def test_nobody_is_asked_anything_in_vain(empty_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (empty_folder / "refloat.yaml").touch()
+    keyboard = Keyboard("chat\n")
+    monkeypatch.setattr(sys, "stdin", keyboard)
+    assert run(["init"]) == 3
+    assert keyboard.read() == "chat\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--pipeline is missing"),
+        (FLAGS[:2], "--region is missing"),
+        (FLAGS[:6], "--component is missing"),
+        (["--pipeline", "My Chat", *FLAGS[2:]], "'My Chat' is not a name for a pipeline"),
+        ([*FLAGS, "--region", "eu"], "'eu' is not NAME=VAULT"),
+        ([*FLAGS, "--region", "EU=/v"], "'EU' is not a name for a region"),
+        ([*FLAGS, "--region", "eu=/other"], "the region 'eu' is given twice"),
+        ([*FLAGS, "--component", "docs"], "'docs' is not NAME=KIND:PATH"),
+        ([*FLAGS, "--component", "docs=files"], "'docs=files' is not NAME=KIND:PATH"),
+        ([*FLAGS, "--primary", "asia"], "no region is called 'asia'"),
+        ([*FLAGS, "--component", "for=files:/x"], "'for' means something else"),
+        ([*FLAGS, "--component", "docs=files:/x"], "'docs' stands twice"),
+    ],
+)
+def test_bad_usage_writes_nothing(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+):
+    assert run(["init", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_told(capsys: pytest.CaptureFixture[str]):
+    assert run(["-f", "no/such/folder/m.yaml", "init", *FLAGS]) == 2
+    assert "cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_on_a_terminal_it_asks(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "stdin", Keyboard("chat\neu=/v/eu\nus=/v/us\n\ndocs=files:/srv/docs\n\n"))
+    assert run(["init"]) == 0
+    manifest = parse((empty_folder / "refloat.yaml").read_bytes())
+    assert (manifest.pipeline, list(manifest.regions), list(manifest.components)) == (
+        "chat",
+        ["eu", "us"],
+        ["docs"],
+    )
+    told = capsys.readouterr()
+    assert "Name of the pipeline" in told.err

@@ -1,0 +1,151 @@
+"""Estimates as tables: what they rest on, how they scale, and what they add up to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refloat.manifest.model import Manifest
+from refloat.plan.estimate import ASSUMED, StepTiming, estimate, quantile, rto
+from refloat.plan.model import Action, Estimate, Phase, Plan, Step
+from refloat.point.model import Point, Snapshot
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MB = 1_000_000
+
+
+def _step(
+    name: str, phase: Phase, action: Action, *needs: str, size: int = 0, component: str | None = None
+) -> Step:
+    return Step(
+        id=name, phase=phase, action=action, subject=name, needs=needs, bytes=size, component=component
+    )
+
+
+PLAN = Plan(
+    pipeline="p",
+    point="point-1",
+    source="eu",
+    to="us",
+    steps=(
+        _step("check", Phase.PREFLIGHT, Action.CHECK),
+        _step("stage:a", Phase.STAGE, Action.STAGE, "check", size=100 * MB, component="a"),
+        _step("stage:b", Phase.STAGE, Action.STAGE, "check", size=10 * MB, component="b"),
+        _step("start:b", Phase.ACTIVATE, Action.START, "stage:a", "stage:b", component="b"),
+        _step("verify:b", Phase.VERIFY, Action.VERIFY, "start:b", component="b"),
+        _step("shift:b", Phase.TRAFFIC, Action.SHIFT, "verify:b", component="b"),
+    ),
+)
+POINT = Point(
+    pipeline="p",
+    primary="eu",
+    created_at=NOW,
+    manifest="00",
+    components={
+        name: Snapshot(
+            kind=kind, tree="00", identity={}, position={}, as_of=NOW, captured_from=NOW, captured_to=NOW
+        )
+        for name, kind in {"a": "files", "b": "lancedb"}.items()
+    },
+)
+MANIFEST = Manifest.model_validate(
+    {
+        "version": 1,
+        "pipeline": "p",
+        "regions": {"eu": {"vault": "x"}, "us": {"vault": "y"}},
+        "primary": "eu",
+        "components": {
+            "a": {"kind": "files", "tier": "development"},
+            "b": {"kind": "lancedb", "tier": "critical"},
+        },
+    }
+)
+
+
+def _timing(
+    id: str, seconds: float, *, kind: str = "files", size: int = 0, action=Action.STAGE
+) -> StepTiming:
+    return StepTiming(id, action, kind, size, seconds)
+
+
+def _of(step: str, history) -> Estimate:
+    return estimate(PLAN, POINT, history).step(step).estimate
+
+
+def test_without_any_timing_the_round_figures_stand_and_say_so() -> None:
+    expected = ASSUMED[Action.STAGE]
+    found = _of("stage:a", [])
+    assert found.basis == "assumed"
+    assert found.p50_s == pytest.approx(expected.fixed_s + 100 * MB / expected.bytes_per_s)
+    assert found.p95_s > found.p50_s
+    assert found.samples == 0
+
+
+def test_every_action_has_an_assumption() -> None:
+    assert set(ASSUMED) == set(Action)
+
+
+def test_three_timings_of_the_very_step_are_a_measurement() -> None:
+    found = _of("stage:a", [_timing("stage:a", s) for s in (9.0, 1.0, 2.0)])
+    assert (found.basis, found.p50_s, found.p95_s, found.samples) == ("measured", 2.0, 9.0, 3)
+
+
+def test_two_timings_are_only_learnt_from() -> None:
+    found = _of("stage:a", [_timing("stage:a", s, size=100 * MB) for s in (1.0, 2.0)])
+    assert (found.basis, found.samples) == ("learnt", 2)
+    assert found.p50_s == pytest.approx(1.0)
+
+
+def test_what_is_learnt_from_another_component_of_the_kind_grows_with_the_bytes() -> None:
+    fixed = ASSUMED[Action.STAGE].fixed_s
+    found = _of("stage:a", [_timing("stage:z", fixed + 1.0, size=10 * MB)])
+    assert (found.basis, found.samples) == ("learnt", 1)
+    assert found.p50_s == pytest.approx(fixed + 10.0)
+
+
+def test_other_kinds_and_actions_teach_nothing() -> None:
+    history = [_timing("stage:z", 1.0, kind="sqlite"), _timing("x", 1.0, action=Action.CLEANUP)]
+    assert _of("stage:a", history).basis == "assumed"
+
+
+def test_estimates_leave_the_plans_hash_alone() -> None:
+    assert estimate(PLAN, POINT, [_timing("stage:a", 1.0)]).hash == PLAN.hash
+
+
+def _estimated(**seconds: float) -> Plan:
+    steps = tuple(
+        step.model_copy(
+            update={"estimate": Estimate(p50_s=seconds[key], p95_s=2 * seconds[key], basis="assumed")}
+        )
+        for step in PLAN.steps
+        for key in [step.id.replace(":", "_")]
+    )
+    return PLAN.model_copy(update={"steps": steps})
+
+
+def test_the_rto_is_the_longest_path_to_the_end_of_verification() -> None:
+    plan = _estimated(check=1, stage_a=10, stage_b=3, start_b=5, verify_b=20, shift_b=1000)
+    found = rto(plan, MANIFEST)
+    assert found["pipeline"] == {"p50_s": 36, "p95_s": 72, "objective_s": 300.0}
+    assert found["components"]["a"] == {"p50_s": 11, "p95_s": 22, "objective_s": 3 * 86400.0}
+    assert found["components"]["b"] == {"p50_s": 36, "p95_s": 72, "objective_s": 300.0}
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
+def test_a_quantile_is_one_of_the_values_and_enough_of_them_lie_below(values, share) -> None:
+    found = quantile(values, share)
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values) - 1e-9
+
+
+@given(st.floats(0.001, 1e4), st.integers(1, 10**12))
+def test_more_bytes_never_take_less_time(seconds, size) -> None:
+    history = [_timing("stage:z", seconds, size=size)]
+    small, large = (
+        _of("stage:b", [_timing("stage:z", seconds, kind="lancedb", size=size)]),
+        _of("stage:a", history),
+    )
+    assert 0 < small.p50_s <= large.p50_s
