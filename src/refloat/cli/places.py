@@ -11,6 +11,7 @@ from refloat.cli.common import Session, key_file, load_manifest, open_vault, res
 if TYPE_CHECKING:
     from refloat.manifest.model import Manifest
     from refloat.manifest.resolve import Resolver
+    from refloat.vault.replica import Replica
     from refloat.vault.vault import Vault
 
 VaultOption = Annotated[
@@ -19,14 +20,34 @@ VaultOption = Annotated[
 ]
 
 
-def open_place(session: Session, vault: str | None, region: str = "here") -> Vault:
-    """The vault of the manifest; with ``vault`` that one replica, known as ``region``."""
+def open_place(session: Session, vault: str | None) -> Vault:
+    """The vault of the manifest; with ``vault`` that one replica, under the region's name that it carries."""
+    from refloat.vault.layout import read_descriptor
+    from refloat.vault.stores import open_store
     from refloat.vault.vault import Vault
 
     if vault is None:
         manifest, _ = load_manifest(session.file)
         return open_vault(session, manifest, resolver(session))
+    region = read_descriptor(open_store(vault)).region or "here"
     return Vault.open({region: vault}, key_file(session, [vault]), session.clock)
+
+
+def target_replica(reached: Vault, to: str, vault: str | None) -> Replica:
+    """The replica to recover from: the one that ``vault`` names, else that of the region to recover in.
+
+    Raises its error where it does not answer, and ``UsageError`` for no such region.
+    """
+    from refloat.errors import UsageError
+
+    if vault is not None:
+        return next(iter(reached.replicas.values()))
+    if to in reached.replicas:
+        return reached.replicas[to]
+    if to in reached.unreachable:
+        raise reached.unreachable[to]
+    known = ", ".join([*reached.replicas, *reached.unreachable])
+    raise UsageError(f"the manifest knows no region {to!r}", next=f"its regions: {known}")
 
 
 def others(session: Session, reached: Vault, manifest: Manifest, resolver: Resolver) -> Vault:

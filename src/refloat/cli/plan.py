@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from refloat.cli.common import examples, resolver, session_of
-from refloat.cli.places import VaultOption, open_place
+from refloat.cli.places import VaultOption, open_place, target_replica
 from refloat.cli.recover import (
     AtOption,
     OnlyOption,
@@ -15,7 +15,6 @@ from refloat.cli.recover import (
     PointOption,
     ToOption,
     moment,
-    target_replica,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def plan(
     from refloat.plan import explain
 
     session = session_of(context)
-    replica = target_replica(open_place(session, vault, to), to)
+    replica = target_replica(open_place(session, vault), to, vault)
     wanted = Wanted(to, point, moment(at, "--at"), tuple(only), frozenset(override))
     prepared = prepare(replica, wanted, lambda: resolver(session))
     for line in explain.lines(prepared.plan):

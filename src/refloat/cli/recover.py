@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import Session, examples, resolver, session_of
-from refloat.cli.places import VaultOption, open_place, others
+from refloat.cli.places import VaultOption, open_place, others, target_replica
 from refloat.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from refloat.flows.prepare import Prepared
     from refloat.flows.recover import Recovered
-    from refloat.vault.replica import Replica
     from refloat.vault.vault import Vault
 
 EXAMPLES = examples(
@@ -61,8 +60,8 @@ def recover(
     from refloat.flows.prepare import Wanted, prepare
 
     session = session_of(context)
-    reached = open_place(session, vault, to)
-    replica = target_replica(reached, to)
+    reached = open_place(session, vault)
+    replica = target_replica(reached, to, vault)
     overrides = frozenset(override)
     wanted = Wanted(to, point, moment(at, "--at"), tuple(only), overrides)
     if resume is None:
@@ -98,16 +97,6 @@ def moment(text: str | None, option: str) -> datetime | None:
         return parse_time(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}", next="write 2026-11-01T12:00:00Z") from error
-
-
-def target_replica(vault: Vault, to: str) -> Replica:
-    """The replica of the region to recover in. Raises its error, or ``UsageError`` for no such region."""
-    if to in vault.replicas:
-        return vault.replicas[to]
-    if to in vault.unreachable:
-        raise vault.unreachable[to]
-    known = ", ".join([*vault.replicas, *vault.unreachable])
-    raise UsageError(f"the manifest knows no region {to!r}", next=f"its regions: {known}")
 
 
 def require_not_rolled_back(vault: Vault, overrides: frozenset[str]) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from refloat.cli.common import examples, session_of
-from refloat.cli.places import VaultOption, open_place
-from refloat.cli.recover import ToOption, target_replica
+from refloat.cli.places import VaultOption, open_place, target_replica
+from refloat.cli.recover import ToOption
 
 run = typer.Typer(no_args_is_help=True, help="The runs of a region.")
 
@@ -25,7 +25,7 @@ def list_runs(context: typer.Context, to: ToOption, vault: VaultOption = None) -
     from refloat.units import format_time
 
     session = session_of(context)
-    replica = target_replica(open_place(session, vault, to), to)
+    replica = target_replica(open_place(session, vault), to, vault)
     views = [journal_of(replica, name, session.clock).view for name in reversed(runs_of(replica, to))]
     known = [(view, view.started_at, view.plan) for view in views]
     session.console.table(
@@ -65,7 +65,7 @@ def show(
     from refloat.units import format_duration
 
     session = session_of(context)
-    replica = target_replica(open_place(session, vault, to), to)
+    replica = target_replica(open_place(session, vault), to, vault)
     plan, view = plan_of(replica, name, session.clock)
     session.console.print(f"run {view.run}: {view.state}" + (f" - {view.reason}" if view.reason else ""))
     steps = [(step.id, view.step(step.id)) for step in plan.steps]

@@ -42,7 +42,7 @@ def init(
     import os
     import uuid
 
-    from refloat.errors import UsageError
+    from refloat.errors import RefloatError, UsageError
     from refloat.vault.keys import KeyFile
     from refloat.vault.replica import create_vault
     from refloat.vault.stores import open_store
@@ -57,7 +57,7 @@ def init(
     keys.save(path)
     try:
         made = create_vault(stores, keys, session.clock, manifest.pipeline)
-    except BaseException:
+    except (RefloatError, KeyboardInterrupt):
         path.unlink()  # a key without a vault opens nothing and would stand in the way of the next try
         raise
     passphrase = os.environ.get(PASSPHRASE)

@@ -457,12 +457,22 @@ def _shown(url: str) -> str:
 
 
 def _end(token: str) -> None:
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS_MAX), (signal.SIGKILL, STOP_SECONDS_MAX)):
-        table.signal_all(table.carrying(token), number)
-        if _within(seconds, lambda: not table.carrying(token)):
+    known: dict[int, table.Running] = {}  # a child without the token is found only while its leader lives
+
+    def left() -> list[table.Running]:
+        known.update({process.pid: process for process in table.carrying(token)})
+        return [process for process in known.values() if table.alive(process)]
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        table.signal_all(left(), number)
+        if _within(STOP_SECONDS_MAX, lambda: not left()):
             return
-    left = ", ".join(str(process.pid) for process in table.carrying(token))
-    raise ConnectorError(f"process {left} does not end, not even by SIGKILL", retry=Retry.LATER)
+    pids = ", ".join(str(process.pid) for process in left())
+    raise ConnectorError(
+        f"process {pids} does not end, not even by SIGKILL",
+        retry=Retry.LATER,
+        next="see what it waits for (a hung disk, as a rule), then run the same command again",
+    )
 
 
 def _within(seconds: float, done: Callable[[], bool]) -> bool:

@@ -12,6 +12,11 @@ from refloat.evidence.model import Evidence, Rpo, Rto, StepResult
 from refloat.units import format_duration, format_size, format_time
 
 LABELS_WIDTH = 240.0  # of the picture's 1000 units, for the names of the steps
+SINCE = {
+    "declared": "the declared disaster",
+    "detected": "its detection",
+    "run_start": "the start of the run",
+}
 BAR_WIDTH_MIN = 2.0  # so that a step of a millisecond can still be seen
 
 
@@ -33,6 +38,7 @@ def page(evidence: Evidence) -> str:
     return template.render(
         evidence=evidence,
         headline=headline(evidence),
+        since=SINCE[evidence.rto.since],
         verified=_verified(evidence),
         worst_rpo=worst[0],
         worst_component=worst[1],

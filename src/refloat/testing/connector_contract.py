@@ -15,9 +15,9 @@ import hashlib
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -61,6 +61,38 @@ class CutSource(MemorySource):
             raise Cut(path)
         self.limit[0] -= 1
         return super()._content(path)
+
+
+class ActingSink(MemorySink):
+    """A sink that does something to what is live before, or after, it takes in the first file."""
+
+    def __init__(self, before: Callable[[], object], after: Callable[[], object] | None = None) -> None:
+        super().__init__()
+        self._acts = [after or (lambda: None), before]
+
+    def file(
+        self,
+        path: str,
+        content: Path | BinaryIO,
+        *,
+        mode: int = 0o644,
+        mtime_ns: int = 0,
+        token: str = "",
+        length: int | None = None,
+    ) -> int:
+        """Keep the file, acting around the first one of all views."""
+        for act in (self._acts.pop() for _ in self._acts[1:]):
+            act()
+        size = super().file(path, content, mode=mode, mtime_ns=mtime_ns, token=token, length=length)
+        for act in (self._acts.pop() for _ in self._acts[:]):
+            act()
+        return size
+
+    def under(self, prefix: str) -> MemorySink:
+        """A view that acts too."""
+        view = ActingSink.__new__(ActingSink)
+        view.__dict__.update(super().under(prefix).__dict__, _acts=self._acts)
+        return view
 
 
 class _Hooks(ABC):
@@ -273,6 +305,17 @@ class ConnectorContract(_Hooks):
         self.connector.activate(op)
         assert source.facts.scope() == captured.scope()
         assert self.inspect(there, TARGET).scope() == captured.scope()
+
+    def test_captured_facts_are_of_the_captured_bytes_when_these_change_meanwhile(
+        self, tmp_path: Path
+    ) -> None:
+        here, there = self.here(tmp_path), self.there(tmp_path)
+        sink = ActingSink(lambda: self.mutate(here), lambda: self.mutate(here))
+        source, _ = self.capture(here, tmp_path, sink)
+        op = self.op(there, tmp_path, addresses=self.addresses(here, there), identity=source.facts.identity)
+        self.connector.stage(source, op)
+        self.connector.activate(op)
+        assert self.inspect(there, TARGET).scope() == source.facts.scope()
 
     def test_capture_may_be_repeated_with_the_same_operation(self, tmp_path: Path) -> None:
         settings = self.here(tmp_path)
