@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "refloat demo", "refloat demo --keep", "refloat demo --json", "refloat demo --picture story.svg"
 )
+
+
+PICTURE_COLUMNS = 92
 
 
 def register(app: typer.Typer) -> None:
@@ -61,20 +65,24 @@ def _show(session: Session, told: Told, picture: Path | None) -> None:
     from refloat.demo import table
     from refloat.demo.story import closing
 
-    if session.console.json_mode and picture is None:
-        return
     terminal = Console(
-        record=True,
-        width=None if picture is None else 110,
+        record=picture is not None,
+        width=PICTURE_COLUMNS if picture is not None else None,
         no_color=not session.console.color,
         quiet=session.console.json_mode,
     )
     terminal.print(table.components(told.recover, told.ledger))
+    terminal.print()
     terminal.print(table.behaviour(told.recover))
     terminal.print(closing(told), highlight=False)
     terminal.print(f"The whole story took {told.seconds:.0f} s.", highlight=False)
     if picture is not None:
-        terminal.save_svg(str(picture), title="refloat demo")
+        picture.write_text(_without_downloads(terminal.export_svg(title="refloat demo")))
+
+
+def _without_downloads(svg: str) -> str:
+    """The picture with the reader's own fonts, so that looking at it asks nobody's server for one."""
+    return re.sub(r"@font-face \{[^}]*\}", "", svg)
 
 
 def _say_how(session: Session, scenery: Scenery) -> None:

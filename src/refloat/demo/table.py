@@ -49,8 +49,9 @@ def achieved(result: Mapping[str, Any]) -> Text:
     seconds = result["seconds"]
     if seconds is None:
         return Text("unknown", style="yellow")
-    text = Text(format_duration(seconds), style="green" if seconds <= result["objective_s"] else "red")
-    return text.append(f" of {format_duration(result['objective_s'])}", style="dim")
+    colour = "green" if seconds <= result["objective_s"] else "red"
+    objective = f" of {format_duration(result['objective_s'])}"
+    return Text.assemble((format_duration(seconds), colour), (objective, "dim"))
 
 
 def behaviour(recover: Mapping[str, Any]) -> Table:

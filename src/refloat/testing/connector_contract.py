@@ -68,7 +68,8 @@ class ActingSink(MemorySink):
 
     def __init__(self, before: Callable[[], object], after: Callable[[], object] | None = None) -> None:
         super().__init__()
-        self._acts = [after or (lambda: None), before]
+        self._before = [before]
+        self._after = [after] if after else []
 
     def file(
         self,
@@ -81,17 +82,15 @@ class ActingSink(MemorySink):
         length: int | None = None,
     ) -> int:
         """Keep the file, acting around the first one of all views."""
-        for act in (self._acts.pop() for _ in self._acts[1:]):
-            act()
+        _act_once(self._before)
         size = super().file(path, content, mode=mode, mtime_ns=mtime_ns, token=token, length=length)
-        for act in (self._acts.pop() for _ in self._acts[:]):
-            act()
+        _act_once(self._after)
         return size
 
     def under(self, prefix: str) -> MemorySink:
         """A view that acts too."""
         view = ActingSink.__new__(ActingSink)
-        view.__dict__.update(super().under(prefix).__dict__, _acts=self._acts)
+        view.__dict__.update(super().under(prefix).__dict__, _before=self._before, _after=self._after)
         return view
 
 
@@ -530,6 +529,11 @@ class RunnableContract(_Hooks):
             assert self.connector.health(op.place).value == "healthy"
         finally:
             runnable.stop(op)
+
+
+def _act_once(acts: list[Callable[[], object]]) -> None:
+    while acts:
+        acts.pop()()
 
 
 def _folder(tmp_path: Path, name: str) -> Path:
