@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Protocol, runtime_checkable
+from typing import BinaryIO, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -139,6 +139,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a connector is, as data.
@@ -173,6 +176,12 @@ class Place:
     instance: Instance = Instance.LIVE
     token: str = ""
     addresses: Mapping[str, str] = field(default_factory=dict)
+
+    def settings_as(self, wanted: type[AnySettings]) -> AnySettings:
+        """The settings as their connector knows them. Raises ``TypeError``, a defect, for another one's."""
+        if not isinstance(self.settings, wanted):
+            raise TypeError(f"{self.component} has {type(self.settings).__name__}, not {wanted.__name__}")
+        return self.settings
 
 
 @dataclass

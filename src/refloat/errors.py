@@ -12,6 +12,7 @@
     ├── StoreError               1   a store did not answer as it should; usually worth another try
     ├── ConnectorError           1   a component could not be inspected, captured, staged, switched or started
     │   └── DeadlineExceeded     1   a step took longer than it was allowed to
+    ├── SlotTaken                1   somebody else wrote the slot first (raised by ``vault.slotlog``)
     ├── HoldLost                 1   another orchestrator took over; this one must stop
     └── Interrupted            130   stopped by a signal; the run can be resumed
 

@@ -1,4 +1,7 @@
-"""Every limit, with its unit and its reason."""
+"""The limits that several rooms share, each with its unit and its reason.
+
+One that a single module keeps to stands at the top of it.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def _load(group: str, noun: str, name: str) -> object:
     except ImportError as error:
         raise UsageError(
             f"the {noun} {name!r} needs a package that is not installed: {error.name or error}",
-            next=f"pip install 'refloat[{name}]'",
+            next="install it into the environment that refloat runs in",
         ) from error
 
 

@@ -104,9 +104,14 @@ def key_file(session: Session, urls: Iterable[str]) -> KeyFile:
         raise UsageError(f"{KEY_FILE} and {PASSPHRASE} are both set", next="unset one of them")
     if path:
         return KeyFile.load(path)
-    if not passphrase and not sys.stdin.isatty():
+    if not passphrase and not on_terminal():
         raise UsageError("no key is given", next=f"set {KEY_FILE}, or {PASSPHRASE}")
     return _unwrapped(_wrapped_keys(urls), passphrase or _asked_passphrase(session))
+
+
+def on_terminal() -> bool:
+    """Whether somebody is there to be asked; standard input may be closed altogether."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def has_key() -> bool:
@@ -169,4 +174,10 @@ def open_vault(session: Session, manifest: Manifest, resolver: Resolver) -> Vaul
     from refloat.vault.vault import Vault
 
     urls = vault_urls(manifest, resolver)
-    return Vault.open(urls, key_file(session, urls.values()), session.clock)
+    key = key_file(session, urls.values())
+    if key.pipeline != manifest.pipeline:
+        raise UsageError(
+            f"the key is that of the pipeline {key.pipeline!r}, and the manifest that of {manifest.pipeline!r}",
+            next="give each pipeline a vault and a key of its own, or correct `pipeline`",
+        )
+    return Vault.open(urls, key, session.clock)

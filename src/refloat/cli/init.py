@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refloat.cli.common import examples, session_of
+from refloat.cli.common import examples, on_terminal, session_of
 from refloat.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -30,9 +29,11 @@ def register(app: typer.Typer) -> None:
 
 def init(
     context: typer.Context,
-    pipeline: Annotated[str, typer.Option(help="The pipeline's name.")] = "",
+    pipeline: Annotated[str, typer.Option(metavar="NAME", help="The pipeline's name.")] = "",
     region: Annotated[list[str], typer.Option(metavar="NAME=VAULT", help="A region and its vault.")] = [],  # noqa: B006
-    primary: Annotated[str, typer.Option(help="The region where it runs; the first by default.")] = "",
+    primary: Annotated[
+        str, typer.Option(metavar="NAME", help="The region where it runs; the first by default.")
+    ] = "",
     component: Annotated[
         list[str], typer.Option(metavar="NAME=KIND:PATH", help="A component, and where it lies.")
     ] = [],  # noqa: B006
@@ -40,7 +41,7 @@ def init(
     """Write a commented starting manifest; asks for what is not given when on a terminal."""
     session = session_of(context)
     _require_nothing_there(session.file)
-    asking = sys.stdin.isatty() and not session.console.json_mode
+    asking = on_terminal() and not session.console.json_mode
     pipeline = _name(_given(pipeline, "--pipeline", "Name of the pipeline", asking=asking), "pipeline")
     regions = _regions(_given_some(region, "--region", _REGION_QUESTION, asking=asking))
     primary = _name(primary or next(iter(regions)), "region")

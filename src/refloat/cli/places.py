@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 VaultOption = Annotated[
     str | None,
-    typer.Option("--vault", help="One replica's address, where there is no manifest."),
+    typer.Option("--vault", metavar="ADDRESS", help="One replica's address, where there is no manifest."),
 ]
 
 
@@ -68,3 +68,35 @@ def others(session: Session, reached: Vault, manifest: Manifest, resolver: Resol
     except RefloatError as error:
         return Vault(reached.replicas, {**reached.unreachable, **dict.fromkeys(urls, error)})
     return Vault({**reached.replicas, **more.replicas}, {**reached.unreachable, **more.unreachable})
+
+
+def warn_rolled_back(session: Session, vault: Vault) -> None:
+    """Say of each region that its log of points is not the one that another region saw."""
+    from refloat.vault.witness import rolled_back
+
+    for region, (seen, there) in rolled_back(list(vault.replicas.values())).items():
+        session.console.warn(rolled_back_message(region, seen, there))
+
+
+def warn_damaged(session: Session, vault: Vault) -> None:
+    """Say of each region that its log of points is not what was written: a recovery there would be refused."""
+    from refloat.errors import VaultError
+
+    for region, replica in vault.replicas.items():
+        try:
+            replica.points()
+        except VaultError as error:
+            session.console.warn(f"{region} cannot be recovered from as it is: {error.message}")
+
+
+def rolled_back_message(region: str, seen: int, there: int) -> str:
+    """What is said of a log that was cut, rolled back or replaced."""
+    return f"the log of points in {region} was rolled back: of {seen} entries that another region saw, {there} are left"
+
+
+def sound_place(session: Session, vault: str | None) -> Vault:
+    """As ``open_place``, without the regions whose log is damaged, of which a warning speaks."""
+    opened = open_place(session, vault).sound()
+    for region, error in opened.unreachable.items():
+        session.console.warn(f"{region} is passed over: {error.message}")
+    return opened

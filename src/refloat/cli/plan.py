@@ -14,6 +14,7 @@ from refloat.cli.recover import (
     OverrideOption,
     PointOption,
     ToOption,
+    known_rules,
     moment,
 )
 
@@ -48,7 +49,7 @@ def plan(
 
     session = session_of(context)
     replica = target_replica(open_place(session, vault), to, vault)
-    wanted = Wanted(to, point, moment(at, "--at"), tuple(only), frozenset(override))
+    wanted = Wanted(to, point, moment(at, "--at"), tuple(only), known_rules(override))
     prepared = prepare(replica, wanted, lambda: resolver(session))
     for line in explain.lines(prepared.plan):
         session.console.print(line)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import examples, session_of
-from refloat.cli.places import VaultOption, open_place
+from refloat.cli.places import VaultOption, sound_place
 
 if TYPE_CHECKING:
     from refloat.digest import Json
@@ -31,7 +31,7 @@ def list_points(context: typer.Context, vault: VaultOption = None) -> int:
     from refloat.units import format_time
 
     session = session_of(context)
-    opened = open_place(session, vault)
+    opened = sound_place(session, vault)
     held: dict[str, dict[str, Json]] = {}
     for region, replica in opened.replicas.items():
         for committed in replica.points():
@@ -78,7 +78,7 @@ def show(
     from refloat.units import format_size, format_time
 
     session = session_of(context)
-    name, body, _ = find(list(open_place(session, vault).replicas.values()), point)
+    name, body, _ = find(list(sound_place(session, vault).replicas.values()), point)
     console = session.console
     console.print(
         f"point {name}\nmade  {format_time(body.created_at)} in {body.primary}, graded {body.grade}"
@@ -117,7 +117,7 @@ def diff(
     from refloat.flows.diff import diff as compare
 
     session = session_of(context)
-    replicas = list(open_place(session, vault).replicas.values())
+    replicas = list(sound_place(session, vault).replicas.values())
     (one, before, replica), (two, after, other) = find(replicas, first), find(replicas, second)
     changes = compare(before, replica, after, other)
     for name, change in changes.items():
@@ -146,8 +146,8 @@ def why(
     from refloat.point.select import select
 
     session = session_of(context)
-    replicas = list(open_place(session, vault).replicas.values())
-    known = max((candidates(replica) for replica in replicas), key=len)
+    replicas = list(sound_place(session, vault).replicas.values())
+    known = max((candidates(r) for r in replicas), key=lambda held: [c.created_at for c in held[-1:]])
     try:
         reasons = {considered.name: considered.reason for considered in select(known).considered}
     except RefloatError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
+from refloat.cli.places import warn_damaged, warn_rolled_back
 
 if TYPE_CHECKING:
     from refloat.cli.console import Console
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def protect(
     context: typer.Context,
     region: Annotated[
-        str | None, typer.Option(help="Where the pipeline runs now, if not in the primary.")
+        str | None, typer.Option(metavar="REGION", help="Where the pipeline runs now, if not in the primary.")
     ] = None,
     require: Annotated[
         str | None, typer.Option(help="`exact`: exit 1 when a group is only fuzzy.", metavar="exact")
@@ -49,6 +50,8 @@ def protect(
         )
     components = Components(manifest, resolver(session))
     vault = open_vault(session, manifest, components.resolver)
+    warn_damaged(session, vault)
+    warn_rolled_back(session, vault)
     files = {MANIFEST: content, **verify.golden_files(components, session.file.parent)}
     made = flow.protect(
         components, files, vault, session.clock, region=region, progress=session.console.progress()
@@ -88,4 +91,6 @@ def _show(console: Console, made: Protected) -> None:
     if made.point.grade is Grade.FUZZY:
         console.warn("the point is fuzzy: its parts may not be from one moment")
     if made.copies < made.copies_required:
-        console.warn(f"the point is in {made.copies} regions; {made.copies_required} are required")
+        console.warn(
+            f"the point is in {made.copies} of the {made.copies_required} regions that the manifest asks for"
+        )

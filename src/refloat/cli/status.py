@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
+from refloat.cli.places import warn_rolled_back
 
 if TYPE_CHECKING:
     from refloat.flows.status import Status
@@ -25,7 +26,8 @@ def status(context: typer.Context) -> int:
 
     session = session_of(context)
     manifest, _ = load_manifest(session.file)
-    found = flow.status(manifest, open_vault(session, manifest, resolver(session)), session.clock)
+    vault = open_vault(session, manifest, resolver(session))
+    found = flow.status(manifest, vault, session.clock)
     regions = list(manifest.regions)
     session.console.table(
         ("component", "tier", "objective", *(f"if {region} is lost" for region in regions), "state"),
@@ -33,8 +35,12 @@ def status(context: typer.Context) -> int:
         title=f"{found.pipeline}: RPO exposure",
     )
     for name, region in found.regions.items():
-        if not region["reachable"]:
-            session.console.warn(f"{name} does not answer: {region['error']}")
+        if "error" in region:
+            how = "is damaged" if region["reachable"] else "does not answer"
+            session.console.warn(f"{name} {how}: {region['error']}")
+    warn_rolled_back(session, vault)
+    if found.runs_in != manifest.primary:
+        session.console.warn(f"it runs in {found.runs_in} now; the manifest's primary is {manifest.primary}")
     session.console.emit(found.document())
     return 0
 

@@ -1,4 +1,4 @@
-"""``refloat vault``: make the replicas, check them, bring one up to date."""
+"""``refloat vault``: make the replicas, check them, mend them."""
 
 from __future__ import annotations
 
@@ -126,6 +126,44 @@ def check(
         }
     )
     if any(not report.ok for report in reports.values()):
+        return VaultError.exit_code
+    return 1 if opened.unreachable else 0
+
+
+@vault.command("repair", epilog=examples("refloat vault repair", "refloat vault repair --read-data"))
+def repair(
+    context: typer.Context,
+    read_data: Annotated[
+        bool, typer.Option("--read-data", help="Read every byte to find what is damaged.")
+    ] = False,
+) -> int:
+    """Mend what is missing or damaged in each replica from another where it verifies."""
+    from refloat.errors import VaultError
+    from refloat.vault.check import check as inspect
+    from refloat.vault.repair import repair as mend
+
+    session = session_of(context)
+    opened = open_place(session, None)
+    progress = session.console.progress()
+    found = {}
+    for region, replica in opened.replicas.items():
+        report = inspect(replica, read_data=read_data, progress=progress)
+        others = [other for name, other in opened.replicas.items() if name != region]
+        found[region] = mend(replica, [damage.object for damage in report.damaged], others)
+    session.console.close()
+    for region, done in found.items():
+        session.console.print(f"region {region}: {len(done.mended)} objects mended, {len(done.left)} left")
+        for name, why in done.left.items():
+            session.console.print(f"  {name}: {why}")
+    for region, error in opened.unreachable.items():
+        session.console.warn(f"{region} does not answer: {error.message}")
+    session.console.emit(
+        {
+            "regions": {region: {"mended": done.mended, "left": done.left} for region, done in found.items()},
+            "unreachable": sorted(opened.unreachable),
+        }
+    )
+    if any(done.left for done in found.values()):
         return VaultError.exit_code
     return 1 if opened.unreachable else 0
 

@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     context: typer.Context,
-    region: Annotated[str | None, typer.Option(help="Where it runs, if not in the primary.")] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="REGION", help="Where it runs, if not in the primary.")
+    ] = None,
     save_baseline: Annotated[
         bool, typer.Option("--save-baseline", help="Keep what is measured as the baseline of this identity.")
     ] = False,
@@ -55,8 +57,9 @@ def verify(
         )
         session.console.emit({"baseline": measured.model_dump(mode="json"), "regions": kept})
         return 1 if any(kept.values()) or vault.unreachable else 0
-    replica = next(iter(vault.replicas.values()))
-    baseline = flow.find_baseline(replica, measured.identity_digest, measured.profile, where)
+    baseline = flow.best_baseline(
+        list(vault.replicas.values()), measured.identity_digest, measured.profile, where
+    )
     checks = [
         check
         for name, measurement in measured.components.items()

@@ -22,7 +22,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +32,7 @@ from typing import ClassVar
 from refloat.connectors.allowance import os_errors
 from refloat.contracts import Instance, Observed, Op, Place
 from refloat.digest import Json, canonical_json, json_digest
+from refloat.durable import opened_folder, partial_of, replace_file, sync_folder
 from refloat.errors import ConnectorError
 
 _PLAIN_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -339,7 +341,7 @@ class Beside:
                 owner.with_name(owner.name + ending).unlink(missing_ok=True)
             _remove(owner)
         for path in (self.done, self.marker):
-            _partial(path).unlink(missing_ok=True)
+            partial_of(path).unlink(missing_ok=True)
         _sync_folder(self.done.parent)
 
     def _write_record(self, record: _Record) -> None:
@@ -351,6 +353,37 @@ class Beside:
             _sync_folder(self.marker.parent)
         else:
             _write_document(self.marker, record.marker_before)
+
+
+class StagedBeside(ABC):
+    """What the connectors of one path have in common, once ``stage`` has filled what ``beside`` names.
+
+    Every method raises ``ConnectorError``, as ``Beside`` does, and may be called again after a crash.
+    """
+
+    @abstractmethod
+    def beside(self, place: Place, token: str) -> Beside:
+        """The staging of the operation ``token`` beside the live path of ``place``."""
+
+    def activate(self, op: Op) -> None:
+        """Exchange what is live for what is staged, in one rename."""
+        self.beside(op.place, op.token).switch(marker_of(op))
+
+    def revert(self, op: Op) -> None:
+        """Exchange them back; what was written to the staged one meanwhile is kept with it."""
+        self.beside(op.place, op.token).revert()
+
+    def discard(self, op: Op) -> None:
+        """Remove what is not live."""
+        self.beside(op.place, op.token).discard()
+
+    def observe(self, op: Op) -> Observed:
+        """How far the operation got."""
+        return self.beside(op.place, op.token).observe()
+
+    def holder(self, place: Place) -> str | None:
+        """Who put there what is live; what is empty counts as nothing. See ``contracts.Occupied``."""
+        return self.beside(place, place.token).holder()
 
 
 def fingerprint(path: Path) -> str | None:
@@ -385,19 +418,8 @@ def _is_empty(path: Path) -> bool:
 # ----------------------------------------------------------------------------------------- documents
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial")
-
-
 def _write_document(path: Path, document: Mapping[str, Json]) -> None:
-    """Replace a small JSON file so that it is the old or the new one after a crash, never between."""
-    partial = _partial(path)
-    with partial.open("wb") as file:
-        file.write(canonical_json(document) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    _sync_folder(path.parent)
+    replace_file(path, canonical_json(document) + b"\n")
 
 
 def _read_document(path: Path) -> dict[str, Json] | None:
@@ -460,23 +482,14 @@ def _birth_ns(path: Path) -> int:
     return found.birth_s * 10**9 + found.birth_ns if found.mask & _STATX_BTIME else 0
 
 
-@contextlib.contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
 def _sync_folder(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError), _folder(path) as handle:
-        os.fsync(handle)
+    with contextlib.suppress(FileNotFoundError):
+        sync_folder(path)
 
 
 def _sync_file_system(path: Path) -> None:
     """Bring everything written to a file system to its disk (``syncfs(2)``)."""
-    with _folder(path) as handle:
+    with opened_folder(path) as handle:
         call = getattr(_libc(), "syncfs", None)
         if call is None:
             os.sync()

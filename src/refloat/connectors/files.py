@@ -24,20 +24,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import ClassVar, TypedDict, cast
+from typing import ClassVar, TypedDict
 
 from pydantic import Field, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from refloat.connectors.allowance import Allowance, os_errors
-from refloat.connectors.beside import Beside, is_own_name, located, marker_of
+from refloat.connectors.beside import Beside, StagedBeside, is_own_name, located
 from refloat.contracts import (
     EntryType,
     Facts,
     Health,
     Layer,
-    Observed,
     Op,
     Place,
     Settings,
@@ -46,6 +45,7 @@ from refloat.contracts import (
     Spec,
 )
 from refloat.digest import Json, json_digest, listing_digest
+from refloat.durable import opened_folder
 from refloat.errors import ConnectorError
 from refloat.limits import FACTS_BYTES_MAX, MANIFEST_DEPTH_MAX, MIB, TREE_DEPTH_MAX
 
@@ -176,7 +176,7 @@ class _Hashing(io.RawIOBase):
         return _Read(self._digest.hexdigest(), None if self._kept is None else bytes(self._kept))
 
 
-class Files:
+class Files(StagedBeside):
     """The connector of a folder or a file."""
 
     spec: ClassVar[Spec] = Spec(
@@ -241,27 +241,11 @@ class Files:
                 _write(source, staged)
             allowance.check()
 
-        _beside(op).stage(write)
+        self.beside(op.place, op.token).stage(write)
 
-    def activate(self, op: Op) -> None:
-        """Exchange what is live for what is staged, in one rename."""
-        _beside(op).switch(marker_of(op))
-
-    def revert(self, op: Op) -> None:
-        """Exchange them back."""
-        _beside(op).revert()
-
-    def discard(self, op: Op) -> None:
-        """Remove what is not live."""
-        _beside(op).discard()
-
-    def observe(self, op: Op) -> Observed:
-        """How far the operation got."""
-        return _beside(op).observe()
-
-    def holder(self, place: Place) -> str | None:
-        """Who put there what is live; an empty folder counts as nothing."""
-        return Beside(_live(_settings(place)), place.token).holder()
+    def beside(self, place: Place, token: str) -> Beside:
+        """Staging beside the folder or the file."""
+        return Beside(_live(_settings(place)), token)
 
     def health(self, place: Place) -> Health:
         """Whether everything can be listed and read as far as it is exposed."""
@@ -321,15 +305,11 @@ class Files:
 
 
 def _settings(place: Place) -> FilesSettings:
-    return cast("FilesSettings", place.settings)
+    return place.settings_as(FilesSettings)
 
 
 def _live(settings: FilesSettings) -> Path:
     return Path(settings.path).absolute()
-
-
-def _beside(op: Op) -> Beside:
-    return Beside(_live(_settings(op.place)), op.token)
 
 
 def _mode_and_time(found: os.stat_result) -> _ModeAndTime:
@@ -346,7 +326,7 @@ def _walk(root: Path, settings: FilesSettings) -> Iterator[_Found]:
     leads nowhere else. Raises ``ConnectorError`` for what cannot be brought back.
     """
     if not root.is_dir():
-        with _folder_handle(root.parent) as folder:
+        with opened_folder(root.parent) as folder:
             yield from _look(Path(settings.path).name, root.name, folder)
         return
     for folder_path, folders, files, folder in os.fwalk(root, onerror=_unless_vanished):
@@ -396,15 +376,6 @@ def _excluded(prefix: str, name: str, settings: FilesSettings) -> bool:
 def _unless_vanished(error: OSError) -> None:
     if error.errno not in _VANISHED:
         raise error
-
-
-@contextlib.contextmanager
-def _folder_handle(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from refloat.connectors.allowance import Allowance
-from refloat.connectors.beside import Beside, located, marker_of
+from refloat.connectors.beside import Beside, StagedBeside, located
 from refloat.contracts import (
     Facts,
     Health,
     Layer,
-    Observed,
     Op,
     Place,
     Settings,
@@ -57,7 +56,7 @@ class LanceDBSettings(Settings):
         return Path(self.path).absolute()
 
 
-class LanceDB:
+class LanceDB(StagedBeside):
     """Tables of a LanceDB database in a local folder (https://lancedb.github.io/lance/format.html).
 
     Identity: ``tables.<name>`` with ``dimension`` and ``vector_column`` (the first fixed-size list),
@@ -109,27 +108,11 @@ class LanceDB:
                 _check_table(staged, name, expected)
 
         allowance.check()
-        _beside(op).stage(write)
+        self.beside(op.place, op.token).stage(write)
 
-    def activate(self, op: Op) -> None:
-        """Switch the database's folder to the staged one."""
-        _beside(op).switch(marker_of(op))
-
-    def revert(self, op: Op) -> None:
-        """Put back the folder that was live before."""
-        _beside(op).revert()
-
-    def discard(self, op: Op) -> None:
-        """Remove what was staged or set aside."""
-        _beside(op).discard()
-
-    def observe(self, op: Op) -> Observed:
-        """How far the switch got."""
-        return _beside(op).observe()
-
-    def holder(self, place: Place) -> str | None:
-        """Who put the live folder there; see ``contracts.Occupied``."""
-        return Beside(_settings(place).folder, place.token).holder()
+    def beside(self, place: Place, token: str) -> Beside:
+        """Staging beside the database's folder."""
+        return Beside(_settings(place).folder, token)
 
     def health(self, place: Place) -> Health:
         """Healthy where every table opens and says how many rows it has."""
@@ -144,13 +127,7 @@ class LanceDB:
 
 
 def _settings(place: Place) -> LanceDBSettings:
-    if not isinstance(place.settings, LanceDBSettings):
-        raise ConnectorError(f"settings of the connector lancedb were expected, not {place.settings!r}")
-    return place.settings
-
-
-def _beside(op: Op) -> Beside:
-    return Beside(_settings(op.place).folder, op.token)
+    return place.settings_as(LanceDBSettings)
 
 
 def _root(place: Place) -> Path:
@@ -213,6 +190,7 @@ def _failed(root: Path, name: str, error: Exception) -> ConnectorError:
         f"the table {name} cannot be read: {str(error).splitlines()[0]}",
         file=str(root / f"{name}{TABLE_SUFFIX}"),
         retry=Retry.LATER,
+        next="open the table with lancedb itself; if that fails too, recover it from a recovery point",
     )
 
 

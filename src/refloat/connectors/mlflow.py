@@ -28,8 +28,8 @@ from refloat.connectors.mlflow_snapshot import (
     HashedSink,
     KeptSink,
     PartSource,
-    database_stamp,
 )
+from refloat.connectors.sqlite_token import database_token
 from refloat.contracts import (
     Connector,
     EntryType,
@@ -183,9 +183,7 @@ class MLflow:
 
 
 def _settings(place: Place) -> MLflowSettings:
-    if not isinstance(place.settings, MLflowSettings):
-        raise ConnectorError(f"settings of the connector mlflow were expected, not {place.settings!r}")
-    return place.settings
+    return place.settings_as(MLflowSettings)
 
 
 def _instance(place: Place) -> tuple[Path, Path]:
@@ -211,7 +209,11 @@ def _artifacts(place: Place, listing: Any) -> Artifacts:
 
 def _part(op: Op, role: str) -> Connector:
     if role not in op.parts:
-        raise ConnectorError(f"the connector mlflow was given no part {role!r}", component=op.place.component)
+        raise ConnectorError(
+            f"the connector mlflow was given no part {role!r}",
+            component=op.place.component,
+            next="this is a defect of refloat; report it",
+        )
     return op.parts[role]
 
 
@@ -260,7 +262,7 @@ def _token(database: Path, root: Path) -> str | None:
     """
     with os_errors("looking at MLflow", database):
         for _attempt in range(2):
-            rows, files = database_stamp(database), Disk(root).stamps()
+            rows, files = database_token(database), Disk(root).stamps()
             newest_ns = max((stamp[CTIME_NS] for stamp in files.values()), default=0)
             if time.time_ns() - newest_ns >= TICK_NS:
                 return json_digest([rows, files])
@@ -319,7 +321,10 @@ def _rewritten(source: Source, origin: _Origin, op: Op) -> PartSource:
     """The database's snapshot with its addresses rewritten, before anything of it is staged."""
     files = [entry.path for entry in source.entries() if entry.type is EntryType.FILE]
     if len(files) != 1:
-        raise ConnectorError(f"the snapshot holds {len(files)} database files where one was expected")
+        raise ConnectorError(
+            f"the snapshot holds {len(files)} database files where one was expected",
+            next="see whether it was captured by `mlflow`; else choose another recovery point",
+        )
     local = op.scratch / "rewritten.db"
     local.unlink(missing_ok=True)
     source.fetch(files[0], local)

@@ -17,41 +17,22 @@ from typing_extensions import Buffer
 
 from refloat.connectors.allowance import os_errors
 from refloat.connectors.mlflow_registry import Listing, Registry, read_registry
+from refloat.connectors.sqlite_token import database_token
 from refloat.contracts import Entry, Facts, Sink, Source
-from refloat.digest import Json, file_sha256
+from refloat.digest import file_sha256
+from refloat.durable import sync_folder
 from refloat.errors import ConnectorError
 
 DIGESTS_CACHED_MAX = 65536  # files whose digest is remembered for as long as the process lives
 CONTENT = "content/"  # where the connector files puts what is in a folder
-FILE_CHANGE_COUNTER = slice(24, 28)  # https://www.sqlite.org/fileformat.html#file_change_counter
 CTIME_NS = 2  # where a stamp holds it
+_DEFECT = "this is a defect of the connector `sqlite`; report it"
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:
     """Size, times of change and inode: what tells a file from a changed one. Raises ``OSError``."""
     stat = path.stat()
     return (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-
-
-def database_stamp(database: Path) -> list[Json]:
-    """What moves with every transaction, seen from any process, unlike ``PRAGMA data_version``.
-
-    The change counter in the header and, while there is a write-ahead log with anything in it, the log's own
-    header and that of its index, which counts transactions. Raises ``OSError``.
-    """
-    wal, index = (database.with_name(f"{database.name}-{ending}") for ending in ("wal", "shm"))
-    stamp: list[Json] = [_start(database, 100)[FILE_CHANGE_COUNTER].hex(), *stamp_of(database)]
-    if wal.exists() and wal.stat().st_size:
-        stamp += [*stamp_of(wal), _start(wal, 32).hex(), _start(index, 48).hex()]
-    return stamp
-
-
-def _start(path: Path, length: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(length)
-    except FileNotFoundError:
-        return b""
 
 
 @functools.lru_cache(maxsize=DIGESTS_CACHED_MAX)
@@ -108,14 +89,14 @@ class KeptSink:
         self._sink = sink
         self._live = live
         self._copy = copy
-        self._stamp = database_stamp(live)
+        self._token = database_token(live)
         self._registry: Registry | None = None
 
     @property
     def registry(self) -> Registry:
         """The rows as they were captured. Raises ``ConnectorError`` before that."""
         if self._registry is None:
-            raise ConnectorError("the database part captured no file")
+            raise ConnectorError("the database part captured no file", next=_DEFECT)
         return self._registry
 
     def file(self, path: str, content: Path | BinaryIO, **entry: Any) -> int:
@@ -132,7 +113,7 @@ class KeptSink:
     def carry(self, path: str, token: str) -> bool:
         """Carry an unchanged database, where the live rows are certainly those that were captured."""
         self._registry = read_registry(self._live)
-        return database_stamp(self._live) == self._stamp and self._sink.carry(path, token)
+        return database_token(self._live) == self._token and self._sink.carry(path, token)
 
     def directory(self, path: str, **entry: int) -> None:
         """As the sink does."""
@@ -144,7 +125,9 @@ class KeptSink:
 
     def under(self, prefix: str) -> Sink:
         """A part of a database has no parts."""
-        raise ConnectorError(f"the database part wrote below {prefix!r}, where one file was expected")
+        raise ConnectorError(
+            f"the database part wrote below {prefix!r}, where one file was expected", next=_DEFECT
+        )
 
 
 class HashedSink:
@@ -248,6 +231,7 @@ class PartSource:
         shutil.copy2(local, to)
         with to.open("rb") as file:
             os.fsync(file.fileno())
+        sync_folder(to.parent)
 
     def fetch_all(self, into: Path) -> None:
         """Write every path below ``into``."""

@@ -13,13 +13,13 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar, cast
+from typing import BinaryIO, ClassVar
 
 from pydantic import Field
 
 from refloat.connectors.allowance import Allowance, os_errors
-from refloat.connectors.beside import Beside, located, marker_of
-from refloat.contracts import Facts, Health, Layer, Observed, Op, Place, Settings, Sink, Source, Spec
+from refloat.connectors.beside import Beside, StagedBeside, located
+from refloat.contracts import Facts, Health, Layer, Op, Place, Settings, Sink, Source, Spec
 from refloat.digest import Json
 from refloat.errors import ConnectorError, Retry
 from refloat.limits import MIB
@@ -104,7 +104,7 @@ class _Tallied(io.RawIOBase):
         return len(block)
 
 
-class Predictions:
+class Predictions(StagedBeside):
     """The connector of a prediction log."""
 
     spec: ClassVar[Spec] = Spec(
@@ -162,27 +162,11 @@ class Predictions:
                 _require_same(found.facts(settings, "").position, source.facts, staged)
             allowance.check()
 
-        _beside(op).stage(write)
+        self.beside(op.place, op.token).stage(write)
 
-    def activate(self, op: Op) -> None:
-        """Exchange the live log for the staged one."""
-        _beside(op).switch(marker_of(op))
-
-    def revert(self, op: Op) -> None:
-        """Exchange them back; what was appended meanwhile is staged again, not lost."""
-        _beside(op).revert()
-
-    def discard(self, op: Op) -> None:
-        """Remove what is not live."""
-        _beside(op).discard()
-
-    def observe(self, op: Op) -> Observed:
-        """How far the operation got."""
-        return _beside(op).observe()
-
-    def holder(self, place: Place) -> str | None:
-        """Who put there the live log; one without a byte counts as nothing."""
-        return Beside(_live(_settings(place)), place.token).holder()
+    def beside(self, place: Place, token: str) -> Beside:
+        """Staging beside the log."""
+        return Beside(_live(_settings(place)), token)
 
     def health(self, place: Place) -> Health:
         """Whether the log can be read and its last whole line is a record."""
@@ -196,15 +180,11 @@ class Predictions:
 
 
 def _settings(place: Place) -> PredictionsSettings:
-    return cast("PredictionsSettings", place.settings)
+    return place.settings_as(PredictionsSettings)
 
 
 def _live(settings: PredictionsSettings) -> Path:
     return Path(settings.path).absolute()
-
-
-def _beside(op: Op) -> Beside:
-    return Beside(_live(_settings(op.place)), op.token)
 
 
 # ----------------------------------------------------------------------------------------- reading

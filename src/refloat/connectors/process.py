@@ -26,6 +26,7 @@ from refloat.connectors.allowance import Allowance, os_errors
 from refloat.connectors.beside import marker_of
 from refloat.contracts import Facts, Health, Layer, Observed, Op, Place, Settings, Sink, Source, Spec, Staging
 from refloat.digest import Json, canonical_json, json_digest
+from refloat.durable import remove_file, replace_file
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
 from refloat.limits import HEALTH_SECONDS_MAX
 from refloat.units import parse_duration
@@ -194,9 +195,7 @@ class Process:
 
 
 def _settings(place: Place) -> ProcessSettings:
-    if not isinstance(place.settings, ProcessSettings):
-        raise TypeError(f"settings of another connector: {type(place.settings).__name__}")
-    return place.settings
+    return place.settings_as(ProcessSettings)
 
 
 def _child_environment(settings: ProcessSettings, token: str) -> dict[str, str]:
@@ -416,7 +415,11 @@ def _await(url: str, settings: ProcessSettings, op: Op, what: str) -> None:
     until = time.monotonic() + min(settings.start_timeout, op.deadline_s)
     while _ask(url) is not Health.HEALTHY:
         if op.cancelled.is_set():
-            raise DeadlineExceeded(f"{_name(settings)} did not {what} before the deadline", retry=Retry.LATER)
+            raise DeadlineExceeded(
+                f"{_name(settings)} did not {what} before the deadline",
+                retry=Retry.LATER,
+                next=f"read {_log(settings, op.place)}, or raise its `deadline` in the manifest",
+            )
         if not table.carrying(op.token):
             raise _failed(f"{_name(settings)} ended before it could {what}", settings, op)
         if time.monotonic() > until:
@@ -508,27 +511,12 @@ def _read_json(path: Path) -> Mapping[str, Json]:
 
 
 def _write_durably(path: Path, document: Mapping[str, Json]) -> None:
-    """Write and sync beside, then rename: there is never half a file. Raises ``ConnectorError``."""
-    beside = path.with_name(f".{path.name}.partial")
+    """Write a small JSON file whole and durably. Raises ``ConnectorError``."""
     with os_errors(f"writing {path}", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(canonical_json(document) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync(path.parent)
+        replace_file(path, canonical_json(document) + b"\n")
 
 
 def _remove_durably(path: Path) -> None:
     with os_errors(f"removing {path}", path):
-        path.unlink(missing_ok=True)
-        _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        remove_file(path)

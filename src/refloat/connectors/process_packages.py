@@ -110,7 +110,10 @@ def parse(content: bytes) -> Environment:
     try:
         return Environment.model_validate_json(content)
     except ValidationError as error:
-        raise Damaged(f"environment.json is not what was written: {error.errors()[0]['msg']}") from error
+        raise Damaged(
+            f"environment.json is not what was written: {error.errors()[0]['msg']}",
+            next="choose another recovery point, and run `refloat vault check` on this one",
+        ) from error
 
 
 def normal(name: str) -> str:
@@ -340,7 +343,10 @@ def _run(command: Sequence[str], seconds_max: float, doing: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds_max, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ConnectorError(f"{command[0]} did not {doing} within {seconds_max:g} s") from error
+        raise ConnectorError(
+            f"{command[0]} did not {doing} within {seconds_max:g} s",
+            next="run the same command by hand to see what it waits for",
+        ) from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()[-OUTPUT_CHARACTERS_MAX:]
         raise ConnectorError(

@@ -11,24 +11,23 @@ import hashlib
 import math
 import sqlite3
 import stat
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
 from pydantic import Field, field_validator
 
 from refloat.connectors.allowance import Allowance, os_errors
-from refloat.connectors.beside import Beside, fingerprint, located, marker_of
+from refloat.connectors.beside import Beside, StagedBeside, located
+from refloat.connectors.sqlite_token import database_token, is_closed_log
 from refloat.contracts import (
     Facts,
     Health,
     Instance,
     Layer,
-    Observed,
     Op,
     Place,
     Settings,
@@ -81,7 +80,7 @@ class _Restarted(Exception):
     """A writer made the online backup begin again."""
 
 
-class SQLite:
+class SQLite(StagedBeside):
     """The connector of one SQLite database."""
 
     spec: ClassVar[Spec] = Spec(
@@ -120,7 +119,7 @@ class SQLite:
             facts, exact = self._look(live, instance, settings, allowance.left_s)
             if exact and sink.carry(DATABASE, str(facts.token)):
                 return facts
-            token, found = _token(live), live.stat()
+            token, found = database_token(live), live.stat()
             copy = op.scratch / DATABASE
             _consistently(live, instance, allowance.left_s, lambda open: _back_up(open, copy, allowance))
             with _reading(copy, allowance.left_s, immutable=True) as connection:
@@ -135,12 +134,12 @@ class SQLite:
         self, path: Path, instance: Instance, settings: SQLiteSettings, seconds: float
     ) -> tuple[Facts, bool]:
         """The facts, and whether they are of exactly the database that their token names."""
-        token = _token(path)
+        token = database_token(path)
         known = self._known.get(str(path))
         if known is not None and known[0] == settings and known[1].token == token:
             return known[1], True
         facts = _consistently(path, instance, seconds, lambda open: _facts(open, settings, token))
-        exact = _token(path) == token
+        exact = database_token(path) == token
         if exact:
             self._known[str(path)] = (settings, facts)
         return facts, exact
@@ -156,30 +155,15 @@ class SQLite:
                 _require_sound(staged, allowance)
             allowance.check()
 
-        _beside(op).stage(write)
+        self.beside(op.place, op.token).stage(write)
 
-    def activate(self, op: Op) -> None:
-        """Exchange the live database for the staged one; its log and journal go with the old one.
+    def beside(self, place: Place, token: str) -> Beside:
+        """Staging beside the database.
 
-        A log that met another database would be played into it, so the old sidecars are set aside first.
+        A write-ahead log or journal that met another database would be played into it, so the sidecars are
+        set aside before their database is, and put back with it.
         """
-        _beside(op).switch(marker_of(op))
-
-    def revert(self, op: Op) -> None:
-        """Exchange them back, each with its own sidecars."""
-        _beside(op).revert()
-
-    def discard(self, op: Op) -> None:
-        """Remove what is not live."""
-        _beside(op).discard()
-
-    def observe(self, op: Op) -> Observed:
-        """How far the operation got."""
-        return _beside(op).observe()
-
-    def holder(self, place: Place) -> str | None:
-        """Who put there what is live."""
-        return Beside(_live(_settings(place)), place.token).holder()
+        return Beside(_live(_settings(place)), token, companions=SIDECARS)
 
     @contextlib.contextmanager
     def freeze(self, place: Place) -> Iterator[None]:
@@ -207,15 +191,11 @@ class SQLite:
 
 
 def _settings(place: Place) -> SQLiteSettings:
-    return cast("SQLiteSettings", place.settings)
+    return place.settings_as(SQLiteSettings)
 
 
 def _live(settings: SQLiteSettings) -> Path:
     return Path(settings.path).absolute()  # SQLite keeps sidecars beside the target of a link: see resolve()
-
-
-def _beside(op: Op) -> Beside:
-    return Beside(_live(_settings(op.place)), op.token, companions=SIDECARS)
 
 
 # ----------------------------------------------------------------------------------------- connections
@@ -259,22 +239,17 @@ def _consistently(
     if instance is Instance.STAGED:
         with _reading(path, seconds, immutable=True) as connection:
             return read(connection)
-    if _is_closed_log(path):
-        token = _token(path)
+    if is_closed_log(path):
+        token = database_token(path)
         with (
             contextlib.suppress(sqlite3.DatabaseError),
             _reading(path, seconds, immutable=True) as connection,
         ):
             found = read(connection)
-            if _token(path) == token:
+            if database_token(path) == token:
                 return found
     with _reading(path, seconds) as connection:
         return read(connection)
-
-
-def _is_closed_log(path: Path) -> bool:
-    """Whether the database keeps a write-ahead log that no program has open now (header bytes 18, 19)."""
-    return _start(path, 20)[18:] == b"\x02\x02" and not path.with_name(path.name + "-wal").exists()
 
 
 @contextlib.contextmanager
@@ -387,39 +362,6 @@ def _value(value: object) -> Json:
         case bytes():
             return f"sha256:{hashlib.sha256(value).hexdigest()}"
     return str(value)
-
-
-# ----------------------------------------------------------------------------------------- tokens
-
-
-def _token(path: Path) -> str:
-    """A digest that differs after every transaction of any process.
-
-    ``PRAGMA data_version`` compares only within one connection, so it is no use between two runs. Without a
-    write-ahead log each transaction counts up the change counter in the header (bytes 24 to 27). With one,
-    the header moves only at a checkpoint; then the wal-index header (the first 48 bytes of ``-shm``) counts
-    transactions, and the log's own header and size tell where no ``-shm`` is. A checkpoint changes the token
-    without a change of content, which costs a capture; a change without a new token does not happen.
-    """
-    header = _start(path, 100)
-    counter = struct.unpack_from(">I", header, 24)[0] if len(header) == 100 else 0
-    found = path.stat()
-    parts: list[Json] = [fingerprint(path), found.st_size, found.st_mtime_ns, counter]
-    log = path.with_name(path.name + "-wal")
-    with contextlib.suppress(FileNotFoundError):
-        size = log.stat().st_size
-        if size:
-            index = _start(path.with_name(path.name + "-shm"), 48)
-            parts += [size, log.stat().st_mtime_ns, _start(log, 32).hex(), index.hex()]
-    return json_digest(parts)
-
-
-def _start(path: Path, length: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(length)
-    except FileNotFoundError:
-        return b""
 
 
 # ----------------------------------------------------------------------------------------- capture

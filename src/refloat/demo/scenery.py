@@ -171,6 +171,12 @@ class Scenery:
                 time.sleep(0.05)
         raise RefloatError(f"the endpoint in {region} was not ready within {ENDPOINT_SECONDS_MAX:g} s")
 
+    def ask(self, region: str, question: str) -> None:
+        """Ask the endpoint of a region one question. Raises ``RefloatError`` where it does not answer."""
+        answer = httpx.post(self.url(region) + "/answer", json={"user": "visitor", "question": question})
+        if answer.status_code != 200:
+            raise RefloatError(f"the endpoint in {region} answered {answer.status_code}: {answer.text[:200]}")
+
     def set_aside(self, folder: str) -> None:
         """Keep a copy of a folder of the pipeline in eu."""
         shutil.copytree(self.pipeline("eu") / folder, self.root / "client" / folder)

@@ -59,6 +59,7 @@ def tell(scenery: Scenery, say: Callable[[str], None]) -> Told:
     say("3. Starting the endpoint in eu and measuring the baseline: latency, throughput, answer quality.")
     endpoint = scenery.spawn("serve", *_serve(scenery, "eu"), code=scenery.pipeline("eu") / "app")
     scenery.wait_ready("eu")
+    scenery.ask("eu", "how do I open a file?")
     scenery.refloat("-f", str(scenery.manifest), "verify", "--save-baseline")
 
     say("4. Protecting into the vaults of eu and us, while a client keeps asking and keeps its own ledger.")

@@ -80,7 +80,8 @@ def _component(name: str, plan: Plan, point: Point, manifest: Manifest, view: Vi
     component, snapshot, tier = manifest.components[name], point.components[name], manifest.tier(name)
     own = [step for step in plan.steps if step.component == name and step.phase in BEFORE_TRAFFIC]
     lost_from = view.declared_at or view.started_at
-    lost_s = max(0.0, (lost_from - snapshot.as_of).total_seconds()) if lost_from else None
+    recovered = lost_from is not None and view.committed
+    lost_s = max(0.0, (lost_from - snapshot.as_of).total_seconds()) if lost_from and recovered else None
     basis = (
         "the declared disaster" if view.declared_at else "the start of the run, as no disaster was declared"
     )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from refloat.contracts import Layer
 from refloat.digest import Json
 from refloat.point.model import GroupRecord
+from refloat.units import format_time
 from refloat.verify.model import Check, Measurement
 
 
@@ -21,11 +22,16 @@ class Value(BaseModel):
 
 
 class Rto(Value):
-    """Time to recover: to the moment verification passed, from the moment that ``since`` names."""
+    """Time to recover: to the moment verification passed, from the moment that ``since`` names.
+
+    In JSON that key is ``from``, which Python keeps for itself.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     seconds: float | None
     objective_s: float
-    since: Literal["declared", "detected", "run_start"]
+    since: Literal["declared", "detected", "run_start"] = Field(alias="from")
 
 
 class Rpo(Value):
@@ -101,7 +107,9 @@ class Evidence(Value):
             "flags": list(self.flags),
             "point": self.point,
             "to": self.to,
-            "rto": {"seconds": self.rto.seconds, "objective_s": self.rto.objective_s, "from": self.rto.since},
+            "started_at": format_time(self.started_at),
+            "finished_at": format_time(self.finished_at),
+            "rto": self.rto.model_dump(mode="json"),
             "rpo": {
                 name: {"seconds": result.rpo.seconds, "basis": result.rpo.basis}
                 for name, result in self.components.items()

@@ -48,12 +48,17 @@ def page(evidence: Evidence) -> str:
 
 def headline(evidence: Evidence) -> str:
     """The outcome in one sentence."""
-    if evidence.state == "done" and evidence.verified:
-        took = format_duration(evidence.rto.seconds)
-        return f"{evidence.pipeline} is back in {evidence.to}, and answers as well as before, after {took}"
-    if evidence.state == "done":
-        return f"{evidence.pipeline} is back in {evidence.to}; whether it answers as before is not known"
-    return f"{evidence.pipeline} was not recovered in {evidence.to}: {evidence.state.replace('_', ' ')}"
+    what = evidence.pipeline
+    if "partial" in evidence.flags:
+        what = f"{', '.join(evidence.components)} of {what}"
+    if evidence.state != "done":
+        return f"{what} was not recovered in {evidence.to}: {evidence.state.replace('_', ' ')}"
+    answers = {
+        True: f", and answers as well as before, after {format_duration(evidence.rto.seconds)}",
+        False: ", and does not answer as well as before",
+        None: "; whether it answers as before is not known",
+    }
+    return f"{what} is back in {evidence.to}{answers[evidence.verified]}"
 
 
 def figure(value: float | None, unit: str) -> str:

@@ -6,23 +6,33 @@ from collections.abc import Iterator, Sequence
 
 from refloat.errors import RefloatError
 from refloat.evidence.model import Evidence
+from refloat.units import format_time, parse_time
 from refloat.vault.keys import Role
+from refloat.vault.layout import slot_name
 from refloat.vault.replica import Replica
 
 STREAM = "evidence"
 
 
 def seal(evidence: Evidence, replicas: Sequence[Replica]) -> dict[str, str | RefloatError]:
-    """Append the record in each region; the entry's name, or the error, by region."""
-    body = evidence.model_dump(mode="json")
+    """Append the record in each region that does not hold it yet; the entry's name, or the error, by region."""
     outcome: dict[str, str | RefloatError] = {}
     for replica in replicas:
         try:
-            entry = replica.log(STREAM, Role.OPERATOR).append(body)
-            outcome[replica.region] = f"log/{STREAM}/{entry.slot:016d}"
+            outcome[replica.region] = slot_name(STREAM, _sealed_in(replica, evidence))
         except RefloatError as error:
             outcome[replica.region] = error
     return outcome
+
+
+def _sealed_in(replica: Replica, evidence: Evidence) -> int:
+    """The slot of the record: a run that is resumed after its end tells nothing new."""
+    log = replica.log(STREAM, Role.OPERATOR)
+    told = evidence.run, format_time(evidence.finished_at)
+    for entry in log.entries():
+        if (entry.body.get("run"), format_time(parse_time(str(entry.body.get("finished_at"))))) == told:
+            return entry.slot
+    return log.append(evidence.model_dump(mode="json")).slot
 
 
 def records(replica: Replica) -> Iterator[Evidence]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from refloat.contracts import Facts
-from refloat.errors import Missing, StoreError
+from refloat.errors import Damaged, Missing, RefloatError, StoreError, VaultError
 from refloat.point.model import Grade, Point
 from refloat.point.select import Candidate
+from refloat.vault.layout import POINTS
 from refloat.vault.replica import CommittedPoint, Replica
 
 MANIFEST = "refloat.yaml"
@@ -24,6 +26,17 @@ def candidates(replica: Replica) -> list[Candidate]:
     return [candidate(point) for point in replica.points()]
 
 
+def stored(replica: Replica) -> list[Candidate]:
+    """Every point whose signed body lies in a region, oldest first, whatever its log says; damaged ones not."""
+    found = []
+    for entry in replica.store.list(POINTS):
+        name = entry.name.removeprefix(POINTS)
+        with contextlib.suppress(Missing, Damaged):
+            point = read(replica, name)
+            found.append(Candidate(name, point.created_at, point.grade))
+    return sorted(found, key=lambda candidate: (candidate.created_at, candidate.name))
+
+
 def candidate(point: CommittedPoint) -> Candidate:
     """What choosing needs to know of a committed point."""
     return Candidate(point.name, point.created_at, Grade(point.grade))
@@ -32,21 +45,23 @@ def candidate(point: CommittedPoint) -> Candidate:
 def newest(replicas: Sequence[Replica]) -> tuple[str, Point, Replica] | None:
     """The newest point that any of the replicas holds, with one that holds it.
 
-    A replica that does not answer is passed over. Raises its ``StoreError`` where none does.
+    A replica that does not answer, or whose newest point is not whole, is passed over. Raises its error
+    where none is left.
     """
-    heads: list[tuple[CommittedPoint, Replica]] = []
-    silent: list[StoreError] = []
+    heads: list[tuple[CommittedPoint, Point, Replica]] = []
+    silent: list[RefloatError] = []
     for replica in replicas:
         try:
-            heads += [(point, replica) for point in replica.points()[-1:]]
-        except StoreError as error:
+            last = replica.last_point()
+            heads += [(last, read(replica, last.name), replica)] if last else []
+        except (StoreError, VaultError) as error:
             silent.append(error.at(region=replica.region))
     if not heads:
-        if len(silent) == len(replicas):
+        if silent and len(silent) == len(replicas):
             raise silent[0]
         return None
-    committed, replica = max(heads, key=lambda head: (head[0].created_at, head[0].name))
-    return committed.name, read(replica, committed.name), replica
+    committed, point, replica = max(heads, key=lambda head: (head[0].created_at, head[0].name))
+    return committed.name, point, replica
 
 
 def manifest_files(replica: Replica, point: Point) -> dict[str, bytes]:

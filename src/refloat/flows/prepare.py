@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from refloat.contracts import Facts, Health
-from refloat.errors import RefloatError, UsageError
+from refloat.contracts import Facts, Health, Occupied
+from refloat.errors import RefloatError, UsageError, VaultError
 from refloat.evidence.seal import records
 from refloat.flows import points
 from refloat.flows.components import Components
@@ -19,10 +19,13 @@ from refloat.plan.build import build
 from refloat.plan.estimate import StepTiming, estimate
 from refloat.plan.model import Action, Plan
 from refloat.point.model import Point
-from refloat.point.select import Choice, select
+from refloat.point.select import Candidate, Choice, select
 from refloat.run.target import ComponentTarget, Target
 from refloat.vault.replica import Replica
 from refloat.vault.whole import missing_for
+
+LOG_DAMAGED = "log_damaged"
+"""The rule against a recovery where the log of points is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Prepared:
     components: Components
     files: dict[str, bytes]
     plan: Plan
+    known_points: frozenset[str] = frozenset()
 
     @property
     def manifest(self) -> Manifest:
@@ -52,19 +56,64 @@ class Wanted:
     only: tuple[str, ...] = ()
     overrides: frozenset[str] = frozenset()
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether a point, a time or some components only are asked for."""
+        return bool(self.point or self.at or self.only)
+
 
 def prepare(replica: Replica, wanted: Wanted, resolver: Callable[[], Resolver]) -> Prepared:
     """Choose the point and build the plan. Raises ``Refused`` or ``UsageError`` where none fits."""
-    choice = select(points.candidates(replica), point=wanted.point, at=wanted.at, overrides=wanted.overrides)
-    point = points.read(replica, choice.point)
+    known = candidates(replica, wanted.overrides)
+    choice = select(known, point=wanted.point, at=wanted.at, overrides=wanted.overrides)
+    point = _read(replica, choice.point, known)
     files = points.manifest_files(replica, point)
     manifest = parse(files[points.MANIFEST], file=points.MANIFEST)
     if wanted.to not in manifest.regions:
-        known = ", ".join(manifest.regions)
-        raise UsageError(f"the manifest knows no region {wanted.to!r}", next=f"its regions are {known}")
+        regions = ", ".join(manifest.regions)
+        raise UsageError(f"the manifest knows no region {wanted.to!r}", next=f"its regions are {regions}")
     components = Components(manifest, resolver())
     plan = build(choice.point, point, manifest, wanted.to, components.specs(), only=wanted.only)
-    return Prepared(replica, choice, point, components, files, estimate(plan, point, list(history(replica))))
+    known_points = frozenset(candidate.name for candidate in known)
+    planned = estimate(plan, point, timings(replica))
+    return Prepared(replica, choice, point, components, files, planned, known_points)
+
+
+def candidates(replica: Replica, overrides: Collection[str] = ()) -> list[Candidate]:
+    """The points that the region's log commits; with the override ``log_damaged``, those that are stored.
+
+    Raises ``VaultError`` for a log that is damaged.
+    """
+    try:
+        return points.candidates(replica)
+    except VaultError as error:
+        if LOG_DAMAGED in overrides:
+            return points.stored(replica)
+        error.next = (
+            "recover from another region's vault; or go by the points themselves, each of which is signed: "
+            f"--override {LOG_DAMAGED}"
+        )
+        raise
+
+
+def _read(replica: Replica, name: str, known: Sequence[Candidate]) -> Point:
+    try:
+        return points.read(replica, name)
+    except VaultError as error:
+        older = [candidate.name for candidate in known if candidate.name != name]
+        if older:
+            error.next = (
+                f"recover from another region's vault, or choose an older point: --point {older[-1][:12]}"
+            )
+        raise
+
+
+def timings(replica: Replica) -> list[StepTiming]:
+    """``history``, or nothing of it where it is damaged: a recovery does not depend on its estimates."""
+    try:
+        return list(history(replica))
+    except VaultError:
+        return []
 
 
 def history(replica: Replica) -> Iterator[StepTiming]:
@@ -93,9 +142,10 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         components={name: _component(prepared, name) for name in names},
         scratch=scratch,
         groups=prepared.manifest.groups,
-        known_points=frozenset(candidate.name for candidate in points.candidates(replica)),
+        known_points=prepared.known_points,
         missing=lambda: missing_for(replica, _trees(point, names)),
         source_health=lambda: source_health(prepared.components, point.primary),
+        beside=lambda: beside(prepared.components, plan.to, names),
     )
 
 
@@ -113,6 +163,20 @@ def _component(prepared: Prepared, name: str) -> ComponentTarget:
         source=lambda: prepared.replica.source(snapshot.tree, Facts(snapshot.identity, snapshot.position)),
         parts=components.parts(name),
     )
+
+
+def beside(components: Components, region: str, recovered: Collection[str]) -> list[str]:
+    """The components that are in a region already and stay as they are; also where that cannot be told."""
+    found = []
+    for name in components.names:
+        connector = components.connector(name)
+        if name not in recovered and isinstance(connector, Occupied):
+            try:
+                there = connector.holder(components.place(name, region)) is not None
+            except RefloatError:
+                there = True
+            found += [name] if there else []
+    return found
 
 
 def source_health(components: Components, region: str) -> dict[str, Health]:

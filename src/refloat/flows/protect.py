@@ -14,9 +14,10 @@ from pathlib import Path
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json
-from refloat.errors import RefloatError
+from refloat.errors import RefloatError, Refused
 from refloat.flows import points
 from refloat.flows.components import Components
+from refloat.manifest.model import Group, Manifest
 from refloat.point import invariants
 from refloat.point.capture import Capture, Captured, Member
 from refloat.point.evaluate import evaluate
@@ -95,14 +96,17 @@ def protect(
 
     ``files`` are the manifest and the files it names. A unit that cannot be captured is carried over whole
     from the newest point, so that its members still belong together, and its error is reported.
-    Raises the error of the first such unit where there is no earlier point, and ``StoreError`` where no
-    region took the point.
+    Raises the error of the first such unit where there is no earlier point from this region, or where no
+    unit at all could be captured; ``Refused`` (rule ``primary_moved``) where no ``region`` is named and the
+    newest point is of another one than the primary; ``StoreError`` where no region took the point.
     """
     manifest = components.manifest
-    region = region or manifest.primary
     replicas = list(vault.replicas.values())
     earlier = points.newest(replicas)
     previous = earlier[1] if earlier and earlier[1].pipeline == manifest.pipeline else None
+    region = region or _running(manifest, previous)
+    if previous and previous.primary != region:
+        previous = None  # what was captured elsewhere holds the addresses of that region
     with (
         Writer(replicas, clock, progress or Silent()) as writer,
         tempfile.TemporaryDirectory(prefix="refloat-") as scratch,
@@ -111,6 +115,7 @@ def protect(
         taken = _Taken(components, region, previous)
         for unit in components.units():
             taken.add(unit, capture)
+        taken.require_something()
         point = Point(
             pipeline=manifest.pipeline,
             primary=region,
@@ -126,6 +131,22 @@ def protect(
     return Protected(name, point, required, {**regions, **lost}, taken.errors)
 
 
+def _running(manifest: Manifest, previous: Point | None) -> str:
+    """Where the pipeline runs, as far as can be told without asking: in the primary.
+
+    Raises ``Refused`` where the newest point says otherwise: what the old primary still holds is stale, and
+    a point of it would be the newest, and be recovered from.
+    """
+    if previous is not None and previous.primary != manifest.primary:
+        raise Refused(
+            "primary_moved",
+            f"the newest point was made in {previous.primary}, and the manifest's primary is {manifest.primary}",
+            region=manifest.primary,
+            next=f"name where it runs now: refloat protect --region {previous.primary}; or correct `primary`",
+        )
+    return manifest.primary
+
+
 class _Taken:
     """What has been captured so far."""
 
@@ -136,6 +157,7 @@ class _Taken:
         self.snapshots: dict[str, Snapshot] = {}
         self.groups: dict[str, GroupRecord] = {}
         self.errors: dict[str, RefloatError] = {}
+        self._captured = 0
 
     def add(self, unit: Sequence[str], capture: Capture) -> None:
         """Capture a unit and grade its groups, or carry it over whole from the previous point."""
@@ -144,8 +166,14 @@ class _Taken:
         except RefloatError as error:
             self._carry(unit, error)
         else:
+            self._captured += 1
             self.snapshots.update(captured.snapshots)
             self._grade(unit, captured)
+
+    def require_something(self) -> None:
+        """Raise the first error where nothing was captured: the point would only repeat the one before."""
+        if not self._captured:
+            raise next(iter(self.errors.values()))
 
     def _member(self, name: str) -> Member:
         earlier = self._previous.components.get(name) if self._previous else None
@@ -170,17 +198,38 @@ class _Taken:
 
     def _carry(self, unit: Sequence[str], error: RefloatError) -> None:
         """Keep the unit as it was in the previous point, with its age; there is no half of a unit."""
-        if self._previous is None or not set(unit) <= set(self._previous.components):
+        if not all(self._holds(name) for name in unit):
             raise error
-        for name in unit:
-            earlier = self._previous.components[name]
-            self.snapshots[name] = earlier.model_copy(
-                update={"carried": True, "new_bytes": 0, "stored_bytes": 0}
-            )
-        for name, group in self._previous.groups.items():
+        carried = {name: self._earlier(name) for name in unit}
+        self.snapshots.update(carried)
+        for name, group in self._components.manifest.groups.items():
             if set(group.members) <= set(unit):
-                self.groups[name] = group
+                self.groups[name] = self._carried_grade(name, group, carried)
         self.errors[error.component or unit[0]] = error
+
+    def _holds(self, name: str) -> bool:
+        """Whether the previous point holds a component, and of the kind that it is now."""
+        earlier = self._previous.components.get(name) if self._previous else None
+        return earlier is not None and earlier.kind == self._components.manifest.components[name].kind
+
+    def _earlier(self, name: str) -> Snapshot:
+        assert self._previous is not None  # ``_holds`` has said so
+        update = {"carried": True, "new_bytes": 0, "stored_bytes": 0}
+        return self._previous.components[name].model_copy(update=update)
+
+    def _carried_grade(self, name: str, group: Group, carried: Mapping[str, Snapshot]) -> GroupRecord:
+        """A group's grade as it was; asked anew where the manifest has another group by that name now."""
+        known = self._previous.groups.get(name) if self._previous else None
+        if known and (known.members, _musts(known)) == (group.members, group.must):
+            return known
+        members = {member: carried[member] for member in group.members}
+        verdicts = evaluate(group.must, {member: snapshot.facts for member, snapshot in members.items()})
+        spans = [(s.captured_from.timestamp(), s.captured_to.timestamp()) for s in members.values()]
+        return invariants.grade(group.members, verdicts, (), invariants.skew_s(spans), group.skew)
+
+
+def _musts(record: GroupRecord) -> tuple[str, ...]:
+    return tuple(verdict.must for verdict in record.invariants)
 
 
 def _store_files(writer: Writer, files: Mapping[str, bytes]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json
-from refloat.errors import StoreError, UsageError
+from refloat.errors import RefloatError, StoreError, UsageError
 from refloat.evidence import assemble, seal
 from refloat.evidence.model import Evidence
 from refloat.flows import verify
@@ -42,7 +42,7 @@ class Recovered:
 
     evidence: Evidence
     failure: Mapping[str, Json] | None
-    records: Mapping[str, str]
+    records: Mapping[str, str | RefloatError]
 
     @property
     def ok(self) -> bool:
@@ -52,7 +52,16 @@ class Recovered:
     def document(self) -> dict[str, Json]:
         """The JSON document of `recover`."""
         failure = {"error": dict(self.failure)} if self.failure else {}
-        return {**self.evidence.document(), "evidence": dict(self.records), **failure}
+        return {**self.evidence.document(), "evidence": self._records(), **failure}
+
+    def _records(self) -> dict[str, Json]:
+        """Where the signed record lies in each region, or why it does not."""
+        return {
+            region: {"record": None, "error": record.message}
+            if isinstance(record, RefloatError)
+            else {"record": record, "error": None}
+            for region, record in self.records.items()
+        }
 
 
 def journal_of(replica: Replica, run: str, clock: Clock) -> Journal:
@@ -108,14 +117,13 @@ def recover(
         view,
         prepared.point,
         prepared.manifest,
-        finished_at=clock.now(),
+        finished_at=view.seen_at or clock.now(),
         lost_points=lost_points(list(vault.replicas.values())),
         versions={"refloat": version("refloat"), "python": platform.python_version()},
         vault=replica.keyring.vault,
     )
     sealed = seal.seal(evidence, list(vault.replicas.values()))
-    records = {region: str(record) for region, record in sealed.items()}
-    return Recovered(evidence, view.failure if evidence.state != "done" else None, records)
+    return Recovered(evidence, view.failure if evidence.state != "done" else None, sealed)
 
 
 def plan_of(replica: Replica, run: str, clock: Clock) -> tuple[Plan, View]:
@@ -154,8 +162,8 @@ class Verify(ReadOnly):
         """Raises ``Refused`` (rule ``quality_unverified``) unless every bound is known to be kept."""
         prepared, name = self.prepared, step.subject
         region = prepared.plan.to
-        baseline = verify.find_baseline(
-            prepared.replica, prepared.point.identity_digest, prepared.point.profile, region
+        baseline = verify.best_baseline(
+            [prepared.replica], prepared.point.identity_digest, prepared.point.profile, region
         )
         measured = verify.measure_component(
             prepared.components,
@@ -207,8 +215,8 @@ class Protect(ReadOnly):
         )
         if made.copies < self.prepared.manifest.copies_required:
             raise StoreError(
-                f"the point {made.name[:12]} is in {made.copies} regions; "
-                f"{self.prepared.manifest.copies_required} are required",
+                f"the point {made.name[:12]} is in {made.copies} of the "
+                f"{self.prepared.manifest.copies_required} regions that the manifest asks for",
                 next="bring a second region's vault back, then refloat protect",
             )
         return {"point": made.name, "grade": str(made.point.grade), "copies": made.copies}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.digest import Json
+from refloat.errors import RefloatError, StoreError, VaultError
 from refloat.flows import points
 from refloat.manifest.model import Manifest
 from refloat.point.exposure import Exposure, Held, State, exposure, worst
@@ -37,6 +38,7 @@ class Status:
     """A pipeline's protection at one moment."""
 
     pipeline: str
+    runs_in: str
     regions: Mapping[str, Mapping[str, Json]]
     components: Mapping[str, ComponentStatus]
 
@@ -51,6 +53,7 @@ class Status:
         lost = {region: self.exposure(region) for region in self.regions}
         return {
             "pipeline": self.pipeline,
+            "runs_in": self.runs_in,
             "regions": dict(self.regions),
             "exposure": {name: {"seconds": seconds, "reason": why} for name, (seconds, why) in lost.items()},
             "components": {
@@ -70,34 +73,54 @@ class Status:
 
 
 def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
-    """Read every replica's newest consistent point and say what each loss would cost."""
-    newest = {name: _newest_consistent(replica) for name, replica in vault.replicas.items()}
+    """Read every replica's newest consistent point and say what each loss would cost.
+
+    The pipeline runs where the newest point was made, which after a recovery need not be the primary. A
+    region whose log or newest point is damaged cannot be counted on, like one that does not answer.
+    """
+    newest: dict[str, Point | None] = {}
+    errors: dict[str, RefloatError] = dict(vault.unreachable)
+    for name, replica in vault.replicas.items():
+        try:
+            newest[name] = _newest_consistent(replica)
+        except (VaultError, StoreError) as error:
+            errors[name] = error
+    if not newest:
+        raise next(iter(errors.values()))
     held = [Held(name, _as_of(newest[name]) if name in newest else None) for name in manifest.regions]
+    runs_in = _runs_in(manifest, newest.values())
     now = clock.now()
     return Status(
         pipeline=manifest.pipeline,
-        regions={name: _region(name, vault) for name in manifest.regions},
-        components={name: _component(name, manifest, held, now) for name in manifest.components},
+        runs_in=runs_in,
+        regions={name: _region(name, vault, errors) for name in manifest.regions},
+        components={name: _component(name, manifest, runs_in, held, now) for name in manifest.components},
     )
 
 
-def _component(name: str, manifest: Manifest, held: list[Held], now: datetime) -> ComponentStatus:
+def _runs_in(manifest: Manifest, newest: Iterable[Point | None]) -> str:
+    points = [point for point in newest if point is not None and point.primary in manifest.regions]
+    return max(points, key=lambda point: point.created_at).primary if points else manifest.primary
+
+
+def _component(
+    name: str, manifest: Manifest, runs_in: str, held: list[Held], now: datetime
+) -> ComponentStatus:
     objective_s = manifest.tier(name).rpo
     copies = [place.as_of[name] for place in held if place.as_of is not None and name in place.as_of]
     return ComponentStatus(
         tier=str(manifest.components[name].tier),
         rpo_objective_s=objective_s,
         as_of=max(copies, default=None),
-        exposure={
-            lost: exposure(name, lost, manifest.primary, held, now, objective_s) for lost in manifest.regions
-        },
+        exposure={lost: exposure(name, lost, runs_in, held, now, objective_s) for lost in manifest.regions},
     )
 
 
-def _region(name: str, vault: Vault) -> dict[str, Json]:
-    replica = vault.replicas.get(name)
-    if replica is None:
-        return {"reachable": False, "head": None, "error": vault.unreachable[name].message}
+def _region(name: str, vault: Vault, errors: Mapping[str, RefloatError]) -> dict[str, Json]:
+    replica, error = vault.replicas.get(name), errors.get(name)
+    if replica is None or error is not None:
+        message = error.message if error is not None else "it is not part of this vault"
+        return {"reachable": replica is not None, "head": None, "error": message}
     return {"reachable": True, "head": replica.head()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from refloat import registry
 from refloat.clock import Clock
 from refloat.contracts import Probe, Progress, Silent
 from refloat.digest import Json
-from refloat.errors import ManifestError, RefloatError
+from refloat.errors import ConnectorError, ManifestError, RefloatError, Retry, StoreError, VaultError
 from refloat.flows.components import Components
 from refloat.limits import MANIFEST_FILES_BYTES_MAX
 from refloat.manifest.model import Verification
@@ -35,7 +36,11 @@ def golden_files(components: Components, folder: Path) -> dict[str, bytes]:
         path = folder / str(components.resolver.value(verification.golden, manifest, manifest.primary))
         try:
             if path.stat().st_size > MANIFEST_FILES_BYTES_MAX:
-                raise ManifestError(f"verify.{name}.golden is larger than a point may carry", file=str(path))
+                raise ManifestError(
+                    f"verify.{name}.golden is larger than a point may carry",
+                    file=str(path),
+                    next="keep a sample of it",
+                )
             found[carried_as(name)] = path.read_bytes()
         except OSError as error:
             raise ManifestError(
@@ -111,18 +116,25 @@ def measure_baseline(
     profile: str = "default",
     progress: Progress | None = None,
 ) -> Baseline:
-    """Measure everything that the manifest verifies, for the identity that is live now."""
+    """Measure everything that the manifest verifies, for the identity that is live now.
+
+    Raises ``ConnectorError`` where that identity moved meanwhile.
+    """
     measured_at = clock.now()
+    before = identity_digest(identities(components, region))
     measured = {
         name: measure_component(components, name, files[carried_as(name)], region, clock, progress=progress)
         for name in components.manifest.verify
     }
+    if identity_digest(identities(components, region)) != before:
+        raise ConnectorError(
+            "the pipeline's identity moved while it was measured, so it is not known what was measured",
+            region=region,
+            retry=Retry.NOW,
+            next="measure again while nothing is deployed",
+        )
     return Baseline(
-        identity_digest=identity_digest(identities(components, region)),
-        profile=profile,
-        region=region,
-        measured_at=measured_at,
-        components=measured,
+        identity_digest=before, profile=profile, region=region, measured_at=measured_at, components=measured
     )
 
 
@@ -138,14 +150,20 @@ def save_baseline(baseline: Baseline, replicas: Sequence[Replica]) -> dict[str, 
     return outcome
 
 
-def find_baseline(replica: Replica, digest: str, profile: str, region: str) -> Baseline | None:
-    """The newest baseline of an identity and profile, one measured in ``region`` preferred."""
-    kept = [Baseline.model_validate(entry.body) for entry in replica.log(STREAM, Role.OPERATOR).entries()]
-    matching = [
-        baseline for baseline in kept if (baseline.identity_digest, baseline.profile) == (digest, profile)
-    ]
-    matching.sort(key=lambda baseline: (baseline.region == region, baseline.measured_at))
-    return matching[-1] if matching else None
+def best_baseline(replicas: Sequence[Replica], digest: str, profile: str, region: str) -> Baseline | None:
+    """The newest baseline of an identity and profile that any replica keeps, one from ``region`` preferred."""
+    kept = [baseline for replica in replicas for baseline in _baselines(replica)]
+    matching = [known for known in kept if (known.identity_digest, known.profile) == (digest, profile)]
+    return max(matching, key=lambda known: (known.region == region, known.measured_at), default=None)
+
+
+def _baselines(replica: Replica) -> list[Baseline]:
+    """What a replica keeps, as far as it can be read: a baseline that is lost makes a bound unknown, no more."""
+    kept = []
+    with contextlib.suppress(VaultError, StoreError):
+        for entry in replica.log(STREAM, Role.OPERATOR).entries():
+            kept.append(Baseline.model_validate(entry.body))
+    return kept
 
 
 def judge_component(

@@ -133,7 +133,7 @@ def _not_yaml(error: YAMLError, text: str, file: str) -> ManifestError:
             next="remove it; is this a text file at all?",
         )
     if not isinstance(error, MarkedYAMLError):
-        return ManifestError(f"the manifest is not YAML: {error}", file=file)
+        return ManifestError(f"the manifest is not YAML: {error}", file=file, next="correct it as YAML 1.2")
     mark = error.problem_mark or error.context_mark
     lines = text.splitlines()
     line_text = lines[mark.line] if mark is not None and mark.line < len(lines) else ""

@@ -136,7 +136,10 @@ class Resolver:
     def _text(self, text: str, scope: _Scope) -> str:
         resolved = _REFERENCE.sub(lambda match: self._replacement(match, scope), text)
         if len(resolved) > RESOLVED_LENGTH_MAX:
-            raise ManifestError(f"{scope.where}: resolves to more than {RESOLVED_LENGTH_MAX} characters")
+            raise ManifestError(
+                f"{scope.where}: resolves to more than {RESOLVED_LENGTH_MAX} characters",
+                next="shorten the variables that it refers to",
+            )
         return resolved
 
     def _replacement(self, match: re.Match[str], scope: _Scope) -> str:
@@ -236,7 +239,10 @@ def _of_region(reference: str, scope: _Scope) -> tuple[str, _Scope]:
         )
     if reference in scope.through:
         circle = " to ".join((*scope.through[scope.through.index(reference) :], reference))
-        raise ManifestError(f"regions.{scope.region}: references go in a circle: {circle}")
+        raise ManifestError(
+            f"regions.{scope.region}: references go in a circle: {circle}",
+            next="write one of these values out",
+        )
     return known[name], _Scope(
         scope.manifest, scope.region, scope.where, (*scope.through, reference), scope.known
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from refloat.contracts import Layer, Spec, Staging
 from refloat.errors import UsageError
-from refloat.limits import CONNECTOR_SECONDS_MAX
+from refloat.manifest.document import nearest
 from refloat.manifest.graph import capture_order
 from refloat.manifest.model import Manifest
 from refloat.plan.model import Action, Phase, Plan, Step
@@ -61,7 +60,10 @@ def in_order(steps: Iterable[Step]) -> list[Step]:
     while waiting:
         ready = next((step for step in waiting if all(need in settled for need in step.needs)), None)
         if ready is None:
-            raise UsageError(f"no step can go first among {', '.join(step.id for step in waiting)}")
+            raise UsageError(
+                f"no step can go first among {', '.join(step.id for step in waiting)}",
+                next="remove the circle from `needs` in the manifest",
+            )
         settled[ready.id] = ready
         waiting.remove(ready)
     return list(settled.values())
@@ -84,8 +86,7 @@ def _known(asked: Iterable[str], known: Iterable[str], noun: str) -> None:
     names = list(known)
     for name in asked:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+            hint = nearest(name, names) or f"known: {', '.join(names)}"
             raise UsageError(f"no {noun} is called {name!r}", next=hint)
 
 
@@ -319,7 +320,7 @@ class _Parts:
         **more: bool | int,
     ) -> Step:
         """A step on one component, with its deadline where the action has none of its own."""
-        own = self.manifest.components[name].deadline or self.spec(name).deadline_s or CONNECTOR_SECONDS_MAX
+        own = self.manifest.components[name].deadline or self.spec(name).deadline_s
         step = Step(
             id=_id(phase, action, name),
             phase=phase,

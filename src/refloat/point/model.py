@@ -13,7 +13,7 @@ from refloat.digest import Json, json_digest
 
 
 class Record(BaseModel):
-    """The base of what stands in a point's body: frozen; keys of a later format are kept out."""
+    """The base of what stands in a point's body: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from refloat.clock import Clock
+from refloat.connectors.process_table import boot_id, running
 from refloat.digest import Json
 from refloat.errors import HoldLost, Missing, Refused
 from refloat.limits import HOLD_TTL_S
@@ -32,19 +32,17 @@ def this_process() -> Holder:
 
 
 def _boot() -> str:
-    """The kernel's boot id (random(4)); the MAC address where there is none."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else f"node-{uuid.getnode():x}"
+    """The kernel's boot id; the MAC address where there is none."""
+    try:
+        return boot_id()
+    except FileNotFoundError:
+        return f"node-{uuid.getnode():x}"
 
 
 def _born(process: int) -> str:
-    """When a process started, in clock ticks since boot (proc(5), field 22); empty where it is not there."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] == "Z" else fields[19]
+    """When a process started, in clock ticks since boot; empty where it is not there."""
+    found = running(process)
+    return "" if found is None else str(found.started)
 
 
 def lives(holder: Holder, here: Holder) -> bool | None:
@@ -161,7 +159,7 @@ class Claim:
             return
         raise HoldLost(
             f"the target was claimed by another run; run {self.run} stops",
-            next="refloat run list shows who holds the target",
+            next="`refloat run list --to REGION` shows who holds it",
         )
 
     def release(self) -> bool:
@@ -176,5 +174,5 @@ class Claim:
 
 
 def _refused(reason: str, last: Claimed | None) -> Refused:
-    resume = f"refloat recover --resume {last.run}" if last else "try again"
+    resume = f"refloat recover --to REGION --resume {last.run}" if last else "try again"
     return Refused(RULE, reason, next=f"{resume}, or name the rule: --override {RULE}")

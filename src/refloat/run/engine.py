@@ -93,7 +93,7 @@ def begin(
     if view.plan is None or view.plan.hash != plan.hash:
         raise UsageError(
             f"run {claim.run} executes another plan",
-            next=f"refloat recover --resume {claim.run} takes the plan from the journal",
+            next=f"refloat recover --to {plan.to} --resume {claim.run} takes the plan from the journal",
         )
     if view.ended:
         return view
@@ -131,7 +131,7 @@ def execute(
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"run {claim.run} was interrupted; it has stopped where it was",
-            next=f"refloat recover --resume {claim.run}",
+            next=f"refloat recover --to {plan.to} --resume {claim.run}",
         ) from error
     if view.state in FINAL:
         claim.release()
@@ -266,7 +266,9 @@ class _Engine:
     def announce(self, intent: Intent) -> None:
         """No side effect without an intent, and no intent by one who no longer holds the target."""
         if self.leaving.is_set():
-            raise Interrupted("the run is stopping", next=f"refloat recover --resume {self.claim.run}")
+            raise Interrupted(
+                "the run is stopping", next=f"refloat recover --to {self.plan.to} --resume {self.claim.run}"
+            )
         self.claim.confirm()
         self.write(intent)
 
@@ -292,7 +294,11 @@ class _Engine:
 
         def remember(what: Mapping[str, Json]) -> None:
             if cancelled.is_set():
-                raise DeadlineExceeded(f"{step.id} was given up; it must not go on", component=step.component)
+                raise DeadlineExceeded(
+                    f"{step.id} was given up; it must not go on",
+                    component=step.component,
+                    next="raise its `deadline` in the manifest if it needs longer",
+                )
             self.write(Remembered(step=step.id, what=dict(what)))
             self.claim.confirm()  # what is remembered is needed by a switch, and that comes next
 
@@ -333,7 +339,7 @@ class _Engine:
                 f"whether {', '.join(unclear)} took effect cannot be told from the components",
                 component=self.plan.step(unclear[0]).component,
                 region=self.plan.to,
-                next=f"put right what is half done, then refloat recover --resume {self.claim.run}",
+                next=f"put right what is half done, then refloat recover --to {self.plan.to} --resume {self.claim.run}",
             )
 
     def look(self, step: Step, cancelled: threading.Event) -> Observation:

@@ -127,7 +127,7 @@ class Journal:
             return entry
         raise HoldLost(
             "another orchestrator has taken over this run; this one stops",
-            next="follow the run with `refloat run show`",
+            next="follow the run with `refloat run show RUN --to REGION`",
         ) from taken
 
 

@@ -429,6 +429,7 @@ def _flags(plan: Plan, view: View) -> tuple[str, ...]:
     optional = [step for step in plan.steps if view.step(step.id).status in (Status.FAILED, Status.SKIPPED)]
     flags = {
         "unprotected": any(step.action is Action.PROTECT for step in optional),
+        "partial": bool(plan.only),
         "skips": any(step.action is not Action.PROTECT for step in optional),
         "unverified": not any(step.phase is Phase.VERIFY for step in plan.steps),
     }

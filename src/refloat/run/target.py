@@ -45,7 +45,8 @@ class Target:
 
     ``missing`` names what the point needs and the region's replica lacks. ``source_health`` asks the
     components that run in the source region. ``known_points`` are the points of this vault: what one of
-    them put into the target is not foreign. ``scratch`` is a folder for temporary files.
+    them put into the target is not foreign. ``beside`` names the components that are in the region already
+    and are not recovered. ``scratch`` is a folder for temporary files.
     """
 
     region: str
@@ -57,6 +58,7 @@ class Target:
     known_points: frozenset[str] = frozenset()
     missing: Callable[[], Sequence[str]] = tuple
     source_health: Callable[[], Mapping[str, Health]] = dict
+    beside: Callable[[], Sequence[str]] = tuple
 
     def component(self, step: Step) -> ComponentTarget:
         """The component that a step is about. Raises ``KeyError`` for a step about none."""

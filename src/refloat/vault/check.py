@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from refloat.contracts import Progress, Silent
 from refloat.digest import object_name
-from refloat.errors import Damaged, Missing, VaultError
+from refloat.errors import Damaged, Missing, VaultError, WrongKey
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.keys import Role
@@ -101,9 +101,22 @@ class _Check:
         self._affects.setdefault(name, set()).update(points or ())
 
     def keys(self) -> None:
-        for entry in self._replica.store.list(layout.KEYS):
-            if not self._is_named(entry.name):
-                self._blame(entry.name, "its bytes do not match its name")
+        names = [entry.name for entry in self._replica.store.list(layout.KEYS)]
+        damaged_names = [name for name in names if not self._is_named(name)]
+        for name in damaged_names:
+            self._blame(name, "its bytes do not match its name")
+        if not damaged_names:
+            self._lacking_keys()
+
+    def _lacking_keys(self) -> None:
+        """A key object that is gone leaves no name behind, only what can no longer be signed or opened."""
+        for role in self._replica.keyring.unvouched():
+            self._blame(layout.KEYS, f"no certificate there vouches for this key as {role}")
+        for key_id in {pack.key_id for pack in self._replica.index.packs}:
+            try:
+                can_open(self._replica.keyring, key_id)
+            except VaultError as error:
+                self._blame(layout.KEYS, error.message)
 
     def _is_named(self, name: str) -> bool:
         content = self._replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
@@ -115,6 +128,8 @@ class _Check:
             self._points += 1
             try:
                 trees = roots(self._replica.read_point(point))
+            except WrongKey:
+                raise  # it is the key that lacks something, not the vault
             except (VaultError, ValueError) as error:
                 self._blame(layout.point_name(point), str(error), {point})
                 continue
@@ -149,6 +164,8 @@ class _Check:
                     found.unlisted.update(place.pack.name for place in places)
                 if not places:
                     found.faults[f"chunk {name.hex()}"] = "it is in no pack"
+        except WrongKey:
+            raise
         except (VaultError, ValueError) as error:
             where = error.file if isinstance(error, VaultError) and error.file else f"tree {tree}"
             found.faults[where] = str(error)

@@ -14,9 +14,8 @@ from cryptography.exceptions import InvalidTag
 
 from refloat.limits import CHUNK_BYTES_MAX
 from refloat.vault import codecs
-from refloat.vault.keyfile import open_sealed, seal_bytes
+from refloat.vault.keyfile import SEAL_BYTES, open_sealed, seal_bytes
 from refloat.vault.layout import damaged
-from refloat.vault.seal import SEAL_BYTES
 
 NAME_BYTES = 32
 NO_BASE = bytes(NAME_BYTES)

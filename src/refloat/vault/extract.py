@@ -15,10 +15,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from refloat.contracts import EntryType
+from refloat.durable import opened_folder
 from refloat.errors import ConnectorError, Retry
-from refloat.limits import TREE_DEPTH_MAX
-from refloat.vault.layout import damaged
-from refloat.vault.tree import Node, Read, read_folder
+from refloat.vault.tree import Node, Read, check_depth, read_folder
 
 FILES_AT_ONCE = 4  # each holds at most one chunk in memory
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -46,18 +45,8 @@ def explained(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened_folder(path: Path) -> Iterator[int]:
-    """A descriptor of a folder that the caller chose; a link to it is followed."""
-    descriptor = os.open(path, _FOLDER)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def made_folder(path: Path) -> Iterator[int]:
-    """The same for a folder that is made, with those above it, where it is not there."""
+    """A descriptor of a folder, which is made with those above it where it is not there."""
     path.mkdir(parents=True, exist_ok=True)
     with opened_folder(path) as folder:
         yield folder
@@ -120,8 +109,7 @@ class Extractor:
             self._fill(pool, folder, tree, 0)
 
     def _fill(self, pool: ThreadPoolExecutor, folder: int, tree: bytes, depth: int) -> None:
-        if depth > TREE_DEPTH_MAX:
-            raise damaged(f"folder {tree.hex()}", f"it lies deeper than {TREE_DEPTH_MAX} folders")
+        check_depth(tree, depth)
         nodes = list(read_folder(tree, self._read))
         for _ in pool.map(lambda node: self._file(folder, node), _only(nodes, EntryType.FILE)):
             pass

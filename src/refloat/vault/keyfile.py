@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refloat.digest import canonical_json, object_name
+from refloat.durable import sync_folder
 from refloat.errors import Refused, UsageError, WrongKey
 from refloat.limits import KIB
 from refloat.vault.layout import damaged, key_name, parse_object
@@ -33,6 +34,8 @@ KEY_OBJECT_BYTES_MAX = 64 * KIB  # a few hundred bytes each; a key file is about
 BULK = "bulk"  # the affinity of everything that has no class of its own
 
 NONCE_BYTES = 12
+TAG_BYTES = 16
+SEAL_BYTES = NONCE_BYTES + TAG_BYTES  # what a seal adds to what it seals
 _SCRYPT: Final = "scrypt n=32768 r=8 p=1"  # 32 MiB and about 0.1 s a guess
 _MARK: Final = "refloat key file"
 
@@ -67,7 +70,7 @@ def seal_bytes(key: bytes, plain: bytes, associated: bytes) -> bytes:
 
 def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
     """What ``seal_bytes`` sealed. Raises cryptography's ``InvalidTag`` for anything else."""
-    if len(sealed) < NONCE_BYTES + 16:
+    if len(sealed) < SEAL_BYTES:
         raise InvalidTag
     return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated)
 
@@ -215,7 +218,7 @@ class KeyFile(_Secret):
             raise _unwritable(path, error) from error
         try:
             _write_secret(descriptor, self.to_bytes())
-            _sync_folder(place.parent)
+            sync_folder(place.parent)
         except OSError as error:
             with suppress(OSError):
                 place.unlink()
@@ -282,14 +285,6 @@ def _write_secret(descriptor: int, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path | str, error: OSError) -> UsageError:

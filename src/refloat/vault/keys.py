@@ -241,6 +241,11 @@ class Keyring:
         """The signer id of this holder in a role that signs. Raises ``WrongKey`` without the role."""
         return signer_id(_public_of(self._seed(role)))
 
+    def unvouched(self) -> list[Role]:
+        """The roles of this holder for which the vault keeps no certificate, so that they count for nothing."""
+        own = [role for role in (Role.WRITER, Role.OPERATOR) if self.can(role)]
+        return [role for role in own if self._public(role, self.signer(role)) is None]
+
     def _seed(self, role: Role) -> str:
         parts = {
             Role.WRITER: self._file.writer,

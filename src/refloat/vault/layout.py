@@ -134,13 +134,18 @@ def parse_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX
 
 def _require_format(number: int, name: str) -> None:
     if number > FORMAT:
-        raise VaultError(
-            f"{name} is written in vault format {number}; this refloat reads format {FORMAT}",
-            file=name,
-            next=f"install a refloat that reads format {number}: pip install --upgrade refloat",
-        )
+        raise newer_format(name, number)
     if number != FORMAT:
         raise damaged(name, f"there is no vault format {number}")
+
+
+def newer_format(name: str, number: int) -> VaultError:
+    """The error for an object of a format that this refloat does not read."""
+    return VaultError(
+        f"{name} is written in vault format {number}; this refloat reads format {FORMAT}",
+        file=name,
+        next=f"install a refloat that reads format {number}: pip install --upgrade refloat",
+    )
 
 
 def damaged(name: str, reason: str) -> Damaged:

@@ -25,9 +25,10 @@ from refloat.digest import object_name
 from refloat.errors import WrongKey
 from refloat.limits import CHUNK_BYTES_MAX, PACK_BYTES_MAX
 from refloat.vault.chunk import RECORD_BYTES_MAX, SealedChunk, open_chunk
+from refloat.vault.keyfile import SEAL_BYTES
 from refloat.vault.keys import Keyring
 from refloat.vault.layout import damaged
-from refloat.vault.seal import HEADER_BYTES, MAGIC, SEAL_BYTES, Kind, check_header, seal, unseal
+from refloat.vault.seal import HEADER_BYTES, MAGIC, Kind, check_header, seal, unseal
 
 CATALOGUE_KEY = bytes(16)
 KEY_ID_BYTES = 16

@@ -41,7 +41,7 @@ class CommittedPoint:
     """A point as a region's log commits it.
 
     ``time`` is when the log took it, ``created_at`` when its capture began; ``heads`` are the other
-    regions' log heads as last seen by the writer.
+    regions' log heads as last seen by the writer. ``hash`` is that of the log's entry.
     """
 
     name: str
@@ -50,6 +50,7 @@ class CommittedPoint:
     heads: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     grade: str = ""
     created_at: datetime = BEFORE_ALL
+    hash: str = ""
 
 
 class Replica:
@@ -223,6 +224,11 @@ class Replica:
         """The points that this region's log commits, oldest first, the chain verified. Raises ``Damaged``."""
         return [committed(entry) for entry in self.log(POINTS_STREAM, Role.WRITER).entries()]
 
+    def last_point(self) -> CommittedPoint | None:
+        """The last of ``points``; only the end of the log is read."""
+        entry = self.log(POINTS_STREAM, Role.WRITER).head()
+        return None if entry is None else committed(entry)
+
     def head(self) -> Mapping[str, Json] | None:
         """The slot, hash and point of the last entry of this region's log of points; None where it is empty."""
         entry = self.log(POINTS_STREAM, Role.WRITER).head()
@@ -259,7 +265,7 @@ def committed(entry: Entry) -> CommittedPoint:
     if not isinstance(point, str) or not isinstance(heads, Mapping):
         raise damaged(layout.slot_name(POINTS_STREAM, entry.slot), "it does not name a point")
     seen = cast("Mapping[str, Mapping[str, Json]]", heads)
-    return CommittedPoint(point, entry.slot, entry.time, seen, str(grade), created_at)
+    return CommittedPoint(point, entry.slot, entry.time, seen, str(grade), created_at, entry.hash)
 
 
 def create_vault(

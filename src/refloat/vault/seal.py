@@ -20,16 +20,12 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 
 from refloat.digest import object_name
-from refloat.errors import VaultError
 from refloat.limits import OBJECT_BYTES_MAX
-from refloat.vault.keyfile import NONCE_BYTES, open_sealed, seal_bytes
+from refloat.vault.keyfile import open_sealed, seal_bytes
 from refloat.vault.keys import Keyring, Role, Signature
-from refloat.vault.layout import damaged
+from refloat.vault.layout import FORMAT, damaged, newer_format
 
 MAGIC = b"RFLT"
-VERSION = 1
-TAG_BYTES = 16
-SEAL_BYTES = NONCE_BYTES + TAG_BYTES  # what a seal adds to what it seals
 _HEADER = struct.Struct(">4s4sH6s")
 HEADER_BYTES = _HEADER.size
 _SIGNER_BYTES = 32
@@ -46,7 +42,7 @@ class Kind(Enum):
     @property
     def header(self) -> bytes:
         """The first 16 bytes of such an object."""
-        return _HEADER.pack(MAGIC, self.value, VERSION, bytes(6))
+        return _HEADER.pack(MAGIC, self.value, FORMAT, bytes(6))
 
 
 def check_header(kind: Kind, header: bytes, *, what: str) -> None:
@@ -56,8 +52,8 @@ def check_header(kind: Kind, header: bytes, *, what: str) -> None:
     magic, found, version, _ = _HEADER.unpack_from(header)
     if magic != MAGIC or found != kind.value:
         raise damaged(what, f"it is not a {kind.name.lower()} object")
-    if version != VERSION:
-        raise VaultError(f"{what} has format {version}, this refloat reads {VERSION}", file=what)
+    if version != FORMAT:
+        raise newer_format(what, version)
     if header[:HEADER_BYTES] != kind.header:
         raise damaged(what, "it has an unknown header")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from refloat.contracts import Entry, EntryType, Facts
+from refloat.durable import opened_folder
 from refloat.errors import ConnectorError, Missing, Retry, StoreError, UsageError, VaultError
 from refloat.limits import ENTRY_NAME_BYTES_MAX, TREE_DEPTH_MAX
 from refloat.vault import extract
@@ -24,6 +25,7 @@ from refloat.vault.tree import (
     FOLDER_MODE_MASK,
     Node,
     Read,
+    check_depth,
     check_name,
     read_folder,
     store_folder,
@@ -138,6 +140,14 @@ def _unreadable(path: str, error: OSError) -> ConnectorError:
     )
 
 
+def _ambiguous(path: str, one: str, other: str) -> ConnectorError:
+    return ConnectorError(
+        f"{path} cannot be both a {one} and a {other}",
+        file=path,
+        next="capture again; if it comes back, it is a defect of the connector: report it",
+    )
+
+
 class SnapshotSink:
     """A ``contracts.Sink`` that stores chunks as they come and the folders at the end.
 
@@ -205,7 +215,9 @@ class SnapshotSink:
         names = _checked(path)
         stored = target.encode("utf-8", "surrogateescape")
         if not stored or b"\0" in stored or len(stored) > ENTRY_NAME_BYTES_MAX:
-            raise ConnectorError(f"{path} has an impossible target", file=path)
+            raise ConnectorError(
+                f"the link {path} has a target that no link can have", file=path, next="exclude the link"
+            )
         self._place(names, Node(names[-1], EntryType.SYMLINK, target=stored))
 
     def under(self, prefix: str) -> Below:
@@ -238,7 +250,7 @@ class SnapshotSink:
             below = folder.entries.setdefault(name, _Folder())
             if not isinstance(below, _Folder):
                 path = join_path(names)
-                raise ConnectorError(f"{path} cannot be both a folder and a {below.type}", file=path)
+                raise _ambiguous(path, "folder", below.type)
             folder = below
         return folder
 
@@ -246,7 +258,7 @@ class SnapshotSink:
         entries = self._folder(names[:-1]).entries
         if isinstance(entries.get(names[-1]), _Folder):
             path = join_path(names)
-            raise ConnectorError(f"{path} cannot be both a {node.type} and a folder", file=path)
+            raise _ambiguous(path, node.type, "folder")
         entries[names[-1]] = node
 
     def _store(self, folder: _Folder, totals: _Totals) -> bytes:
@@ -401,8 +413,7 @@ class SnapshotSource:
             yield from self._entries(top.tree, ())
 
     def _entries(self, folder: bytes, above: tuple[bytes, ...]) -> Iterator[Entry]:
-        if len(above) > TREE_DEPTH_MAX:
-            raise damaged(f"folder {folder.hex()}", f"it lies deeper than {TREE_DEPTH_MAX} folders")
+        check_depth(folder, len(above))
         for node in read_folder(folder, self._read):
             names = (*above, node.name)
             target = node.target.decode("utf-8", "surrogateescape")
@@ -421,7 +432,7 @@ class SnapshotSource:
         Raises ``Missing``, ``Damaged``, and ``ConnectorError`` where ``to`` cannot be written.
         """
         node = self._file(path)
-        with extract.explained(to), extract.opened_folder(to.parent) as folder:
+        with extract.explained(to), opened_folder(to.parent) as folder:
             extract.write_file(folder, os.fsencode(to.name), node, self.pieces(node))
             os.fsync(folder)
 

@@ -182,7 +182,9 @@ def _pages(nodes: Sequence[Node]) -> list[tuple[Node, ...]]:
         size = len(canonical_json(_document(node))) + 1
         if size > CHUNK_BYTES_MAX - 1024:
             raise ConnectorError(
-                f"{node.name!r} has too many chunks for one entry of a folder", file=_shown(node.name)
+                f"{node.name!r} has too many chunks for one entry of a folder",
+                file=_shown(node.name),
+                next="exclude the file, or split it",
             )
         if pages[-1] and size > room:
             pages.append([])
@@ -225,6 +227,12 @@ def read_folder(name: bytes, read: Read) -> Iterator[Node]:
         yield from page.nodes
 
 
+def check_depth(folder: bytes, depth: int) -> None:
+    """Refuse a stored folder with more than ``TREE_DEPTH_MAX`` folders above it. Raises ``Damaged``."""
+    if depth > TREE_DEPTH_MAX:
+        raise damaged(f"folder {folder.hex()}", f"it lies deeper than {TREE_DEPTH_MAX} folders")
+
+
 def chunk_names(root: bytes, read: Read) -> Iterator[bytes]:
     """Every chunk that a tree needs, the trees' own among them; a name may come more than once.
 
@@ -234,8 +242,7 @@ def chunk_names(root: bytes, read: Read) -> Iterator[bytes]:
     waiting, seen = [(root, 0)], {root}
     while waiting:
         folder, depth = waiting.pop()
-        if depth > TREE_DEPTH_MAX:
-            raise damaged(f"folder {folder.hex()}", f"it lies deeper than {TREE_DEPTH_MAX} folders")
+        check_depth(folder, depth)
         for name, page in _read_pages(folder, read):
             yield name
             for node in page.nodes:

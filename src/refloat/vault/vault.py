@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from refloat.clock import Clock
-from refloat.errors import RefloatError, StoreError, WrongKey
+from refloat.errors import RefloatError, StoreError, VaultError, WrongKey
 from refloat.vault.keys import KeyFile
 from refloat.vault.replica import Replica
 from refloat.vault.stores import open_store
@@ -41,6 +41,22 @@ class Vault:
         if not replicas:
             raise _none_answers(unreachable)
         return cls(replicas, unreachable)
+
+    def sound(self) -> Vault:
+        """The same without the regions whose log of points cannot be read: one that is damaged stops no other.
+
+        Raises ``VaultError`` or ``StoreError`` where none is left.
+        """
+        replicas, unreachable = dict(self.replicas), dict(self.unreachable)
+        for region, replica in self.replicas.items():
+            try:
+                replica.points()
+            except (VaultError, StoreError) as error:
+                unreachable[region] = error.at(region=region)
+                del replicas[region]
+        if not replicas:
+            raise _none_answers(unreachable)
+        return Vault(replicas, unreachable)
 
 
 def _none_answers(unreachable: Mapping[str, RefloatError]) -> RefloatError:

@@ -7,26 +7,32 @@ that was rolled back is contradicted by every other, and a point that only a los
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+from refloat.errors import StoreError, VaultError
 from refloat.vault.replica import CommittedPoint, Replica
 
 
 def rolled_back(replicas: Sequence[Replica]) -> dict[str, tuple[int, int]]:
-    """Each region whose log is shorter than another saw it: (slots seen, slots there)."""
-    logs = {replica.region: replica.points() for replica in replicas}
+    """Each region whose log is not the one that another saw: (entries seen, entries of them still there).
+
+    It is shorter, or it was shorter and has been written on since: then an entry is not the one that was
+    seen in its slot. A log that cannot be read says nothing here.
+    """
+    logs = _logs(replicas)
     found = {}
     for region, own in logs.items():
-        others = (points for other, points in logs.items() if other != region)
-        seen = max((_slot(point, region) for points in others for point in points), default=-1)
-        last = own[-1].slot if own else -1
-        if seen > last:
-            found[region] = (seen + 1, last + 1)
+        others = [point for other, points in logs.items() if other != region for point in points]
+        seen = [head for point in others if (head := _head(point, region)) is not None]
+        contradicted = [slot for slot, hash in seen if slot >= len(own) or own[slot].hash != hash]
+        if contradicted:
+            found[region] = (max(slot for slot, _ in seen) + 1, min(len(own), *contradicted))
     return found
 
 
 def lost_points(replicas: Sequence[Replica]) -> list[str]:
     """Points that some log saw in another region and that no replica here has in its own."""
-    logs = [replica.points() for replica in replicas]
+    logs = _logs(replicas).values()
     here = {point.name for points in logs for point in points}
     seen = {
         str(head["point"]) for points in logs for p in points for head in p.heads.values() if "point" in head
@@ -34,6 +40,15 @@ def lost_points(replicas: Sequence[Replica]) -> list[str]:
     return sorted(seen - here)
 
 
-def _slot(point: CommittedPoint, region: str) -> int:
+def _logs(replicas: Sequence[Replica]) -> dict[str, list[CommittedPoint]]:
+    logs = {}
+    for replica in replicas:
+        with suppress(VaultError, StoreError):
+            logs[replica.region] = replica.points()
+    return logs
+
+
+def _head(point: CommittedPoint, region: str) -> tuple[int, str] | None:
+    """The slot and hash of a region's head as the writer of ``point`` saw it."""
     head: Mapping[str, object] = point.heads.get(region, {})
-    return int(str(head.get("slot", -1)))
+    return (int(str(head["slot"])), str(head["hash"])) if "slot" in head and "hash" in head else None

@@ -200,9 +200,15 @@ class Writer:
         pack_bytes_max: int = PACK_BYTES_MAX,
     ) -> None:
         if not replicas:
-            raise UsageError("a capture needs at least one replica to write to")
+            raise UsageError(
+                "a capture needs at least one replica to write to",
+                next="see which regions answer: refloat check",
+            )
         if len({replica.keyring.vault for replica in replicas}) > 1:
-            raise UsageError("the replicas of a capture must be those of one vault")
+            raise UsageError(
+                "the replicas of a capture must be those of one vault",
+                next="correct the regions' `vault` in the manifest",
+            )
         self._keyring = replicas[0].keyring
         self._content_key = self._keyring.content_key()
         self._name_key = self._keyring.chunk_name_key
@@ -287,7 +293,7 @@ class Writer:
                 return lane.replica.read_chunk(name)
             except RefloatError as error:
                 failed = error
-        raise failed or Missing(f"folder {name.hex()} is in no region")
+        raise failed or Missing(f"folder {name.hex()} is in no region", next="refloat vault repair")
 
     def holds_all(self, names: Iterable[bytes]) -> bool:
         """Whether all these pieces of files are stored, as written by this writer."""

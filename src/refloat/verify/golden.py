@@ -20,7 +20,10 @@ def read_golden(content: bytes) -> list[Question]:
     Raises ``ManifestError`` with the line.
     """
     if len(content) > MANIFEST_FILES_BYTES_MAX:
-        raise ManifestError(f"the golden set is larger than {MANIFEST_FILES_BYTES_MAX} bytes")
+        raise ManifestError(
+            f"the golden set is larger than {MANIFEST_FILES_BYTES_MAX} bytes",
+            next="keep a sample of it: a few hundred questions decide a bound",
+        )
     questions: dict[str, Question] = {}
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():

@@ -82,7 +82,9 @@ def measure(
     is nothing to ask.
     """
     if not questions or concurrency < 1 or samples < 1:
-        raise UsageError("a measurement needs a question, a client and a sample")
+        raise UsageError(
+            "a measurement needs a question, a client and a sample", next="give at least one of each"
+        )
     scoring = quality(metrics or {})
     scoring.fits(questions)
     load = _Load(questions, concurrency, clock, clock.monotonic() + seconds_max, progress or Silent())

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from refloat.contracts import Answer, Question
 from refloat.digest import Json, json_digest
@@ -189,12 +189,9 @@ def quality(metrics: Mapping[str, Mapping[str, Json]]) -> Quality:
     return Quality(scores=scores, same=same or ())
 
 
-_ADAPTER = TypeAdapter(_Quality)
-
-
 def _parse(name: str, spec: Mapping[str, Json]) -> _Quality:
     try:
-        parsed = _ADAPTER.validate_python(dict(spec))
+        parsed = _Quality.model_validate(dict(spec))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in ("metrics", name, *first["loc"]))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refloat import durable
 from refloat.connectors import beside as module
 from refloat.connectors.beside import Beside, fingerprint, is_own_name, marker_of
 from refloat.contracts import Observed, Op, Place, Settings
@@ -34,6 +35,7 @@ class Saw:
         self.count = 0
         for name in STEPS:
             monkeypatch.setattr(module, name, self._guard(getattr(module, name)))
+        monkeypatch.setattr(durable, "sync_folder", self._guard(durable.sync_folder))  # within replace_file
         monkeypatch.setattr(module.Path, "unlink", self._guard(Path.unlink))
         monkeypatch.setattr(os, "fsync", lambda handle: None)  # a cut process does not lose its page cache
         monkeypatch.setattr(module, "_sync_file_system", lambda path: None)

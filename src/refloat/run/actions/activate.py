@@ -49,4 +49,8 @@ class Activate:
             connector.revert(op)
             found = connector.observe(op)
         if found is Observed.ACTIVE or found is Observed.UNKNOWN:
-            raise ConnectorError(f"the switch could not be reverted: {found}", component=step.component)
+            raise ConnectorError(
+                f"the switch could not be reverted: {found}",
+                component=step.component,
+                next="see what is live there, and put back by hand what was set aside beside it",
+            )

@@ -12,7 +12,7 @@ from refloat.plan.model import Step
 from refloat.point.model import Grade
 from refloat.run.actions.readonly import ReadOnly
 from refloat.run.context import Context
-from refloat.run.target import Target
+from refloat.run.target import ComponentTarget, Target
 
 MISSING_SHOWN_MAX = 5  # names in one message; the rest is counted
 
@@ -41,7 +41,23 @@ class Check(ReadOnly):
                 region=self.target.region,
                 next="refloat vault repair, or choose another point",
             )
-        return self._grade(context)
+        return {**self._grade(context), **self._split(context)}
+
+    def _split(self, context: Context) -> Mapping[str, Json]:
+        """A part of a group beside the rest of another moment: no invariant was ever evaluated over the two."""
+        recovered = set(self.target.components)
+        members = {name: {*group.members} for name, group in self.target.groups.items()}
+        split = {
+            name: rest - recovered for name, rest in members.items() if rest & recovered and rest - recovered
+        }
+        there = set(self.target.beside()) if split else set()
+        for name, rest in split.items():
+            left = sorted(rest & there)
+            if left:
+                message = f"group {name} belongs together, and {', '.join(left)} would stay as it is"
+                hint = "add " + " ".join(f"--only {member}" for member in left)
+                return context.refuse("group_split", message, next=hint)
+        return {}
 
     def _grade(self, context: Context) -> Mapping[str, Json]:
         point = self.target.point
@@ -81,8 +97,10 @@ class Check(ReadOnly):
         if not isinstance(connector, Occupied):
             return self._untold(component.name, connector.spec.staging, context)
         holder = connector.holder(component.place)
-        if holder is None or holder in self.target.known_points:
-            return {"holder": holder}
+        if holder is None:
+            return {"holder": None}
+        if holder in self.target.known_points:
+            return {"holder": holder, **self._serving(component, context)}
         what = (
             "something refloat did not put there"
             if not holder
@@ -94,6 +112,17 @@ class Check(ReadOnly):
             component=component.name,
             next="move it away",
         )
+
+    def _serving(self, component: ComponentTarget, context: Context) -> Mapping[str, Json]:
+        """What an earlier recovery started there must not serve while everything below it is exchanged."""
+        if not component.connector.spec.runnable:
+            return {}
+        health = component.connector.health(component.place)
+        if health is Health.SICK:
+            return {"health": str(health)}
+        how = "runs" if health is Health.HEALTHY else "may be running"
+        message = f"{component.name} {how} in {self.target.region} already, put there by an earlier recovery"
+        return context.refuse("target_serving", message, component=component.name, next="stop it")
 
     def _untold(self, name: str, staging: Staging, context: Context) -> Mapping[str, Json]:
         if staging is Staging.NONE:

@@ -50,4 +50,8 @@ class Stage:
             connector.discard(op)
             left = connector.observe(op)
         if left not in (Observed.ABSENT, Observed.REVERTED):
-            raise ConnectorError(f"what was staged is not gone: {left}", component=step.component)
+            raise ConnectorError(
+                f"what was staged is not gone: {left}",
+                component=step.component,
+                next="remove what still lies beside the live path, then resume the run",
+            )

@@ -20,7 +20,10 @@ HEALTH_PAUSE_S = 0.1  # between two questions to a process that is coming up
 def runnable(connector: Connector) -> Runnable:
     """The connector as one that runs something. Raises ``ConnectorError`` where it cannot."""
     if not isinstance(connector, Runnable):
-        raise ConnectorError(f"the connector {connector.spec.kind!r} says that it runs but cannot start")
+        raise ConnectorError(
+            f"the connector {connector.spec.kind!r} says that it runs but cannot start",
+            next="this is a defect of the connector; report it",
+        )
     return connector
 
 
@@ -59,7 +62,11 @@ class Start:
             runnable(connector).stop(op)
             found = connector.observe(op)
         if found is Observed.ACTIVE:
-            raise ConnectorError("it still runs after it was stopped", component=step.component)
+            raise ConnectorError(
+                "it still runs after it was stopped",
+                component=step.component,
+                next="end it by hand, then resume the run",
+            )
 
 
 def _sick(component: ComponentTarget, health: Health) -> ConnectorError:

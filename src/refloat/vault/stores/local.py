@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from refloat.contracts import ObjectInfo, Put
+from refloat.durable import sync_folder
 from refloat.errors import Missing, Retry, StoreError
 from refloat.vault.stores.names import checked, checked_prefix, is_name
 
@@ -97,7 +98,7 @@ class LocalStore:
                 if error.errno in _ABSENT:
                     return
                 raise
-            _sync(path.parent)
+            sync_folder(path.parent)
 
     def _write_temporary(self, folder: Path, content: bytes | memoryview) -> Path:
         temporary = folder / (secrets.token_hex(12) + _TEMPORARY_SUFFIX)
@@ -115,12 +116,12 @@ class LocalStore:
 
     def _sync_folders(self, folder: Path) -> None:
         """The folder that got a name; and once a process, every folder from there up to the root."""
-        _sync(folder)
+        sync_folder(folder)
         if folder in self._synced:
             return
         above = [parent for parent in folder.parents if self.root in (parent, *parent.parents)]
         for parent in above:
-            _sync(parent)
+            sync_folder(parent)
         self._synced.update([folder, *above])
 
     def _make_folders(self, folder: Path) -> None:
@@ -129,7 +130,7 @@ class LocalStore:
         self._synced.clear()  # folders were made, perhaps made again: sync their names anew
         for path in new:
             with suppress(PermissionError):  # a parent that may be passed but not opened
-                _sync(path.parent)
+                sync_folder(path.parent)
 
     def _walk(self, folder: str) -> Iterator[tuple[str, int]]:
         for entry in self._scan(folder):
@@ -199,14 +200,6 @@ def _link(temporary: Path, path: Path) -> Put:
 def _remove(temporary: Path) -> None:
     with suppress(OSError):  # it is invisible, and the error that led here matters more
         temporary.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_exactly(descriptor: int, length: int) -> bytes:

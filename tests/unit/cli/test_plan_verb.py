@@ -1,0 +1,121 @@
+"""``refloat plan``: what a recovery would do, without doing anything."""
+
+from __future__ import annotations
+
+import pytest
+
+KEYS = {"hash", "point", "to", "phases", "rto"}
+STEP_KEYS = {"id", "component", "layer", "action", "needs", "estimate"}
+
+
+def test_the_document_has_exactly_these_keys(desk) -> None:
+    document = desk.ask("plan", "--to", "us")
+    assert document.keys() == KEYS
+    assert [phase["name"] for phase in document["phases"]] == [
+        "preflight",
+        "stage",
+        "validate",
+        "activate",
+        "reprotect",
+    ]
+    steps = [step for phase in document["phases"] for step in phase["steps"]]
+    assert all(step.keys() >= STEP_KEYS for step in steps)
+    assert all(step["estimate"].keys() == {"p50_s", "p95_s", "basis", "samples"} for step in steps)
+    assert document["rto"].keys() == {"pipeline", "components"}
+    assert document["rto"]["components"].keys() == {"pages", "ledger", "answers"}
+    for rto in (document["rto"]["pipeline"], *document["rto"]["components"].values()):
+        assert rto.keys() == {"p50_s", "p95_s", "objective_s"}
+        assert 0 < rto["p50_s"] <= rto["p95_s"]
+
+
+def test_every_step_needs_only_steps_that_come_before_it(desk) -> None:
+    seen: set[str] = set()
+    for phase in desk.ask("plan", "--to", "us")["phases"]:
+        for step in phase["steps"]:
+            assert set(step["needs"]) <= seen, step["id"]
+            seen.add(step["id"])
+
+
+def test_it_changes_nothing_and_is_the_same_twice(desk) -> None:
+    before = sorted(path for path in desk.root.rglob("*") if path.is_file())
+    first, second = desk.ask("plan", "--to", "us"), desk.ask("plan", "--to", "us")
+    assert first == second
+    assert sorted(path for path in desk.root.rglob("*") if path.is_file()) == before
+
+
+def test_it_is_exactly_what_recover_executes(desk) -> None:
+    planned = desk.ask("plan", "--to", "us")
+    desk.lose("eu")
+    vault = str(desk.vault("us"))
+    done = desk.ask("recover", "--vault", vault, "--to", "us")
+    record = desk.ask("evidence", "show", done["run"], "--vault", vault)
+    assert record["digests"]["plan"] == planned["hash"]
+    assert [step["id"] for step in record["steps"]] == [
+        step["id"] for phase in planned["phases"] for step in phase["steps"]
+    ]
+
+
+def test_estimates_are_assumed_until_a_run_was_timed(desk) -> None:
+    def bases(plan) -> set[str]:
+        steps = [step for phase in plan["phases"] for step in phase["steps"] if phase["name"] != "reprotect"]
+        return {step["estimate"]["basis"] for step in steps}
+
+    assert bases(desk.ask("plan", "--to", "us")) == {"assumed"}
+    desk.ask("recover", "--to", "us")
+    assert bases(desk.ask("plan", "--to", "us")) == {"learnt"}
+
+
+def test_only_some_components_can_be_planned_for(desk) -> None:
+    document = desk.ask("plan", "--to", "us", "--only", "pages", "--only", "ledger")
+    planned = {step["component"] for phase in document["phases"] for step in phase["steps"]}
+    assert planned - {None} == {"pages", "ledger"}
+
+
+def test_a_time_chooses_the_newest_point_not_after_it(desk) -> None:
+    first = desk.ask("points", "list")["points"][0]
+    desk.release(2)
+    second = desk.ask("protect")
+    assert desk.ask("plan", "--to", "us")["point"] == second["point"]
+    assert desk.ask("plan", "--to", "us", "--at", first["created_at"])["point"] == first["point"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--to", "asia"), "no region 'asia'"),
+        (("--to", "us", "--at", "yesterday"), "--at:"),
+        (("--to", "us", "--at", "2020-01-01T00:00:00Z"), "no point was made before that time"),
+        (("--to", "us", "--point", "zz"), "no point here is called 'zz'"),
+        (("--to", "us", "--only", "nothing"), "nothing"),
+        ((), "--to"),
+    ],
+)
+def test_what_cannot_be_planned_is_a_usage_error(desk, arguments: tuple[str, ...], words: str) -> None:
+    error = desk.error("plan", *arguments, exits=2)
+    assert words in error["message"]
+
+
+def test_a_vault_without_a_point_says_what_to_do(unprotected) -> None:
+    assert "refloat protect" in unprotected.error("plan", "--to", "us", exits=2)["next"]
+
+
+def test_a_broken_point_is_refused_and_the_override_is_named(desk) -> None:
+    desk.release(2, pages=7)
+    broken = desk.ask("protect", exits=1)["point"]
+    error = desk.error("plan", "--to", "us", "--point", broken, exits=3)
+    assert (error["code"], error["rule"]) == ("refused", "group_broken")
+    assert "--override group_broken" in error["next"]
+    glass = desk.ask("plan", "--to", "us", "--point", broken, "--override", "group_broken")
+    assert glass["point"] == broken
+
+
+def test_people_read_it_by_phase_and_layer(desk) -> None:
+    out = desk.read("plan", "--to", "us")
+    assert [line for line in out.splitlines() if line and not line.startswith(" ")][1:] == [
+        "preflight",
+        "stage",
+        "validate",
+        "activate",
+        "reprotect",
+    ]
+    assert "assumed" in out and "touches what is live" in out

@@ -1,0 +1,96 @@
+"""``refloat points``: list, show, diff and why."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+
+def test_the_list_has_exactly_these_keys_newest_first(desk) -> None:
+    newest = desk.ask("protect")["point"]
+    document = desk.ask("points", "list")
+    assert document.keys() == {"points"}
+    assert [point.keys() for point in document["points"]] == [{"point", "created_at", "grade", "regions"}] * 2
+    assert document["points"][0]["point"] == newest
+    assert [point["regions"] for point in document["points"]] == [["eu", "us"]] * 2
+
+
+def test_a_point_that_one_region_missed_is_listed_for_the_other_alone(desk) -> None:
+    aside = desk.root / "aside"
+    shutil.move(desk.vault("us"), aside)
+    made = desk.ask("protect", exits=1)["point"]
+    shutil.move(aside, desk.vault("us"))
+    listed = {entry["point"]: entry["regions"] for entry in desk.ask("points", "list")["points"]}
+    assert listed[made] == ["eu"]
+    assert sorted(listed.values()) == [["eu"], ["eu", "us"]]
+
+
+def test_one_address_is_enough_and_needs_no_manifest(desk) -> None:
+    listed = desk.ask("points", "list")["points"]
+    desk.lose("eu")
+    (alone,) = desk.ask("points", "list", "--vault", str(desk.vault("us")))["points"]
+    assert {**alone, "regions": ["eu", "us"]} == listed[0]
+
+
+def test_a_point_is_shown_with_its_components_and_facts(desk) -> None:
+    name = desk.ask("points", "list")["points"][0]["point"]
+    shown = desk.ask("points", "show", name[:8])
+    assert (shown["point"], shown["pipeline"], shown["primary"], shown["grade"]) == (
+        name,
+        "small",
+        "eu",
+        "exact",
+    )
+    assert shown["components"]["pages"]["identity"]["current"] == {"version": 1}
+    assert shown["components"]["answers"]["position"]["records"] == 1
+    assert shown["groups"]["serving"]["members"] == ["pages", "ledger"]
+    assert '"version": 1' in desk.read("points", "show", name, "--facts")
+
+
+def test_a_diff_names_facts_and_files(desk) -> None:
+    first = desk.ask("points", "list")["points"][0]["point"]
+    desk.release(2)
+    (desk.root / "eu" / "pages" / "1.txt").unlink()
+    second = desk.ask("protect")["point"]
+    document = desk.ask("points", "diff", first[:10], second[:10])
+    assert (document["first"], document["second"]) == (first, second)
+    pages = document["components"]["pages"]
+    assert pages.keys() == {"facts", "added", "removed", "changed"}
+    assert (pages["added"], pages["removed"], pages["changed"]) == (
+        ["content/2.txt"],
+        ["content/1.txt"],
+        ["content/current.json"],
+    )
+    assert pages["facts"]["current.version"] == {"before": 1, "after": 2}
+    people = desk.read("points", "diff", first, second)
+    assert "+ content/2.txt" in people and "- content/1.txt" in people and "~ content/current.json" in people
+
+
+def test_a_point_does_not_differ_from_itself(desk) -> None:
+    name = desk.ask("points", "list")["points"][0]["point"]
+    components = desk.ask("points", "diff", name, name)["components"]
+    assert all(not any(change.values()) for change in components.values())
+
+
+def test_why_names_the_invariant_that_a_broken_point_breaks(desk) -> None:
+    good = desk.ask("points", "list")["points"][0]["point"]
+    desk.release(2, pages=7)
+    broken = desk.ask("protect", exits=1)["point"]
+    why = desk.ask("points", "why", broken[:10])
+    assert why.keys() == {"point", "grade", "reason", "groups"}
+    assert (why["point"], why["grade"]) == (broken, "broken")
+    assert "pages.current.version == ledger.version" in why["groups"]["serving"]["reason"]
+    assert "broken" in why["reason"]
+    reasons = {entry["point"]: entry["reason"] for entry in desk.ask("points", "why")["points"]}
+    assert "the newest consistent point" in reasons[good]
+    people = desk.read("points", "why", broken)
+    assert "does not hold: pages.current.version == ledger.version" in people
+    assert "pages.current.version = 7" in people
+
+
+@pytest.mark.parametrize("verb", [("show", "zz"), ("why", "zz"), ("diff", "zz", "zz"), ("show", "")])
+def test_a_name_that_is_none_or_not_the_only_one_is_a_usage_error(desk, verb: tuple[str, ...]) -> None:
+    desk.ask("protect")
+    error = desk.error("points", *verb, exits=2)
+    assert error["next"] == "refloat points list"

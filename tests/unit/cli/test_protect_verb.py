@@ -1,0 +1,157 @@
+"""``refloat protect``: the document that scripts read, and the exit codes they branch on."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+KEYS = {"point", "grade", "created_at", "copies_required", "regions", "groups", "components"}
+COMPONENT_KEYS = {"snapshot", "as_of", "carried", "bytes", "new_bytes", "stored_bytes", "seconds", "error"}
+
+
+def test_the_document_has_exactly_these_keys(unprotected) -> None:
+    document = unprotected.ask("protect")
+    assert document.keys() == KEYS
+    assert document["regions"] == {region: {"complete": True, "error": None} for region in ("eu", "us")}
+    assert document["components"].keys() == {"pages", "ledger", "answers"}
+    for component in document["components"].values():
+        assert component.keys() == COMPONENT_KEYS
+    group = document["groups"]["serving"]
+    assert group.keys() == {"grade", "reason", "invariants"}
+    (invariant,) = group["invariants"]
+    assert invariant.keys() == {"must", "holds", "values", "reason"}
+    assert (invariant["must"], invariant["holds"]) == ("pages.current.version == ledger.version", True)
+
+
+def test_times_are_rfc_3339_in_utc_and_of_now(unprotected) -> None:
+    before = datetime.now(UTC)
+    document = unprotected.ask("protect")
+    times = [document["created_at"], *(part["as_of"] for part in document["components"].values())]
+    assert all(time.endswith("Z") for time in times)
+    for time in times:
+        assert timedelta() <= datetime.fromisoformat(time) - before < timedelta(minutes=1)
+
+
+def test_sizes_are_those_of_the_files(unprotected) -> None:
+    answers = unprotected.ask("protect")["components"]["answers"]
+    size = (unprotected.root / "eu" / "answers.jsonl").stat().st_size
+    assert answers["bytes"] == size
+    assert answers["stored_bytes"] > 0 and not answers["carried"]
+
+
+def test_what_did_not_change_is_carried_and_costs_nothing(desk) -> None:
+    desk.ask("protect")
+    components = desk.ask("protect")["components"]
+    assert all(part["carried"] for part in components.values())
+    assert [part["stored_bytes"] for part in components.values()] == [0, 0, 0]
+
+
+def test_a_broken_group_exits_1_and_the_point_is_still_named(desk) -> None:
+    desk.release(2, pages=7)
+    document = desk.ask("protect", exits=1)
+    assert document["grade"] == "broken"
+    (invariant,) = document["groups"]["serving"]["invariants"]
+    assert invariant["holds"] is False
+    assert invariant["values"] == {"pages.current.version": 7, "ledger.version": 2}
+    assert desk.ask("points", "list")["points"][0]["point"] == document["point"]
+
+
+def test_a_group_that_cannot_be_told_is_broken_too(desk) -> None:
+    (desk.root / "eu" / "pages" / "current.json").write_text('{"edition": 1}')
+    document = desk.ask("protect", exits=1)
+    (invariant,) = document["groups"]["serving"]["invariants"]
+    assert (document["grade"], invariant["holds"]) == ("broken", None)
+
+
+def test_a_fuzzy_point_is_accepted_with_a_warning_unless_exact_is_required(desk, monkeypatch) -> None:
+    _keep_members_apart(desk, monkeypatch)
+    document = desk.ask("protect")
+    assert document["grade"] == "fuzzy"
+    assert "warning: the point is fuzzy" in desk.said
+    assert desk.ask("protect", "--require", "exact", exits=1)["grade"] == "fuzzy"
+
+
+def _keep_members_apart(desk, monkeypatch) -> None:
+    """The pages never stand still: each look at them finds another identity."""
+    from refloat.connectors.files import Files
+
+    inspect, page = Files.inspect, desk.root / "eu" / "pages" / "1.txt"
+
+    def moving(self, place):
+        page.write_text(page.read_text() + "and more\n")
+        return inspect(self, place)
+
+    monkeypatch.setattr(Files, "inspect", moving)
+
+
+def test_exact_is_satisfied_by_an_exact_point(desk) -> None:
+    assert desk.ask("protect", "--require", "exact")["grade"] == "exact"
+
+
+def test_an_unreachable_region_exits_1_and_the_others_have_the_point(desk) -> None:
+    shutil.rmtree(desk.vault("us"))
+    document = desk.ask("protect", exits=1)
+    assert document["copies_required"] == 2
+    assert document["regions"]["eu"] == {"complete": True, "error": None}
+    assert document["regions"]["us"]["complete"] is False
+    assert document["regions"]["us"]["error"]
+    assert "warning: the point is in 1 " in desk.said
+
+
+def test_no_region_at_all_is_an_error(desk) -> None:
+    for region in ("eu", "us"):
+        shutil.rmtree(desk.vault(region))
+    error = desk.error("protect", exits=1)
+    assert error["code"] == "store"
+    assert "eu" in error["message"] and "us" in error["message"]
+
+
+def test_a_component_that_is_gone_is_told_and_keeps_its_age(desk) -> None:  # fault 39
+    before = desk.ask("points", "list")["points"][0]["point"]
+    as_of = desk.ask("points", "show", before)["components"]["answers"]["as_of"]
+    (desk.root / "eu" / "answers.jsonl").unlink()
+    answers = desk.ask("protect", exits=1)["components"]["answers"]
+    assert answers["error"] and answers["carried"]
+    assert datetime.fromisoformat(answers["as_of"]) == datetime.fromisoformat(as_of)
+    assert "warning: answers could not be captured" in desk.said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--require", "fuzzy"), "--require takes exact, not 'fuzzy'"),
+        (("--region", "asia"), "the manifest knows no region 'asia'"),
+        (("--regoin", "us"), "no such option"),
+        (("now",), "unexpected extra argument"),
+    ],
+)
+def test_bad_usage_exits_2_and_makes_no_point(unprotected, arguments: tuple[str, ...], words: str) -> None:
+    error = unprotected.error("protect", *arguments, exits=2)
+    assert error["code"] == "usage"
+    assert words in error["message"].lower() or words in error["message"]
+    assert unprotected.ask("points", "list")["points"] == []
+
+
+@pytest.mark.parametrize("stdin", [None, io.StringIO()], ids=["closed", "not a terminal"])
+def test_it_takes_a_key(desk, monkeypatch, stdin) -> None:
+    monkeypatch.delenv("REFLOAT_KEY_FILE")
+    monkeypatch.setattr("sys.stdin", stdin)
+    error = desk.error("protect", exits=2)
+    assert "REFLOAT_KEY_FILE" in error["next"] and "REFLOAT_PASSPHRASE" in error["next"]
+
+
+def test_two_keys_at_once_are_a_usage_error(desk, monkeypatch) -> None:
+    monkeypatch.setenv("REFLOAT_PASSPHRASE", "correct horse battery staple")
+    error = desk.error("protect", exits=2)
+    assert error["code"] == "usage"
+    assert "correct horse" not in str(error)
+
+
+def test_people_read_the_sizes_and_where_the_point_is(unprotected) -> None:
+    out = unprotected.read("protect")
+    assert "region eu: complete" in out and "region us: complete" in out
+    assert "group serving: exact" in out
+    assert "ledger" in out and "sqlite" in out

@@ -1,0 +1,250 @@
+"""``refloat recover``: the document, and every way in which it may end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from refloat.cli.recover import moment
+from refloat.errors import UsageError
+
+KEYS = {
+    "run",
+    "state",
+    "flags",
+    "point",
+    "to",
+    "rto",
+    "rpo",
+    "components",
+    "verified",
+    "checks",
+    "invariants",
+    "skipped",
+    "overrides",
+    "lost_points",
+    "evidence",
+    "page",
+    "started_at",
+    "finished_at",
+}
+CHECK_KEYS = {"name", "component", "baseline", "recovered", "bound", "samples", "verdict", "reason", "unit"}
+
+
+def bare(desk) -> tuple[str, ...]:
+    """Lose the primary; what is left is one address and the key."""
+    desk.lose("eu")
+    return ("recover", "--vault", str(desk.vault("us")), "--to", "us")
+
+
+def test_the_document_has_exactly_these_keys(desk) -> None:
+    document = desk.ask(*bare(desk))
+    assert document.keys() == KEYS
+    assert document["rto"].keys() == {"seconds", "objective_s", "from"}
+    assert document["rpo"].keys() == {"pages", "ledger", "answers"}
+    assert all(rpo.keys() == {"seconds", "basis"} for rpo in document["rpo"].values())
+    for component in document["components"].values():
+        assert component.keys() == {"kind", "layer", "tier", "rto", "rpo", "bytes", "files"}
+    assert [invariant.keys() for invariant in document["invariants"]] == [
+        {"group", "must", "holds", "values", "reason"}
+    ]
+    assert document["evidence"] == {"us": {"record": "log/evidence/0000000000000000", "error": None}}
+
+
+def test_without_verification_it_exits_0_and_says_that_it_is_not_known(desk) -> None:
+    document = desk.ask(*bare(desk))
+    assert (document["state"], document["verified"], document["checks"]) == ("done", None, [])
+    assert "unverified" in document["flags"]
+    assert "warning: nothing was verified" in desk.said
+
+
+def test_everything_comes_back_from_one_address_and_the_key(desk) -> None:
+    before = desk.pages("eu")
+    desk.ask(*bare(desk))
+    assert desk.pages("us") == before
+
+
+def test_the_page_lies_in_this_machines_state_folder(desk) -> None:
+    page = Path(desk.ask(*bare(desk))["page"])
+    assert page.is_relative_to(desk.root / "home" / ".local" / "state" / "refloat")
+    assert "small is back in us" in page.read_text()
+
+
+def test_a_declared_disaster_is_what_rto_and_rpo_count_from(desk) -> None:
+    document = desk.ask(*bare(desk), "--lost-at", "2020-01-01T00:00:00Z")
+    assert document["rto"]["from"] == "declared"
+    assert document["rto"]["seconds"] > 365 * 24 * 3600
+    assert document["rpo"]["pages"]["seconds"] == 0  # captured after what is said to be the loss
+
+
+def test_only_some_components_can_be_recovered(desk) -> None:
+    document = desk.ask(*bare(desk), "--only", "pages")
+    assert document["rpo"].keys() == {"pages"}
+    assert not (desk.root / "us" / "answers.jsonl").exists()
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-11-01", "2026-11-01T12:00:00"])
+def test_a_time_without_its_zone_is_not_guessed(text: str) -> None:
+    with pytest.raises(UsageError):
+        moment(text, "--lost-at")
+
+
+# ------------------------------------------------------------------------------------------------- refused
+
+
+def test_a_broken_point_is_refused_unless_the_rule_is_named(desk) -> None:
+    desk.release(2, pages=7)
+    broken = desk.ask("protect", exits=1)["point"]
+    error = desk.error("recover", "--to", "us", "--point", broken, exits=3)
+    assert (error["code"], error["rule"]) == ("refused", "group_broken")
+    assert not (desk.root / "us" / "pages").exists()
+    done = desk.ask("recover", "--to", "us", "--point", broken, "--override", "group_broken")
+    assert (done["state"], done["overrides"]) == ("done", ["group_broken"])
+
+
+def test_a_target_that_holds_something_else_is_refused_and_left_alone(desk) -> None:  # fault 43
+    (desk.root / "us" / "pages").mkdir()
+    (desk.root / "us" / "pages" / "mine.txt").write_text("not refloat's")
+    document = desk.ask(*bare(desk), exits=3)
+    assert document["state"] == "blocked"
+    assert (document["error"]["code"], document["error"]["rule"]) == ("refused", "target_foreign")
+    assert document["error"]["component"] == "pages"
+    assert document["rto"]["seconds"] is None
+    assert desk.pages("us") == {"mine.txt": "not refloat's"}
+    assert not (desk.root / "us" / "answers.jsonl").exists()
+
+
+def test_the_region_where_it_lives_is_no_place_to_recover_to_unasked(desk) -> None:
+    before = desk.pages("eu")
+    document = desk.ask("recover", "--to", "eu", exits=3)
+    assert (document["state"], document["error"]["rule"]) == ("blocked", "target_foreign")
+    assert desk.pages("eu") == before
+
+
+def test_a_log_that_was_rolled_back_is_refused_unless_the_rule_is_named(desk) -> None:  # fault 54
+    old = desk.root / "old"
+    shutil.copytree(desk.vault("us"), old)
+    desk.ask("protect")
+    desk.ask("protect")
+    shutil.rmtree(desk.vault("us"))
+    shutil.move(old, desk.vault("us"))
+    error = desk.error("recover", "--to", "us", exits=3)
+    assert (error["rule"], error["region"]) == ("log_rolled_back", "us")
+    assert not (desk.root / "us" / "pages").exists()
+    done = desk.ask("recover", "--to", "us", "--override", "log_rolled_back")
+    assert done["state"] == "done"
+
+
+# ----------------------------------------------------------------------------------------- usage and the vault
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--to", "asia"), "'asia'"),
+        ((), "--to"),
+        (("--to", "us", "--lost-at", "noon"), "--lost-at"),
+        (("--to", "us", "--resume", "nothing"), "no run 'nothing' was begun"),
+        (("--to", "us", "--override", "group_brken"), "no safety rule is called 'group_brken'"),
+        (("--to", "us", "--lost-at", "2999-01-01T00:00:00Z"), "--lost-at is in the future"),
+        (("--to", "us", "--resume", "r", "--only", "pages"), "keeps its point, its components"),
+    ],
+)
+def test_bad_usage_exits_2_and_touches_nothing(desk, arguments: tuple[str, ...], words: str) -> None:
+    error = desk.error("recover", *arguments, exits=2)
+    assert words in error["message"]
+    assert sorted(path.name for path in (desk.root / "us").iterdir()) == ["vault"]
+
+
+def test_a_vault_that_is_not_there_exits_4_and_names_it(desk) -> None:
+    nowhere = str(desk.root / "nowhere")
+    error = desk.error("recover", "--vault", nowhere, "--to", "us", exits=4)
+    assert error["code"] == "vault_missing"
+    assert nowhere in error["message"]
+
+
+def test_a_damaged_pack_exits_4_before_anything_is_touched(desk) -> None:
+    for pack in desk.vault("us").glob("packs/*/*"):
+        content = bytearray(pack.read_bytes())
+        content[len(content) // 3] ^= 1
+        pack.chmod(0o600)
+        pack.write_bytes(content)
+    code, document = desk.answer(*bare(desk))
+    assert code in (1, 4), document
+    assert "error" in document
+    assert not (desk.root / "us" / "pages").exists()
+
+
+def test_points_that_only_the_lost_region_had_are_reported_as_lost(desk) -> None:
+    aside = desk.root / "aside"
+    shutil.move(desk.vault("us"), aside)
+    desk.release(2)
+    newer = desk.ask("protect", exits=1)["point"]
+    shutil.move(aside, desk.vault("us"))
+    older = desk.ask("points", "list", "--vault", str(desk.vault("us")))["points"][0]["point"]
+    document = desk.ask(*bare(desk))
+    assert document["point"] == older != newer
+    assert "2.txt" not in desk.pages("us")
+
+
+# -------------------------------------------------------------------------------------------- verification
+
+
+def test_a_recovery_that_answers_as_before_is_verified(verified) -> None:
+    document = verified.ask(*bare(verified))
+    assert (document["state"], document["verified"]) == ("done", True)
+    assert [(check["name"], check["verdict"]) for check in document["checks"]] == [
+        ("accuracy", "pass"),
+        ("exact_match", "pass"),
+        ("errors", "pass"),
+    ]
+    assert all(check.keys() == CHECK_KEYS for check in document["checks"])
+    assert "unverified" not in document["flags"]
+
+
+def test_a_recovery_that_answers_otherwise_is_put_back_and_exits_1(verified, endpoint) -> None:
+    endpoint.topic_of = str.title
+    document = verified.ask(*bare(verified), exits=1)
+    assert (document["state"], document["verified"]) == ("rolled_back", False)
+    assert document["error"]["rule"] == "quality_unverified"
+    assert {check["name"] for check in document["checks"] if check["verdict"] == "fail"} == {
+        "accuracy",
+        "exact_match",
+    }
+    assert verified.pages("us") == {}
+    assert document["evidence"].keys() == {"us"}
+
+
+def test_a_recovery_without_a_matching_baseline_is_unknown_and_exits_1(unprotected, endpoint) -> None:
+    desk = unprotected
+    (desk.root / "golden.jsonl").write_text(
+        '{"id": "q", "request": {"question": "a"}, "expected": {"topic": "A"}}\n'
+    )
+    desk.write_manifest(
+        "verify:\n  pages:\n    probe: {{http: '{url}'}}\n    golden: golden.jsonl\n    samples: 20\n"
+        "    metrics: {{exact_match: {{same: [topic]}}}}\n    bounds: {{exact_match: {{drop_at_most: 0}}}}\n",
+        url=endpoint.url,
+    )
+    desk.ask("protect")
+    document = desk.ask(*bare(desk), exits=1)
+    assert document["verified"] is None
+    assert document["state"] == "rolled_back"
+    assert "no baseline was measured" in document["checks"][0]["reason"]
+
+
+def test_a_person_may_go_on_unverified_by_name(verified, endpoint) -> None:
+    endpoint.topic_of = str.title
+    document = verified.ask(*bare(verified), "--override", "quality_unverified", exits=1)
+    assert (document["state"], document["verified"]) == ("done", False)
+    assert document["overrides"] == ["quality_unverified"]
+    assert verified.pages("us")
+
+
+def test_people_read_objectives_beside_results(verified) -> None:
+    out = verified.read(*bare(verified))
+    assert "RTO" in out and "data lost" in out
+    assert "small is back in us, and answers as well as before" in out
+    assert "at least" in out or "drop at most 0.01" in out
+    assert "warning: the recovered pipeline is in fewer regions" in verified.said

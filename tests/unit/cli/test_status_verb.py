@@ -1,0 +1,111 @@
+"""``refloat status``: how much would be lost with each region, and whether that keeps the objective."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime, timedelta
+
+import pytest
+
+from refloat.cli.system import SystemClock
+from refloat.vault.keyfile import KeyFile
+
+KEYS = {"pipeline", "runs_in", "regions", "exposure", "components"}
+COMPONENT_KEYS = {"tier", "rpo_objective_s", "as_of", "exposure", "state"}
+
+
+def test_the_document_has_exactly_these_keys(desk) -> None:
+    document = desk.ask("status")
+    assert document.keys() == KEYS
+    assert (document["pipeline"], document["runs_in"]) == ("small", "eu")
+    assert {region: seen.keys() for region, seen in document["regions"].items()} == {
+        "eu": {"reachable", "head"},
+        "us": {"reachable", "head"},
+    }
+    assert {lost: loss.keys() for lost, loss in document["exposure"].items()} == {
+        "eu": {"seconds", "reason"},
+        "us": {"seconds", "reason"},
+    }
+    for component in document["components"].values():
+        assert component.keys() == COMPONENT_KEYS
+        assert all(loss.keys() == {"seconds", "reason"} for loss in component["exposure"].values())
+
+
+def test_losing_the_primary_costs_what_came_after_the_newest_copy_elsewhere(desk) -> None:
+    desk.ask("protect")
+    document = desk.ask("status")
+    pages = document["components"]["pages"]
+    assert (pages["tier"], pages["rpo_objective_s"], pages["state"]) == ("critical", 60, "ok")
+    assert 0 < pages["exposure"]["eu"]["seconds"] < 60
+    assert document["exposure"]["eu"]["seconds"] == max(
+        part["exposure"]["eu"]["seconds"] for part in document["components"].values()
+    )
+
+
+def test_losing_another_region_costs_no_data(desk) -> None:
+    assert desk.ask("status")["exposure"]["us"]["seconds"] == 0
+
+
+@pytest.mark.parametrize(("age", "state"), [(30, "ok"), (50, "warn"), (61, "breach")])
+def test_the_state_follows_the_age(desk, monkeypatch, age: int, state: str) -> None:
+    as_of = datetime.fromisoformat(desk.ask("status")["components"]["pages"]["as_of"])
+    monkeypatch.setattr(SystemClock, "now", lambda self: as_of + timedelta(seconds=age))
+    components = desk.ask("status")["components"]
+    assert components["pages"]["state"] == state
+    assert components["ledger"]["state"] == "ok"  # its objective is half an hour
+
+
+def test_a_broken_point_does_not_count_as_a_copy(desk) -> None:
+    before = desk.ask("status")["components"]["pages"]["as_of"]
+    desk.release(2, pages=7)
+    desk.ask("protect", exits=1)
+    assert desk.ask("status")["components"]["pages"]["as_of"] == before
+
+
+def test_a_region_that_does_not_answer_makes_it_unknown_and_not_safe(desk) -> None:
+    shutil.rmtree(desk.vault("us"))
+    document = desk.ask("status")
+    assert document["regions"]["us"]["reachable"] is False
+    assert document["regions"]["us"]["head"] is None
+    assert document["regions"]["us"]["error"]
+    assert document["components"]["pages"]["state"] == "unknown"
+    assert document["exposure"]["eu"]["seconds"] is None
+    assert "warning: us does not answer" in desk.said
+
+
+def test_with_one_region_it_says_unprotected_and_gives_the_age(unprotected, monkeypatch) -> None:
+    desk = unprotected
+    shutil.rmtree(desk.vault("eu"))
+    desk.write_manifest(regions='regions: {{eu: {{vault: "eu/vault"}}}}\n')
+    desk.ask("vault", "init", "--key", str(desk.root / "one.key"))
+    monkeypatch.setenv("REFLOAT_KEY_FILE", str(desk.root / "one.key"))
+    desk.ask("protect")
+    pages = desk.ask("status")["components"]["pages"]
+    assert pages["state"] == "unprotected"
+    assert 0 < pages["exposure"]["eu"]["seconds"] < 60
+    assert "no other region" in pages["exposure"]["eu"]["reason"]
+
+
+def test_without_any_point_everything_is_unprotected(unprotected) -> None:
+    components = unprotected.ask("status")["components"]
+    assert {part["state"] for part in components.values()} == {"unprotected"}
+    assert {part["as_of"] for part in components.values()} == {None}
+
+
+def test_the_key_of_another_vault_exits_4_and_says_which_region(desk, monkeypatch) -> None:
+    KeyFile.create("0" * 32, "small").save(desk.root / "other.key")
+    monkeypatch.setenv("REFLOAT_KEY_FILE", str(desk.root / "other.key"))
+    error = desk.error("status", exits=4)
+    assert error["code"] == "vault_wrong_key"
+    assert error["region"] in ("eu", "us")
+
+
+def test_a_key_file_that_is_none_exits_4(desk) -> None:
+    desk.key.write_text("not a key")
+    assert desk.error("status", exits=4)["code"] == "vault_wrong_key"
+
+
+def test_people_read_one_column_a_loss(desk) -> None:
+    out = desk.read("status")
+    assert "if eu is lost" in out and "if us is lost" in out
+    assert "nothing" in out

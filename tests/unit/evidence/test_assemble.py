@@ -1,0 +1,228 @@
+"""Evidence from what is on record, whichever way a run ended."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from refloat.errors import Damaged
+from refloat.evidence import seal
+from refloat.evidence.assemble import evidence
+from refloat.evidence.model import Evidence
+from refloat.evidence.render import page
+from refloat.flows import verify
+from refloat.flows.points import MANIFEST
+from refloat.flows.protect import protect
+from refloat.flows.recover import Recovered
+from refloat.run.state import View
+from refloat.testing.world import GROUP, World
+from refloat.vault.stores.faulty import FaultyStore
+
+VERIFY = """\
+verify:
+  pages:
+    probe: {{http: "http://127.0.0.1:{port}/answer"}}
+    golden: golden.jsonl
+    metrics: {{accuracy: {{equal: {{expected: topic, found: topic}}}}}}
+    bounds: {{accuracy: {{at_least: 0.5}}}}
+    samples: 20
+    warmup: 0
+"""
+GOLDEN = b'{"id": "q1", "request": {"question": "a"}, "expected": {"topic": "A"}}\n'
+
+
+def lost(root: Path, *, group: str = GROUP) -> World:
+    """A world of which one point is left, in ``us``."""
+    world = World.small(root, group=group)
+    files = {MANIFEST: world.text, verify.carried_as("pages"): GOLDEN}
+    protect(world.components(), files, world.vault(), world.clock)
+    shutil.rmtree(root / "eu")
+    del world.stores["eu"]
+    return world
+
+
+def done(world: World) -> Evidence:
+    recovered = world.recover()
+    assert recovered.evidence.state == "done"
+    return recovered.evidence
+
+
+def silent_port() -> int:
+    """A port of this machine on which nobody answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def rolled_back(root: Path) -> Recovered:
+    """A recovery that was put back, since nothing answers."""
+    world = lost(root, group=GROUP + VERIFY.format(port=silent_port()))
+    recovered = world.recover()
+    assert recovered.evidence.state == "rolled_back"
+    return recovered
+
+
+def blocked(root: Path) -> Recovered:
+    """A recovery that never began, since its target holds something else."""
+    world = lost(root)
+    (root / "us" / "pages").mkdir(parents=True)
+    (root / "us" / "pages" / "mine.txt").write_text("not refloat's")
+    recovered = world.recover()
+    assert recovered.evidence.state == "blocked"
+    return recovered
+
+
+# ------------------------------------------------------------------------------------------------- a run
+
+
+def test_every_component_of_the_point_is_in_the_record(tmp_path: Path) -> None:
+    record = done(lost(tmp_path))
+    assert set(record.components) == {"pages", "ledger", "answers"}
+    assert {name: part.tier for name, part in record.components.items()} == {
+        "pages": "critical",
+        "ledger": "operational",
+        "answers": "operational",
+    }
+    assert all(part.bytes > 0 and part.files > 0 for part in record.components.values())
+
+
+def test_the_whole_takes_as_long_as_its_slowest_part(tmp_path: Path) -> None:
+    record = done(lost(tmp_path))
+    parts = [part.rto.seconds for part in record.components.values() if part.rto.seconds is not None]
+    assert len(parts) == 3
+    assert record.rto.seconds == max(parts)
+    assert record.rto.seconds <= (record.finished_at - record.started_at).total_seconds()
+
+
+def test_steps_are_told_in_the_order_of_the_plan_within_the_run(tmp_path: Path) -> None:
+    record = done(lost(tmp_path))
+    whole_s = (record.finished_at - record.started_at).total_seconds()
+    assert [step.phase for step in record.steps] == sorted(
+        (step.phase for step in record.steps),
+        key=["preflight", "stage", "validate", "activate", "verify", "reprotect"].index,
+    )
+    for step in record.steps:
+        assert 0 <= step.started_s <= whole_s, step.id
+        assert step.attempts >= 1, step.id
+        assert step.estimate_p50_s is not None, step.id
+
+
+def test_what_was_not_done_is_not_hidden(tmp_path: Path) -> None:
+    record = done(lost(tmp_path))
+    assert record.skipped == ("reprotect.protect:pipeline",)  # only one region is left to hold the new point
+    assert set(record.flags) == {"unprotected", "unverified"}
+    failed = {step.id: step.error for step in record.steps if step.result == "failed"}
+    assert "of the 2 regions" in failed["reprotect.protect:pipeline"]
+
+
+def test_a_run_that_is_resumed_after_its_end_tells_the_same_and_is_recorded_once(tmp_path: Path) -> None:
+    world = lost(tmp_path)
+    first = done(world)
+    world.clock.sleep(3600)
+    again = world.recover(run=first.run).evidence
+    assert again == first
+    assert len(list(seal.records(world.vault().replicas["us"]))) == 1
+
+
+def test_a_journal_that_was_never_begun_leaves_no_evidence(tmp_path: Path) -> None:
+    world = World.small(tmp_path)
+    made = world.protect()
+    with pytest.raises(ValueError, match="never begun"):
+        evidence(
+            View(),
+            made.point,
+            world.manifest,
+            finished_at=world.clock.now(),
+            lost_points=(),
+            versions={},
+            vault="",
+        )
+
+
+# ----------------------------------------------------------------------------------- runs that did not succeed
+
+
+def test_a_run_that_was_put_back_claims_no_time_to_recover(tmp_path: Path) -> None:
+    recovered = rolled_back(tmp_path)
+    record = recovered.evidence
+    assert not recovered.ok
+    assert record.rto.seconds is None
+    assert record.components["pages"].rto.seconds is None  # its verification failed
+    assert record.verified is False
+    assert [(check.name, check.verdict) for check in record.checks] == [
+        ("accuracy", "fail"),
+        ("errors", "fail"),
+    ]
+    assert recovered.failure is not None and recovered.failure["rule"] == "quality_unverified"
+
+
+def test_a_run_that_was_put_back_left_nothing_live(tmp_path: Path) -> None:
+    rolled_back(tmp_path)
+    assert [path for path in (tmp_path / "us").rglob("*") if path.is_file()] == []
+
+
+def test_a_blocked_run_names_the_rule_and_measures_nothing(tmp_path: Path) -> None:
+    recovered = blocked(tmp_path)
+    record = recovered.evidence
+    assert recovered.failure is not None and recovered.failure["rule"] == "target_foreign"
+    assert (record.verified, record.checks, record.rto.seconds) == (None, (), None)
+    assert {part.rto.seconds for part in record.components.values()} == {None}
+    assert all(step.phase == "preflight" for step in record.steps)
+
+
+@pytest.mark.parametrize("ended", [rolled_back, blocked], ids=["rolled back", "blocked"])
+def test_what_was_not_recovered_has_no_loss_to_boast_of(tmp_path: Path, ended) -> None:
+    record = ended(tmp_path).evidence
+    assert {part.rpo.seconds for part in record.components.values()} == {None}
+
+
+@pytest.mark.parametrize("ended", [rolled_back, blocked], ids=["rolled back", "blocked"])
+def test_a_run_that_did_not_succeed_has_its_page_and_record_too(tmp_path: Path, ended) -> None:
+    recovered = ended(tmp_path)
+    record = recovered.evidence
+    text = page(record)
+    assert f"was not recovered in us: {record.state.replace('_', ' ')}" in text
+    assert all(name in text for name in record.components)
+    assert all(check.name in text for check in record.checks)
+
+
+# ------------------------------------------------------------------------------------------ signed and kept
+
+
+def test_a_record_reads_back_as_it_was_sealed(tmp_path: Path) -> None:
+    world = lost(tmp_path)
+    record = done(world)
+    replica = world.vault().replicas["us"]
+    assert seal.find(replica, record.run) == record
+    assert seal.find(replica, record.run[:4]) == record
+    assert seal.find(replica, "nothing") is None
+
+
+def test_a_region_that_cannot_take_the_record_does_not_keep_it_from_the_others(tmp_path: Path) -> None:
+    world = World.small(tmp_path)
+    world.protect()
+    record = world.recover().evidence
+    later = record.model_copy(update={"run": "another"})
+    down = FaultyStore(world.stores["eu"])
+    vault = world.vault({"eu": down})
+    down.down = True
+    outcome = seal.seal(later, list(vault.replicas.values()))
+    assert isinstance(outcome["eu"], Exception)
+    assert outcome["us"] == "log/evidence/0000000000000001"
+    assert seal.find(world.vault().replicas["us"], "another") == later
+    assert seal.find(world.vault().replicas["eu"], "another") is None
+
+
+def test_a_record_that_somebody_changed_is_damaged(tmp_path: Path) -> None:
+    world = lost(tmp_path)
+    done(world)
+    store, slot = world.stores["us"], "log/evidence/0000000000000000"
+    content = bytearray(store.get(slot))
+    content[len(content) // 2] ^= 1
+    store.delete(slot)
+    store.create(slot, bytes(content))
+    with pytest.raises(Damaged):
+        list(seal.records(world.vault().replicas["us"]))

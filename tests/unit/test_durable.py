@@ -1,0 +1,102 @@
+"""The writes that everything durable rests on: whole or not at all, and synced in the right order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from refloat.connectors.beside import is_own_name
+from refloat.durable import opened_folder, partial_of, remove_file, replace_file, sync_folder
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+def _watch(monkeypatch: pytest.MonkeyPatch, *, die_at: str = "") -> list[str]:
+    """Record what is done to the disk, in order; die before the step ``die_at``."""
+    steps: list[str] = []
+
+    def step(name: str) -> None:
+        if name == die_at:
+            raise Killed
+        steps.append(name)
+
+    def fsync(descriptor: int) -> None:
+        kind = "folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file"  # noqa: PTH112
+        step(f"sync {kind}")
+        real_fsync(descriptor)
+
+    def replace(source: Path, target: Path) -> Path:
+        step("rename")
+        return real_replace(source, target)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        step("remove")
+        real_unlink(path, missing_ok=missing_ok)
+
+    real_fsync, real_replace, real_unlink = os.fsync, Path.replace, Path.unlink
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    return steps
+
+
+def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = _watch(monkeypatch)
+    replace_file(tmp_path / "state.json", b"new")
+    assert steps == ["sync file", "rename", "sync folder"]
+    assert (tmp_path / "state.json").read_bytes() == b"new"
+    assert not partial_of(tmp_path / "state.json").exists()
+
+
+def test_a_removed_name_is_synced_away_and_an_absent_one_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "FENCE"
+    file.write_bytes(b"up")
+    steps = _watch(monkeypatch)
+    remove_file(file)
+    remove_file(file)
+    assert steps == ["remove", "sync folder"] * 2
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("step", ["sync file", "rename"])
+def test_a_write_that_dies_leaves_the_old_file_and_the_next_one_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    file = tmp_path / "state.json"
+    file.write_bytes(b"old")
+    with monkeypatch.context() as patched:
+        _watch(patched, die_at=step)
+        with pytest.raises(Killed):
+            replace_file(file, b"a new one that is longer than the next")
+    assert file.read_bytes() == b"old"
+    replace_file(file, b"next")
+    assert file.read_bytes() == b"next"
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize("name", ["FENCE", ".index.refloat.json", ".index.refloat-t.done"])
+def test_what_a_crash_leaves_is_never_captured_as_a_users_file(name: str) -> None:
+    assert is_own_name(partial_of(Path(name)).name)
+
+
+def test_a_descriptor_of_a_folder_is_closed_also_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Killed), opened_folder(tmp_path) as descriptor:
+        raise Killed
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_syncing_a_folder_that_is_a_file_or_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError):
+        sync_folder(tmp_path / "file")
+    with pytest.raises(FileNotFoundError):
+        sync_folder(tmp_path / "absent")

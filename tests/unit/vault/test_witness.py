@@ -1,0 +1,52 @@
+"""What the logs of several regions say of each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from refloat.testing.world import World
+from refloat.vault.witness import lost_points, rolled_back
+
+
+def protected(root: Path, points: int) -> World:
+    world = World.small(root)
+    for number in range(points):
+        world.answer(f"more-{number}")
+        world.protect()
+    return world
+
+
+def cut(world: World, region: str, slot: int) -> None:
+    world.stores[region].delete(f"log/points/{slot:016d}")
+
+
+def witnessed(world: World) -> dict[str, tuple[int, int]]:
+    return rolled_back(list(world.vault().replicas.values()))
+
+
+def test_logs_that_agree_contradict_nobody(tmp_path: Path) -> None:
+    assert witnessed(protected(tmp_path, 3)) == {}
+
+
+def test_a_log_that_lost_its_end_is_shorter_than_another_region_saw_it(tmp_path: Path) -> None:
+    world = protected(tmp_path, 4)
+    cut(world, "us", 3)
+    cut(world, "us", 2)
+    assert witnessed(world) == {"us": (3, 2)}
+
+
+def test_a_log_that_was_cut_and_written_on_since_is_still_contradicted(tmp_path: Path) -> None:
+    world = protected(tmp_path, 4)
+    for slot in (3, 2, 1):
+        cut(world, "us", slot)
+    for _ in range(4):
+        world.protect()
+    seen, left = witnessed(world)["us"]
+    assert seen > left == 1
+
+
+def test_a_log_that_cannot_be_read_contradicts_nobody_and_is_contradicted_by_nobody(tmp_path: Path) -> None:
+    world = protected(tmp_path, 3)
+    cut(world, "us", 0)
+    assert witnessed(world) == {}
+    assert lost_points(list(world.vault().replicas.values())) == []
