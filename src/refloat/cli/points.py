@@ -65,20 +65,36 @@ def _texts(value: Json) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list | tuple) else []
 
 
-@points.command("show", epilog=examples("refloat points show 3f2a", "refloat points show 3f2a --facts"))
+@points.command(
+    "show",
+    epilog=examples(
+        "refloat points show 3f2a",
+        "refloat points show 3f2a --facts",
+        "refloat points show 3f2a --manifest > refloat.yaml",
+    ),
+)
 def show(
     context: typer.Context,
     point: Annotated[str, typer.Argument(help="The point's name, or how it begins.")],
     vault: VaultOption = None,
     facts: Annotated[bool, typer.Option("--facts", help="Print the facts that invariants see.")] = False,
+    manifest: Annotated[
+        bool, typer.Option("--manifest", help="Print only the manifest that the point carries.")
+    ] = False,
 ) -> int:
     """One point: its components, groups and verdicts."""
     import json
 
+    from refloat.flows.points import MANIFEST, manifest_files
     from refloat.units import format_size, format_time
 
     session = session_of(context)
-    name, body, _ = find(list(sound_place(session, vault).replicas.values()), point)
+    name, body, replica = find(list(sound_place(session, vault).replicas.values()), point)
+    if manifest:
+        text = manifest_files(replica, body)[MANIFEST].decode()
+        session.console.print(text.rstrip("\n"))
+        session.console.emit({"point": name, "manifest": text})
+        return 0
     console = session.console
     console.print(
         f"point {name}\nmade  {format_time(body.created_at)} in {body.primary}, graded {body.grade}"

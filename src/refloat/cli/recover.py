@@ -92,6 +92,10 @@ def recover(
         prepared = prepare(replica, wanted, lambda: resolver(session))
     else:
         prepared = flow.prepare_again(replica, resume, lambda: resolver(session), session.clock)
+        if prepared.plan.to != to:
+            raise UsageError(
+                f"run {resume} recovers into {prepared.plan.to}", next=f"--to {prepared.plan.to}"
+            )
     reached = others(session, reached, prepared.manifest, prepared.components.resolver)
     require_not_rolled_back(reached, overrides)
     _announce(session, prepared, declared_at)

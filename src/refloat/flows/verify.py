@@ -23,6 +23,7 @@ from refloat.verify.load import measure
 from refloat.verify.model import Baseline, Check, Measurement
 
 STREAM = "baselines"
+MEASURE_ATTEMPTS_MAX = 2  # an identity that moves twice is being deployed
 
 
 def golden_files(components: Components, folder: Path) -> dict[str, bytes]:
@@ -118,23 +119,31 @@ def measure_baseline(
 ) -> Baseline:
     """Measure everything that the manifest verifies, for the identity that is live now.
 
-    Raises ``ConnectorError`` where that identity moved meanwhile.
+    Where it moved meanwhile, for example because the first probe was the first record of a log, it is
+    measured once more. Raises ``ConnectorError`` where it moved again.
     """
-    measured_at = clock.now()
-    before = identity_digest(identities(components, region))
-    measured = {
-        name: measure_component(components, name, files[carried_as(name)], region, clock, progress=progress)
-        for name in components.manifest.verify
-    }
-    if identity_digest(identities(components, region)) != before:
-        raise ConnectorError(
-            "the pipeline's identity moved while it was measured, so it is not known what was measured",
-            region=region,
-            retry=Retry.NOW,
-            next="measure again while nothing is deployed",
-        )
-    return Baseline(
-        identity_digest=before, profile=profile, region=region, measured_at=measured_at, components=measured
+    for _ in range(MEASURE_ATTEMPTS_MAX):
+        measured_at = clock.now()
+        before = identity_digest(identities(components, region))
+        measured = {
+            name: measure_component(
+                components, name, files[carried_as(name)], region, clock, progress=progress
+            )
+            for name in components.manifest.verify
+        }
+        if identity_digest(identities(components, region)) == before:
+            return Baseline(
+                identity_digest=before,
+                profile=profile,
+                region=region,
+                measured_at=measured_at,
+                components=measured,
+            )
+    raise ConnectorError(
+        "the pipeline's identity moved each time it was measured, so it is not known what was measured",
+        region=region,
+        retry=Retry.LATER,
+        next="measure again while nothing is deployed",
     )
 
 

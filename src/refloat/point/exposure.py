@@ -9,6 +9,8 @@ from typing import Literal
 
 WARN_SHARE = 0.8  # of the objective: the age at which a person should hear of it
 
+SKEW_S = 5.0  # clocks of machines that are kept in time differ by less
+
 State = Literal["ok", "warn", "breach", "unprotected", "unknown"]
 SEVERITY: tuple[State, ...] = ("ok", "warn", "unknown", "breach", "unprotected")
 
@@ -47,9 +49,11 @@ def exposure(
     copies = {p.region: p.as_of[component] for p in remaining if p.as_of is not None and component in p.as_of}
     if copies:
         region = max(copies, key=lambda name: copies[name])
-        seconds = max(0.0, (now - copies[region]).total_seconds())
+        seconds = (now - copies[region]).total_seconds()
+        if seconds < -SKEW_S:
+            return Exposure(0.0, f"the newest copy, in {region}, is dated ahead of this clock", "unknown")
         state = _state(seconds, rpo_objective_s)
-        return Exposure(round(seconds, 3), f"the newest copy is in {region}", state)
+        return Exposure(round(max(0.0, seconds), 3), f"the newest copy is in {region}", state)
     silent = [place.region for place in remaining if place.as_of is None]
     if silent:
         return Exposure(None, f"{', '.join(silent)} does not answer", "unknown")

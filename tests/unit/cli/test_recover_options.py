@@ -75,3 +75,10 @@ def test_the_key_of_another_pipeline_is_refused_before_anything_is_written(desk)
         error = desk.error(*verb, exits=2)
         assert "'small'" in error["message"] and "'other'" in error["message"]
     assert json.loads(desk.key.read_text())["pipeline"] == KeyFile.load(desk.key).pipeline == "small"
+
+
+def test_a_run_is_not_resumed_into_another_region(desk) -> None:
+    run = desk.ask("recover", "--to", "us")["run"]
+    where = ("--vault", str(desk.vault("us")), "--to", "eu")
+    error = desk.error("recover", *where, "--resume", run, exits=2)
+    assert error["message"] == f"run {run} recovers into us"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -154,9 +157,17 @@ def test_an_endpoint_that_never_comes_up_is_an_error_in_time(
         scenery.wait_ready("eu")
 
 
-def test_a_free_port_can_be_listened_on() -> None:
-    import socket
+def test_an_endpoint_that_refuses_a_question_is_an_error(scenery: Scenery) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", scenery.ports["eu"]), BaseHTTPRequestHandler) as server:
+        serving = Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        with pytest.raises(RefloatError, match="the endpoint in eu answered 501"):
+            scenery.ask("eu", "how do I open a file?")
+        server.shutdown()
+        serving.join()
 
+
+def test_a_free_port_can_be_listened_on() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", free_port()))
         listener.listen()

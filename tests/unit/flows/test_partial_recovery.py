@@ -44,7 +44,7 @@ def test_the_whole_group_may_be_recovered_alone(tmp_path: Path) -> None:
     world = recovered_and_released_since(tmp_path)
     done = recover_only(world, "pages", "ledger")
     assert done.evidence.state == "done" and "partial" in done.evidence.flags
-    assert headline(done.evidence).startswith("pages, ledger of small is back in us")
+    assert headline(done.evidence).startswith("ledger, pages of small is back in us")
 
 
 def test_what_is_in_no_group_may_be_recovered_alone(tmp_path: Path) -> None:

@@ -48,3 +48,10 @@ def test_a_region_that_does_not_answer_cannot_be_counted_on() -> None:
 def test_the_worst_state_wins() -> None:
     assert worst(["ok", "warn", "unprotected", "breach"]) == "unprotected"
     assert worst([]) == "ok"
+
+
+def test_a_copy_from_the_future_says_that_clocks_disagree_and_not_that_nothing_is_lost() -> None:
+    loss = losing("eu", [Held("us", {"answers": ago(-600)})])
+    assert (loss.seconds, loss.state) == (0, "unknown")
+    assert "ahead of this clock" in loss.reason
+    assert losing("eu", [Held("us", {"answers": ago(-1)})]).state == "ok"

@@ -1,0 +1,217 @@
+"""A small pipeline on disk in two regions, and an operator who runs real commands in real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND_SECONDS_MAX = 120.0  # none takes this long; one that does is stuck
+POLL_S = 0.001  # finer than the moments at which processes are killed
+
+MANIFEST = """\
+version: 1
+pipeline: small
+primary: eu
+regions:
+  eu: {{vault: "{root}/eu/vault"}}
+  us: {{vault: "{root}/us/vault"}}
+components:
+  pages:
+    kind: files
+    tier: critical
+    with: {{path: "{root}/${{region}}/pages", expose: {{current: current.json}}}}
+  ledger:
+    kind: sqlite
+    with: {{path: "{root}/${{region}}/ledger.db", select: {{version: "SELECT max(version) FROM release"}}}}
+  answers:
+    kind: predictions
+    with: {{path: "{root}/${{region}}/answers.jsonl"}}
+groups:
+  serving:
+    members: [pages, ledger]
+    must: [pages.current.version == ledger.version]
+"""
+
+
+@dataclass
+class Operator:
+    """Two regions as folders, a home, a key that lies in neither, and what is run from there."""
+
+    root: Path
+    home: Path
+    has_key: bool = True
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "desk" / "refloat.yaml"
+
+    @property
+    def key(self) -> Path:
+        return self.root / "safe" / "small.key"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+    def vault(self, region: str) -> str:
+        return str(self.root / region / "vault")
+
+    # ------------------------------------------------------------------------------------ the pipeline lives
+
+    def release(self, version: int, pages: int = 3) -> None:
+        """Publish another release: its pages, the ledger's row, and an answer."""
+        region = self.root / "eu"
+        (region / "pages" / "deep").mkdir(parents=True, exist_ok=True)
+        for number in range(pages):
+            text = f"release {version}, page {number}\n" * 300
+            (region / "pages" / "deep" / f"{version}-{number}.txt").write_text(text)
+        (region / "pages" / "current.json").write_text(json.dumps({"version": version}))
+        with contextlib.closing(sqlite3.connect(region / "ledger.db")) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS release (version INTEGER)")
+            database.execute("INSERT INTO release VALUES (?)", (version,))
+        self.answer(f"a{version}")
+
+    def answer(self, id: str) -> None:
+        """One more line in the log of answers."""
+        with (self.root / "eu" / "answers.jsonl").open("a") as log:
+            log.write(json.dumps({"id": id, "time": "2026-11-01T00:00:00Z"}) + "\n")
+
+    def live(self, region: str) -> dict[str, bytes]:
+        """What a program would read in a region: files by path, and the database's rows."""
+        folder = self.root / region
+        found = {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted([folder / "answers.jsonl", *folder.glob("pages/**/*")])
+            if path.is_file()
+        }
+        with contextlib.closing(
+            sqlite3.connect(f"file:{folder / 'ledger.db'}?mode=ro", uri=True)
+        ) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            found["ledger.db"] = repr(database.execute("SELECT version FROM release").fetchall()).encode()
+        return found
+
+    def lose(self, region: str = "eu") -> None:
+        """The disaster: all of a region with its vault, the operator's desk and their home are gone."""
+        for folder in (self.root / region, self.manifest.parent, self.home):
+            shutil.rmtree(folder)
+        self.home = self.root / "bare"
+        self.home.mkdir()
+
+    # ---------------------------------------------------------------------------------------------- commands
+
+    def environment(self) -> dict[str, str]:
+        """All that a command is given."""
+        own = {"HOME": str(self.home), "TMPDIR": str(self.temporary), "PATH": os.environ["PATH"]}
+        return {**own, **({"REFLOAT_KEY_FILE": str(self.key)} if self.has_key else {})}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a command in a process of its own."""
+        command = [sys.executable, "-m", "refloat", "--json", "--quiet", *arguments]
+        process = subprocess.Popen(
+            command,
+            cwd=self.home,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
+        """A command's exit code, its document, and what it said to people."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+        document = json.loads(out)
+        assert document.pop("schema") == 1
+        return process.returncode, document, err
+
+    def refloat(self, *arguments: str, exits: int = 0) -> dict[str, Any]:
+        """A command's document, where it ends as it must."""
+        code, document, err = self.run(*arguments)
+        assert code == exits, f"`refloat {' '.join(arguments)}` ended with {code}: {document} {err}"
+        return document
+
+    def here(self, *arguments: str, exits: int = 0) -> dict[str, Any]:
+        """The same, by the manifest on the desk."""
+        return self.refloat("-f", str(self.manifest), *arguments, exits=exits)
+
+    def at_work(self) -> bool:
+        """Whether a command that captures or restores is at its work, for which it has scratch space."""
+        return any(self.temporary.glob("refloat-*"))
+
+    def interrupt(
+        self,
+        process: subprocess.Popen[str],
+        with_signal: signal.Signals,
+        when: Callable[[], bool],
+        after_s: float,
+    ) -> tuple[int, str]:
+        """Send a signal ``after_s`` after ``when``; the exit code and what stood on stdout."""
+        end = time.monotonic() + COMMAND_SECONDS_MAX
+        while not when() and process.poll() is None and time.monotonic() < end:
+            time.sleep(POLL_S)
+        time.sleep(after_s)
+        process.send_signal(with_signal)
+        out, _ = process.communicate(timeout=COMMAND_SECONDS_MAX)
+        return process.returncode, out
+
+    def tidy(self) -> None:
+        """Take away what a killed command could not."""
+        shutil.rmtree(self.temporary)
+        self.temporary.mkdir()
+
+    def end(self) -> None:
+        """End what still runs."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def newcomer_at(root: Path) -> Operator:
+    """Somebody with a pipeline in ``eu``, and with nothing of refloat's yet."""
+    for folder in ("desk", "safe", "home", "tmp"):
+        (root / folder).mkdir(parents=True)
+    operator = Operator(root, root / "home")
+    operator.release(1)
+    return operator
+
+
+def operator_at(root: Path) -> Operator:
+    """Somebody whose pipeline has a manifest and an empty vault."""
+    operator = newcomer_at(root)
+    operator.manifest.write_text(MANIFEST.format(root=root))
+    operator.here("vault", "init", "--key", str(operator.key))
+    return operator
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Iterator[Operator]:
+    operator = newcomer_at(tmp_path)
+    yield operator
+    operator.end()
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """One for all tests of a module."""
+    operator = operator_at(tmp_path_factory.mktemp("small"))
+    yield operator
+    operator.end()
