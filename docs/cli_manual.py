@@ -89,12 +89,13 @@ comes before it.
 RULES = """\
 ## Safety rules
 
-The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first eight, and the evidence names each rule
+The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first nine, and the evidence names each rule
 that was overridden. The others have no override.
 
 | rule | says no when | what to do |
 | --- | --- | --- |
 | `group_broken` | the point's parts do not belong together: an invariant does not hold, or cannot be told | `refloat points why POINT` names it; an older point is nearly always better |
+| `group_split` | `--only` names a part of a group whose other members are in the target already and would stay as they are | name them too: an old half beside a new one answers wrongly |
 | `source_alive` | something in the source region still answers, or it is unknown whether it does | stop it: two regions that serve answer differently |
 | `target_foreign` | the target holds something that refloat did not put there | move it away; what is there is replaced |
 | `target_claimed` | another run holds the target region | `refloat run list --to REGION`; resume that run instead |

@@ -100,7 +100,7 @@ class Console:
             from refloat.contracts import Silent
 
             return Silent()
-        if sys.stderr.isatty():
+        if _is_terminal(sys.stderr):
             self._bars = self._bars or Bars(self)
             return self._bars
         return Lines(self)
@@ -111,10 +111,15 @@ class Console:
             self._bars.close()
 
     def _styled(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color and sys.stderr.isatty() else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self.color and _is_terminal(sys.stderr) else text
 
-    def _write(self, stream: TextIO, text: str, end: str = "\n") -> None:
-        """File names may hold what the stream's encoding cannot; they are shown with backslashes."""
+    def _write(self, stream: TextIO | None, text: str, end: str = "\n") -> None:
+        """File names may hold what the stream's encoding cannot; they are shown with backslashes.
+
+        A stream that the caller closed is None, and nobody listens there.
+        """
+        if stream is None:
+            return
         encoding = stream.encoding or "utf-8"
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + end)
         stream.flush()
@@ -134,11 +139,15 @@ class Console:
     def _drawn(self, table: Table) -> str:
         from rich.console import Console as RichConsole
 
-        wide = None if sys.stdout.isatty() else PIPE_COLUMNS
+        wide = None if _is_terminal(sys.stdout) else PIPE_COLUMNS
         console = RichConsole(file=sys.stdout, width=wide, no_color=not self.color, highlight=False)
         with console.capture() as capture:
             console.print(table)
         return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _without(value: object, redacted: Callable[[str], str]) -> dict[str, object]:

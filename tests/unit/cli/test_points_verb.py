@@ -96,6 +96,6 @@ def test_a_name_that_is_none_or_not_the_only_one_is_a_usage_error(desk, verb: tu
     assert error["next"] == "refloat points list"
 
 
-def test_the_manifest_can_be_had_back_from_a_point_alone(desk: Desk) -> None:
+def test_the_manifest_can_be_had_back_from_a_point_alone(desk) -> None:
     point = desk.ask("points", "list")["points"][0]["point"]
     assert desk.ask("points", "show", point, "--manifest")["manifest"] == desk.manifest.read_text()

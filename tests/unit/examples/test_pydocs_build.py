@@ -176,8 +176,10 @@ def test_mlflow_itself_loads_the_champion_by_its_alias(region: Region, copied: R
     import mlflow
 
     mlflow.set_tracking_uri(copied.tracking_uri)
-    mlflow.set_registry_uri(copied.tracking_uri)
-    embedder = mlflow.sklearn.load_model("models:/embedder@champion")
+    try:
+        embedder = mlflow.sklearn.load_model("models:/embedder@champion")
+    finally:
+        mlflow.set_tracking_uri(None)  # the process is shared with other tests
 
     assert embedder.transform(["queue get item"]).shape == (1, 96)
 

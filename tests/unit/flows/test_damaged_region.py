@@ -11,8 +11,10 @@ from refloat.errors import Damaged
 from refloat.flows.prepare import Wanted, prepare
 from refloat.flows.recover import recover
 from refloat.flows.status import status
+from refloat.flows.verify import best_baseline, save_baseline
 from refloat.testing.world import World
 from refloat.vault.keys import Role
+from refloat.verify.model import Baseline
 
 POINTS = "log/points/"
 
@@ -103,10 +105,21 @@ def test_a_point_that_is_damaged_is_refused_and_an_older_one_is_named(tmp_path: 
     assert world.prepared(world.vault(), point=older).plan.point == older
 
 
-@pytest.mark.parametrize("stream", ["evidence", "baselines"])
-def test_a_recovery_does_not_depend_on_what_earlier_ones_left_on_record(tmp_path: Path, stream: str) -> None:
+def test_a_recovery_does_not_depend_on_what_earlier_ones_left_on_record(tmp_path: Path) -> None:
     world = protected(tmp_path)
-    store = world.stores["us"]
-    world.vault().replicas["us"].log(stream, Role.OPERATOR).append({"run": "earlier"})
-    damage(store, f"log/{stream}/{0:016d}")
+    world.vault().replicas["us"].log("evidence", Role.OPERATOR).append({"run": "earlier"})
+    damage(world.stores["us"], f"log/evidence/{0:016d}")
     assert world.recover().evidence.state == "done"
+
+
+def test_a_baseline_is_read_from_the_region_where_it_still_can_be(tmp_path: Path) -> None:
+    world = protected(tmp_path)
+    replicas = list(world.vault().replicas.values())
+    kept = Baseline(
+        identity_digest="d", profile="default", region="eu", measured_at=world.clock.now(), components={}
+    )
+    save_baseline(kept, replicas)
+    damage(world.stores["us"], f"log/baselines/{0:016d}")
+    replicas = list(world.vault().replicas.values())
+    assert best_baseline(replicas, "d", "default", "us") == kept
+    assert best_baseline(replicas[1:], "d", "default", "us") is None
