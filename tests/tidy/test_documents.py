@@ -128,7 +128,7 @@ def test_the_check_of_commands_sees_a_wrong_one() -> None:
 def shown_lines(text: str) -> list[str]:
     """Commands in shell blocks: continued lines joined, comments, variables and what they are piped to cut."""
     lines = "\n".join(blocks(text, "sh", "bash", "console")).replace("\\\n", " ").splitlines()
-    cut = [re.sub(r"^(\s*[A-Z_]+=\S+)+\s+", "", re.split(r" [|#] ?", line)[0]).strip() for line in lines]
+    cut = [re.sub(r"^(\s*[A-Z_]+=\S+)+\s+", "", re.split(r" [|#>] ?", line)[0]).strip() for line in lines]
     return [line for line in cut if line.startswith("refloat ")]
 
 
