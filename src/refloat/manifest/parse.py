@@ -340,3 +340,14 @@ def _expressions(manifest: Manifest, syntax: Syntax | None) -> Iterator[Mistake]
             wrong = None if syntax is None else syntax(expression)
             if wrong:
                 yield Mistake(("groups", name, "must", position), f"is not an expression: {wrong}")
+            for outside in _outside(expression, manifest, group.members):
+                words = f"speaks of {outside!r}, which is no member of group {name!r}"
+                yield Mistake(("groups", name, "must", position), words, f"add {outside} to `members`")
+
+
+def _outside(expression: str, manifest: Manifest, members: Collection[str]) -> Iterator[str]:
+    """Components outside a group whose facts an expression names; a macro's own variable is none."""
+    for name in manifest.components:
+        named = re.search(rf"(?<![\w.\"']){name}\s*[.\[]", expression)
+        if named and name not in members and not re.search(rf"\(\s*{name}\s*,", expression):
+            yield name

@@ -391,6 +391,24 @@ def test_without_a_judge_expressions_are_taken_as_they_are():
     assert parse(text.encode()).groups["g"].must == ("docs.a = 1",)
 
 
+TWO = SMALLEST + "  more:\n    kind: files\n    with: {path: /more}\n"
+
+
+def test_an_invariant_may_not_speak_of_a_component_outside_its_group():
+    text = TWO + "groups: {g: {members: [docs], must: [docs.bytes == more.bytes]}}\n"
+    with pytest.raises(ManifestError, match="'more', which is no member of group 'g'") as wrong:
+        parse(text.encode())
+    assert "add more to `members`" in str(wrong.value.next) + wrong.value.message
+
+
+@pytest.mark.parametrize(
+    "must", ["docs.more == 1", "docs.all(more, more.x == 1)", 'docs.a == "more.b"', "docs.a == 1"]
+)
+def test_a_field_a_macro_or_a_text_of_that_name_is_no_component(must: str):
+    text = TWO + f"groups: {{g: {{members: [docs], must: ['{must}']}}}}\n"
+    assert parse(text.encode()).groups["g"].must == (must,)
+
+
 def test_spots_finds_what_a_manifest_says():
     assert spots(SMALLEST.encode())(("components", "docs", "with")) == Spot(7, 29)
 
