@@ -23,6 +23,7 @@ def components(recover: Mapping[str, Any], ledger: Mapping[str, int]) -> Table:
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("component", no_wrap=True)
