@@ -447,6 +447,15 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("damaged[].reason", "what is wrong with it"),
         ("unreachable", "regions that do not answer"),
     ),
+    "vault repair": (
+        ("regions.NAME.mended", "by object: the region that the good copy came from"),
+        ("regions.NAME.left", "by object: why it could not be mended"),
+        (
+            "regions.NAME.again",
+            "keys were mended, so what could not be verified without them must be looked at again",
+        ),
+        ("unreachable", "regions that do not answer"),
+    ),
     "demo": (
         ("protect", "the document of `protect`"),
         ("recover", "the document of `recover`"),

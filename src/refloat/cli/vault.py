@@ -159,13 +159,19 @@ def repair(
         session.console.warn(f"{region} does not answer: {error.message}")
     session.console.emit(
         {
-            "regions": {region: {"mended": done.mended, "left": done.left} for region, done in found.items()},
+            "regions": {
+                region: {"mended": done.mended, "left": done.left, "again": done.again}
+                for region, done in found.items()
+            },
             "unreachable": sorted(opened.unreachable),
         }
     )
     if any(done.left for done in found.values()):
         return VaultError.exit_code
-    return 1 if opened.unreachable else 0
+    again = [region for region, done in found.items() if done.again]
+    for region in again:
+        session.console.warn(f"keys of {region} were mended; refloat vault repair again looks at the rest")
+    return 1 if opened.unreachable or again else 0
 
 
 def _show(say: Callable[[str], None], region: str, report: CheckReport) -> None:

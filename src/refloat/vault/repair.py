@@ -20,10 +20,14 @@ from refloat.vault.replicate import store_checked
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was mended, by object name, with the region that it came from; and what could not be, and why."""
+    """What was mended, by object name, with the region that it came from; and what could not be, and why.
+
+    ``again``: keys were mended, so what could not be verified without them must be checked anew.
+    """
 
     mended: dict[str, str]
     left: dict[str, str]
+    again: bool = False
 
 
 def repair(replica: Replica, damaged: Iterable[str], others: Sequence[Replica]) -> Repaired:
@@ -34,13 +38,17 @@ def repair(replica: Replica, damaged: Iterable[str], others: Sequence[Replica]) 
     """
     mended: dict[str, str] = {}
     left: dict[str, str] = {}
-    for name in dict.fromkeys(damaged):
+    again = False
+    for name in sorted(dict.fromkeys(damaged), key=lambda name: not name.startswith(layout.KEYS)):
         if name == layout.KEYS:
             keys = _lacking_keys(replica, others)
             mended |= keys
             left |= {} if keys else {name: "no other region that answers has a key that is lacking here"}
             continue
         if not name.startswith((layout.PACKS, layout.INDEX, layout.POINTS, layout.KEYS)):
+            if any(fetched.startswith(layout.KEYS) for fetched in mended):
+                again = True
+                continue
             left[name] = "it is this region's own, and has no copy elsewhere"
             continue
         found = _good_copy(name, others)
@@ -51,7 +59,7 @@ def repair(replica: Replica, damaged: Iterable[str], others: Sequence[Replica]) 
         replica.store.delete(name)
         store_checked(replica.store, name, content)
         mended[name] = region
-    return Repaired(mended, left)
+    return Repaired(mended, left, again)
 
 
 def _lacking_keys(replica: Replica, others: Sequence[Replica]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,11 @@ def _facts(manifest: Manifest, *, names: tuple[str, ...]) -> dict[str, Facts]:
     return found
 
 
-def test_every_component_of_the_manifest_is_there_to_be_read(region: Region) -> None:
+def test_every_component_of_the_manifest_is_there_to_be_read(
+    region: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Path(sys.executable).parent  # the command begins with `python`, which is looked up on the path
+    monkeypatch.setenv("PATH", f"{here}{os.pathsep}{os.environ['PATH']}")
     manifest = _manifest(region)
     facts = _facts(manifest, names=tuple(manifest.components))
 
