@@ -60,8 +60,8 @@ def test_an_address_that_names_no_store_is_refused_with_advice(address: str) -> 
 def test_a_checked_name_stays_inside_the_root_of_any_store(name: str) -> None:
     if is_name(name):
         assert checked(name) == name
-        path = Path("/root") / name
-        assert path.resolve().is_relative_to("/root") and str(path) == f"/root/{name}"
+        path = Path("/vault") / name
+        assert path.resolve().is_relative_to("/vault") and str(path) == f"/vault/{name}"
 
 
 def test_a_trace_names_operation_object_bytes_and_time() -> None:
