@@ -274,7 +274,7 @@ def test_a_signature_says_one_thing_in_one_role(role: Role) -> None:
     signature = keyring.sign(role, MESSAGE)
     wrong = [
         (role, MESSAGE + b".", signature),
-        (role, MESSAGE, Signature(signature.signer, signature.value[:-1] + b"\0")),
+        (role, MESSAGE, Signature(signature.signer, signature.value[:-1] + bytes([signature.value[-1] ^ 1]))),
         (role, MESSAGE, Signature(signature.signer, b"")),
         (role, MESSAGE, Signature("0" * 32, signature.value)),
         *((other, MESSAGE, signature) for other in Role if other is not role),

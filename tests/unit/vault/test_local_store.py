@@ -224,6 +224,7 @@ def test_many_processes_race_and_one_creates(tmp_path: Path) -> None:
 def test_a_real_full_disk_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     small = _tmpfs(tmp_path / "small")
     if small is None:
+        # The same errors are injected above; only the kernel's own ENOSPC needs a mount, which not every user may make.
         pytest.skip("this user may not mount a tmpfs")
     try:
         store = LocalStore(small)
