@@ -9,7 +9,7 @@ from typing import Literal
 from refloat.digest import Json
 from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
 from refloat.manifest.model import Manifest
-from refloat.plan.model import Phase, Plan, Step
+from refloat.plan.model import BEFORE_TRAFFIC, Plan, Step
 from refloat.point.model import Point
 from refloat.run.state import Status, View
 from refloat.verify import judge
@@ -17,8 +17,6 @@ from refloat.verify.model import Check, Measurement
 
 VERIFIED = "verified"
 """What the verify step remembers its findings by."""
-
-BEFORE_TRAFFIC = (Phase.PREFLIGHT, Phase.PROVISION, Phase.STAGE, Phase.VALIDATE, Phase.ACTIVATE, Phase.VERIFY)
 
 
 def evidence(
@@ -78,7 +76,7 @@ def _sequence(value: Json) -> Sequence[Json]:
 
 def _component(name: str, plan: Plan, point: Point, manifest: Manifest, view: View) -> ComponentResult:
     component, snapshot, tier = manifest.components[name], point.components[name], manifest.tier(name)
-    own = [step for step in plan.steps if step.component == name and step.phase in BEFORE_TRAFFIC]
+    own = [step for step in plan.steps if step.component == name]
     lost_from = view.declared_at or view.started_at
     recovered = lost_from is not None and view.committed
     lost_s = max(0.0, (lost_from - snapshot.as_of).total_seconds()) if lost_from and recovered else None
@@ -108,9 +106,9 @@ def _rto(steps: Sequence[Step], view: View, objective_s: float) -> Rto:
     """
     since: Literal["declared", "run_start"] = "declared" if view.declared_at else "run_start"
     began = view.declared_at or view.started_at
-    ends = [view.step(step.id).ended_at for step in steps if step.phase in BEFORE_TRAFFIC]
-    done = all(view.step(step.id).status is Status.DONE for step in steps if step.phase in BEFORE_TRAFFIC)
-    known = [end for end in ends if end is not None]
+    counted = [view.step(step.id) for step in steps if step.phase in BEFORE_TRAFFIC]
+    done = all(step.status is Status.DONE for step in counted)
+    known = [step.ended_at for step in counted if step.ended_at is not None]
     seconds = (max(known) - began).total_seconds() if done and known and began else None
     return Rto(seconds=None if seconds is None else round(seconds, 3), objective_s=objective_s, since=since)
 

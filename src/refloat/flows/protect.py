@@ -108,7 +108,7 @@ def protect(
     if previous and previous.primary != region:
         previous = None  # what was captured elsewhere holds the addresses of that region
     with (
-        Writer(replicas, clock, progress or Silent()) as writer,
+        Writer(replicas, progress or Silent()) as writer,
         tempfile.TemporaryDirectory(prefix="refloat-") as scratch,
     ):
         capture = Capture(writer, clock, run=secrets.token_hex(8), scratch=Path(scratch), progress=progress)

@@ -9,20 +9,12 @@ from dataclasses import dataclass
 
 from refloat.digest import Json
 from refloat.manifest.model import Manifest
-from refloat.plan.model import Action, Estimate, Phase, Plan, Step
+from refloat.plan.model import BEFORE_TRAFFIC, Action, Estimate, Plan, Step
 from refloat.point.model import Point
 
 MEASURED_SAMPLES_MIN = 3  # fewer timings of a step say little about its spread
 LEARNT_SPREAD = 2.0  # p95 over p50 where other steps' timings stand in for this one's
 ASSUMED_SPREAD = 3.0  # and where nothing at all was timed
-_BEFORE_SERVING = (
-    Phase.PREFLIGHT,
-    Phase.PROVISION,
-    Phase.STAGE,
-    Phase.VALIDATE,
-    Phase.ACTIVATE,
-    Phase.VERIFY,
-)
 
 
 @dataclass(frozen=True)
@@ -126,7 +118,7 @@ def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
     """
     p50 = _ends(plan, lambda estimate: estimate.p50_s)
     p95 = _ends(plan, lambda estimate: estimate.p95_s)
-    serving = [step for step in plan.steps if step.phase in _BEFORE_SERVING]
+    serving = [step for step in plan.steps if step.phase in BEFORE_TRAFFIC]
     components = {step.component: step.id for step in serving if step.component}
     objectives = {name: manifest.tier(name).rto for name in components}
 

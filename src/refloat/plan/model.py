@@ -26,6 +26,17 @@ class Phase(StrEnum):
     REPROTECT = "reprotect"
 
 
+BEFORE_TRAFFIC = (
+    Phase.PREFLIGHT,
+    Phase.PROVISION,
+    Phase.STAGE,
+    Phase.VALIDATE,
+    Phase.ACTIVATE,
+    Phase.VERIFY,
+)
+"""The phases that recovery time counts, foreseen or achieved: all until users are let in."""
+
+
 class Action(StrEnum):
     """What a step does."""
 

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 
-from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json, object_name
 from refloat.errors import Missing, RefloatError, Retry, StoreError, UsageError
@@ -194,7 +193,6 @@ class Writer:
     def __init__(
         self,
         replicas: Sequence[Replica],
-        clock: Clock,
         progress: Progress | None = None,
         *,
         pack_bytes_max: int = PACK_BYTES_MAX,

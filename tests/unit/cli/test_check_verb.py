@@ -233,7 +233,7 @@ def protect(world: Path, monkeypatch: pytest.MonkeyPatch, components: list[str])
     stores = {region: open_store(f"{world}/vault/{region}") for region in ("eu", "us")}
     replicas = create_vault(stores, key, SystemClock(), "notes")
     now = datetime.now(UTC)
-    with Writer(list(replicas.values()), SystemClock()) as writer:
+    with Writer(list(replicas.values())) as writer:
         tree = writer.sink().finish().tree
         snapshot = Snapshot(
             kind="files", tree=tree, identity={}, position={}, as_of=now, captured_from=now, captured_to=now

@@ -92,7 +92,7 @@ class VaultWorld:
     ) -> Captured:
         """Capture ``files`` as the component, and commit."""
         open_replicas = self.replicas() if replicas is None else list(replicas)
-        with Writer(open_replicas, self.clock, pack_bytes_max=pack_bytes_max) as writer:
+        with Writer(open_replicas, pack_bytes_max=pack_bytes_max) as writer:
             manifest = writer.sink()
             manifest.file("refloat.yaml", io.BytesIO(b"version: 1\n"))
             sink = writer.sink(previous)

@@ -58,7 +58,7 @@ def test_the_same_bytes_are_stored_once_over_all_captures(world: VaultWorld) -> 
 
 def test_a_change_in_the_middle_of_a_file_stores_what_is_around_it(world: VaultWorld) -> None:
     content = os.urandom(200_000)
-    writer = Writer(world.replicas(), world.clock)
+    writer = Writer(world.replicas())
     writer.chunking = Chunking(min=256, avg=1024, max=4096)
     before = writer.sink()
     before.file("f", io.BytesIO(content))
@@ -132,7 +132,7 @@ def test_a_file_is_carried_from_the_capture_before_even_by_a_writer_that_cannot_
     world: VaultWorld,
 ) -> None:
     replicas = [world.open(region, key_file=world.key_file.for_roles(Role.WRITER)) for region in ("eu", "us")]
-    with Writer(replicas, world.clock) as writer:
+    with Writer(replicas) as writer:
         sink = writer.sink()
         sink.file("d/big", io.BytesIO(b"big" * 1000), token="t1")
         before = sink.finish()
@@ -140,7 +140,7 @@ def test_a_file_is_carried_from_the_capture_before_even_by_a_writer_that_cannot_
         assert within.carry("d/big", "t1")
         writer.commit({"manifest": before.tree, "components": {"c": {"tree": within.finish().tree}}})
     replicas = [world.open(region, key_file=world.key_file.for_roles(Role.WRITER)) for region in ("eu", "us")]
-    with Writer(replicas, world.clock) as writer:
+    with Writer(replicas) as writer:
         sink = writer.sink(before.tree)
         assert sink.carry("d/big", "t1")
         assert not sink.carry("d/big", "t2")
@@ -152,7 +152,7 @@ def test_a_file_is_carried_from_the_capture_before_even_by_a_writer_that_cannot_
 
 def test_several_components_are_captured_at_the_same_time(world: VaultWorld) -> None:
     shared = os.urandom(3000)
-    with Writer(world.replicas(), world.clock, pack_bytes_max=5000) as writer:
+    with Writer(world.replicas(), pack_bytes_max=5000) as writer:
 
         def capture(name: str) -> str:
             sink = writer.sink()
@@ -178,7 +178,7 @@ def test_several_components_are_captured_at_the_same_time(world: VaultWorld) -> 
 
 
 def test_a_point_that_names_a_tree_which_nobody_stored_is_not_committed(world: VaultWorld) -> None:
-    with Writer(world.replicas(), world.clock) as writer:
+    with Writer(world.replicas()) as writer:
         tree = writer.sink().finish().tree
         with pytest.raises(Missing):
             writer.commit({"manifest": tree, "components": {"c": {"tree": "ab" * 32}}})
@@ -190,22 +190,22 @@ def test_a_point_that_names_a_tree_which_nobody_stored_is_not_committed(world: V
 
 def test_only_a_writer_captures(world: VaultWorld) -> None:
     with pytest.raises(WrongKey, match="writer"):
-        Writer([world.open(key_file=world.key_file.for_roles(Role.READER))], world.clock)
+        Writer([world.open(key_file=world.key_file.for_roles(Role.READER))])
 
 
 def test_replicas_of_two_vaults_are_never_written_together(world: VaultWorld) -> None:
     other = type(world)(key_file=KeyFile.create("vault-2", "demo")).create()
     with pytest.raises(UsageError, match="one vault"):
-        Writer([world.open(), other.open()], world.clock)
+        Writer([world.open(), other.open()])
     with pytest.raises(UsageError, match="at least one"):
-        Writer([], world.clock)
+        Writer([])
 
 
 def test_two_writers_that_commit_at_once_both_land(world: VaultWorld) -> None:
     barrier = threading.Barrier(2)
 
     def capture(name: str) -> str:
-        with Writer(world.replicas(), world.clock) as writer:
+        with Writer(world.replicas()) as writer:
             sink = writer.sink()
             sink.file(name, io.BytesIO(name.encode()))
             tree = sink.finish().tree
@@ -355,7 +355,7 @@ def test_a_region_is_not_complete_with_a_pack_that_no_region_has_whole(world: Va
 
 
 def test_a_capture_that_is_dropped_leaves_no_point(world: VaultWorld) -> None:
-    with pytest.raises(RuntimeError), Writer(world.replicas(), world.clock) as writer:
+    with pytest.raises(RuntimeError), Writer(world.replicas()) as writer:
         sink = writer.sink()
         sink.file("f", io.BytesIO(b"x"))
         sink.finish()
