@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol, TypeVar, runtime_checkable
@@ -13,6 +14,7 @@ from typing import BinaryIO, ClassVar, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, ConfigDict
 
 from refloat.digest import Json, json_digest
+from refloat.errors import ConnectorError
 from refloat.limits import CONNECTOR_SECONDS_MAX
 
 # ----------------------------------------------------------------------------------------------- stores
@@ -58,6 +60,70 @@ class Store(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
+
+
+@runtime_checkable
+class Sweepable(Protocol):
+    """A store in which a write that was cut may leave something that is no object."""
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what such writes have left since before a time; how many bytes that were."""
+
+
+@runtime_checkable
+class Keeping(Store, Protocol):
+    """A store that keeps every version of an object, and lets nobody remove one before its time (S3 object lock).
+
+    Of the versions under a name the first one that is what the name says is the object: what was put over it
+    later, a delete marker too, hides nothing. ``delete`` removes all versions, and fails where one is locked.
+    """
+
+    def judged(self, judge: Callable[[str, bytes], bool]) -> Keeping:
+        """The same with another judge: whether bytes may stand under a name."""
+
+    def holds(self, name: str) -> bool:
+        """Whether one of the versions under a name is what the name says."""
+
+    def covered(self) -> Mapping[str, str]:
+        """Each object that something lies over for whoever reads the newest version, and what does."""
+
+    def uncover(self, name: str) -> str:
+        """Put an object on top again, by removing what lies over it or by writing a copy over that; which it was.
+
+        Empty where nothing lies over it.
+        """
+
+    def written_at(self, name: str) -> datetime:
+        """When an object was written, by the store's clock. Raises ``Missing``."""
+
+    def locked_until(self, name: str) -> datetime | None:
+        """Until when nobody at all can remove an object; None for now. Raises ``Missing``."""
+
+    def removable_from(self, name: str) -> datetime | None:
+        """When the last lock of all that lies under a name ends; None where none is locked. Raises ``Missing``."""
+
+    def lock(self, name: str, least: datetime, until: datetime) -> None:
+        """See that an object is locked to ``least`` or longer, and where it is not, lock it to ``until``.
+
+        Raises ``Missing``, and ``StoreError`` where the store does not do so.
+        """
+
+    def prove(self, name: str) -> str | None:
+        """Lock a small object for a minute and try to remove it all the same; why that lock is none, or None."""
+
+    def lock_what_comes(self, days: int) -> None:
+        """Let the bucket lock every new object for so many days or more. Raises ``StoreError``."""
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A store that may be able to keep versions."""
+
+    def kept(self, witness: str) -> Keeping | None:
+        """The store as it keeps versions; None where it locks none, or where that cannot be told.
+
+        ``witness`` is an object that is there in a store that nobody harmed: what is known of it saves questions.
+        """
 
 
 # ----------------------------------------------------------------------------------------------- facts
@@ -244,13 +310,17 @@ class Sink(Protocol):
         *,
         mode: int = 0o644,
         mtime_ns: int = 0,
-        token: str = "",
+        token: str | Callable[[], str] = "",
         length: int | None = None,
     ) -> int:
         """Store a file and return its size; at most ``length`` bytes of it where given.
 
-        ``token`` is kept with the entry, so that the next capture may ``carry`` it.
+        ``token`` is kept with the entry, so that the next capture may ``carry`` it; one that depends on the content is
+        asked for when that was read.
         """
+
+    def earlier(self, path: str) -> str:
+        """The token of a file in the previous snapshot; empty where it had none, or was not there."""
 
     def carry(self, path: str, token: str) -> bool:
         """Take ``path`` over from the previous snapshot if its token was this one; False: read it."""
@@ -326,6 +396,25 @@ class Occupied(Protocol):
 
     def holder(self, place: Place) -> str | None:
         """None: empty. ``""``: something refloat did not put there. Else the name of the point that did."""
+
+
+@runtime_checkable
+class Identifiable(Protocol):
+    """A connector that can say what it is that is in a place and that refloat did not put there."""
+
+    def occupant(self, place: Place) -> ConnectorError | None:
+        """What is there, as the error that names it and says how it is cleared; None where nothing is."""
+
+
+@runtime_checkable
+class Tokened(Protocol):
+    """A connector that can tell whether anything changed for less than an inspection costs.
+
+    Only where nothing but the token decides what ``inspect`` finds: no setting may change what else it reads.
+    """
+
+    def token(self, place: Place) -> str | None:
+        """The ``token`` of the facts that ``inspect`` would find now; None where only that can tell."""
 
 
 @runtime_checkable

@@ -10,6 +10,8 @@ from refloat.errors import DeadlineExceeded, Retry
 
 T = TypeVar("T")
 
+LETS_GO_S = 2.0  # for a call that looks whether it is still wanted; whoever cannot wait interrupts once more
+
 
 class _Call(Generic[T]):
     """One call in a thread of its own; the thread is a daemon, so that it never holds up an exit."""
@@ -30,12 +32,19 @@ class _Call(Generic[T]):
 def within(seconds: float, what: str, call: Callable[[], T], cancelled: threading.Event | None = None) -> T:
     """The result of ``call``, or its error; ``DeadlineExceeded`` when it takes longer than ``seconds``.
 
-    ``cancelled`` is set then, for a call that looks. The thread itself cannot be ended from outside: a
-    call that never returns leaves its thread behind, and the error says so.
+    ``cancelled`` is set then, for a call that looks, and where somebody ends the wait: that call is waited for a
+    moment, so that it writes nothing more to what the caller takes away. The thread itself cannot be ended from
+    outside: a call that never returns leaves its thread behind, and the error says so.
     """
     running = _Call(call)
     running.thread.start()
-    running.thread.join(seconds)
+    try:
+        running.thread.join(seconds)
+    except KeyboardInterrupt:
+        if cancelled is not None:
+            cancelled.set()
+            running.thread.join(LETS_GO_S)
+        raise
     if running.thread.is_alive():
         if cancelled is not None:
             cancelled.set()

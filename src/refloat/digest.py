@@ -17,6 +17,14 @@ from typing_extensions import TypeAliasType
 Json = TypeAliasType("Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None")
 """A value that JSON can hold."""
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def may_be_named(name: str, content: bytes) -> bool:
+    """Whether bytes may stand under a name of the vault, as far as the name tells: where it is a digest, theirs."""
+    last = name.rpartition("/")[2]
+    return len(last) != 64 or object_name(content) == last
+
 
 def object_name(stored: bytes | bytearray | memoryview) -> str:
     """The name of a stored object: BLAKE3 of its bytes, 64 hex digits."""
@@ -28,8 +36,7 @@ def canonical_json(value: object) -> bytes:
 
     Raises ``ValueError`` for NaN and infinities, ``TypeError`` for what JSON cannot hold.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8")
+    return _CANONICAL.encode(value).encode("utf-8")
 
 
 def json_digest(value: object) -> str:

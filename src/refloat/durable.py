@@ -5,10 +5,91 @@ A name is durable only when the folder that holds it is synced as well (``fsync(
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import mmap
 import os
+import secrets
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from refloat.errors import RefloatError, Retry
+from refloat.limits import KIB
+
+BLOCK_BYTES = 4 * KIB  # of a disk, and of the page cache
+_PRIVATE = 0o700
+_ADVICE = {
+    errno.ENOENT: (Retry.NEVER, "see whether the path in the component's settings exists in this region"),
+    errno.EACCES: (Retry.NEVER, "run refloat as a user who may read and replace this path"),
+    errno.EPERM: (Retry.NEVER, "run refloat as a user who may read and replace this path"),
+    errno.EROFS: (Retry.NEVER, "it is mounted read-only: mount it for writing, or name another place"),
+    errno.ENOSPC: (Retry.LATER, "free some space on this file system and run the same command again"),
+    errno.EDQUOT: (Retry.LATER, "raise the quota or free some space there and run the same command again"),
+    errno.EXDEV: (Retry.NEVER, "the path must not be a mount point: name a folder inside of it"),
+    errno.EBUSY: (Retry.LATER, "the path must not be a mount point: name a folder inside of it"),
+    errno.EIO: (Retry.LATER, "the disk may be failing: look at the kernel's log, or use another disk"),
+}
+_OTHERWISE = "see what the file system reports about this path and run the same command again"
+_NOT_THERE = "see whether this path and the folders above it exist, and name one that does"
+_NO_PATH = "run the same command again with --debug, which says where it was refused"
+_NO_SCRATCH = "free one of these folders, or set TMPDIR to one that exists and may be written"
+_PASSING = {errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT}
+
+
+def advice(error: OSError) -> tuple[Retry, str]:
+    """Whether trying again can help after an error of a file system, and what a person can do about it."""
+    fallback = (Retry.LATER if error.errno in _PASSING else Retry.NEVER, _OTHERWISE)
+    return _ADVICE.get(error.errno or 0, fallback)
+
+
+def as_error(error: OSError) -> RefloatError:
+    """An error of this machine, where no component is known to be concerned, as one that says what to do."""
+    retry, next = advice(error)
+    file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
+    if "temporary directory" in str(error.strerror):
+        next = _NO_SCRATCH
+    elif file is None and (error.errno == errno.ENOENT or next == _OTHERWISE):
+        next = _NO_PATH
+    elif error.errno == errno.ENOENT:
+        next = _NOT_THERE
+    return RefloatError(error.strerror or str(error), file=file, retry=retry, next=next)
+
+
+def pages(size: int) -> memoryview:
+    """Memory that begins with a page, as a disk needs it that writes past the page cache.
+
+    In huge pages where the system has them: one that is touched for the first time costs more than sealing what
+    it holds.
+    """
+    memory = mmap.mmap(-1, size)
+    with suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
+
+
+def write_past_cache(descriptor: int, content: memoryview, at: int) -> int:
+    """Write the whole blocks of ``content`` at a place of a file, past the page cache; how many bytes that were.
+
+    Fewer, or none, where the file system does not, or ``content`` or ``at`` is not at the begin of a block. What is
+    not read again soon would take the place of what the pipeline itself reads; and each new page of the cache can
+    cost more than the disk does (``O_DIRECT``, ``open(2)``). Raises ``OSError``.
+    """
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    written = 0
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+        while len(content) - written >= BLOCK_BYTES:
+            whole = (len(content) - written) // BLOCK_BYTES * BLOCK_BYTES
+            written += os.pwrite(descriptor, content[written : written + whole], at + written)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+    return written
 
 
 @contextmanager
@@ -21,6 +102,25 @@ def opened_folder(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def opened_file(
+    path: str | os.PathLike[str], *, folder: int | None = None, follow: bool = True
+) -> Iterator[int]:
+    """A descriptor of a regular file to read, closed when the context is left; no pipe can hold us up.
+
+    ``folder`` is an open folder that a relative path starts at. Raises ``OSError``, also for what is no regular
+    file.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(path: Path) -> None:
     """Make durable which names a folder holds: those created, renamed and removed in it. Raises ``OSError``."""
     with opened_folder(path) as descriptor:
@@ -28,21 +128,28 @@ def sync_folder(path: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Where ``replace_file`` writes before it renames; what a crash left there is overwritten by the next."""
+    """Where ``replace_file`` writes before it renames; what a crash left there is removed by the next."""
     return path.with_name(f".{path.name}.refloat-partial")
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path``: after a crash the file is the old one or the new one, never between.
 
-    The parent must exist. Raises ``OSError``.
+    The parent must exist. It is written to a file of its own, never to one that is there or through a link that
+    somebody left there. Raises ``OSError``, leaving nothing.
     """
     partial = partial_of(path)
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    partial.unlink(missing_ok=True)
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):  # the error that led here matters more
+            partial.unlink()
+        raise
     sync_folder(path.parent)
 
 
@@ -50,3 +157,34 @@ def remove_file(path: Path) -> None:
     """Remove a file durably; one that is not there is no error. Raises ``OSError``."""
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def open_up(folder: Path) -> None:
+    """Let the owner change everything below a folder, however deep; no link is followed. Raises ``OSError``."""
+    folder.chmod(_PRIVATE)
+    for _, names, _, above in os.fwalk(folder):
+        for name in names:
+            if stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
+                os.chmod(name, _PRIVATE, dir_fd=above)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A private folder for temporary files, gone when the context is left, also by an interruption at any moment."""
+    folder = Path(tempfile.gettempdir()) / f"refloat-{secrets.token_hex(8)}"
+    with ExitStack() as undo:
+        undo.callback(take_away, folder)  # before it is made: nobody can come between
+        folder.mkdir(_PRIVATE)
+        yield folder
+
+
+def take_away(folder: Path) -> None:
+    """Remove a folder as far as it lets itself be removed; what is left says by its name that it is temporary."""
+    with suppress(OSError):
+        remove_tree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with everything in it, read-only folders included. Raises ``OSError``."""
+    open_up(folder)
+    shutil.rmtree(folder)

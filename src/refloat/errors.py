@@ -36,12 +36,14 @@ class Retry(StrEnum):
 class RefloatError(Exception):
     """Something asked for did not succeed.
 
-    ``message`` says what failed and why; ``next`` says what to do. ``component``, ``region`` and
-    ``file`` say to what it happened, where that is known.
+    ``message`` says what failed and why; ``next`` says what to do, ``otherwise`` what to do where whoever
+    raised it knew nothing better. ``component``, ``region`` and ``file`` say to what it happened, where that
+    is known.
     """
 
     exit_code: ClassVar[int] = 1
     code: ClassVar[str] = "failed"
+    otherwise: ClassVar[str] = "run the same command again with --debug, and read where it stopped"
 
     def __init__(
         self,
@@ -61,6 +63,17 @@ class RefloatError(Exception):
         self.retry = retry
         self.next = next
 
+    @property
+    def next_step(self) -> str:
+        """What to do next; never nothing."""
+        return self.next or self.otherwise
+
+    @property
+    def told(self) -> str:
+        """What failed, where, and what to do next, for where there is room for one text only."""
+        place = f" ({self.file})" if self.file and self.file not in self.message else ""
+        return f"{self.message}{place}" + (f"; next: {self.next}" if self.next else "")
+
     def at(self, *, component: str | None = None, region: str | None = None, file: str | None = None) -> Self:
         """The same error with the places that a caller knows and the raiser did not."""
         self.component = self.component or component
@@ -77,15 +90,19 @@ class RefloatError(Exception):
             "region": self.region,
             "file": self.file,
             "retry": str(self.retry),
-            "next": self.next,
+            "next": self.next_step,
         }
 
 
 class ManifestError(RefloatError):
-    """The manifest is wrong. ``line`` and ``column`` count from 1 where the place is known."""
+    """The manifest is wrong. ``line`` and ``column`` count from 1 where the place is known.
+
+    ``path`` leads to the value, for whoever has the file and can tell its line.
+    """
 
     exit_code = 2
     code = "manifest"
+    otherwise = "look the key up in docs/MANIFEST.md"
 
     def __init__(
         self,
@@ -93,10 +110,12 @@ class ManifestError(RefloatError):
         *,
         line: int | None = None,
         column: int | None = None,
+        path: tuple[str | int, ...] = (),
         file: str | None = None,
         next: str | None = None,
     ) -> None:
         super().__init__(message, file=file, next=next)
+        self.path = path
         self.line = line
         self.column = column
 
@@ -111,6 +130,7 @@ class UsageError(RefloatError):
 
     exit_code = 2
     code = "usage"
+    otherwise = "refloat --help"
 
 
 class Refused(RefloatError):
@@ -118,6 +138,7 @@ class Refused(RefloatError):
 
     exit_code = 3
     code = "refused"
+    otherwise = "see what the rule asks for: docs/CLI.md, Safety rules"
 
     def __init__(
         self,
@@ -141,6 +162,7 @@ class VaultError(RefloatError):
 
     exit_code = 4
     code = "vault"
+    otherwise = "refloat vault check --read-data names what else is wrong, and refloat vault repair mends it"
 
 
 class Missing(VaultError):
@@ -159,6 +181,7 @@ class WrongKey(VaultError):
     """The key does not open this vault."""
 
     code = "vault_wrong_key"
+    otherwise = "try each copy of the key file"
 
 
 class Waiting(RefloatError):
@@ -166,18 +189,21 @@ class Waiting(RefloatError):
 
     exit_code = 5
     code = "waiting"
+    otherwise = "refloat run show RUN --to REGION tells what is where"
 
 
 class StoreError(RefloatError):
     """A store did not answer as it should."""
 
     code = "store"
+    otherwise = "see whether the store answers and its credentials are right, then run the same command again"
 
 
 class ConnectorError(RefloatError):
     """A component could not be inspected, captured, staged, switched or started."""
 
     code = "connector"
+    otherwise = "refloat check tells how every component is now"
 
 
 class DeadlineExceeded(ConnectorError):
@@ -190,6 +216,7 @@ class HoldLost(RefloatError):
     """Another orchestrator took over this run or target; this one stops without another action."""
 
     code = "hold_lost"
+    otherwise = "refloat run list --to REGION tells which run holds it"
 
 
 class Interrupted(RefloatError):
@@ -197,3 +224,4 @@ class Interrupted(RefloatError):
 
     exit_code = 130
     code = "interrupted"
+    otherwise = "run the same command again"

@@ -16,9 +16,18 @@ CHUNK_BYTES_MIN = 1 * MIB  # measured best for checkpoints at an average of 4 Mi
 CHUNK_BYTES_AVG = 4 * MIB
 CHUNK_BYTES_MAX = 16 * MIB  # bounds the memory of one worker
 PACK_BYTES_MAX = 64 * MIB  # large enough for object stores, small enough to refetch
-OBJECT_BYTES_MAX = 256 * MIB  # nothing we write is larger; a store that serves more is lying
+OBJECT_BYTES_MAX = PACK_BYTES_MAX  # nothing we write is larger; a store that serves more is lying
 TREE_DEPTH_MAX = 128  # nesting of stored folders
+TREE_ENTRIES_MAX = 50_000_000  # of one snapshot; few pages can unfold to more than any disk has room for
 ENTRY_NAME_BYTES_MAX = 4096  # PATH_MAX on Linux
+
+PRUNE_GRACE_S = (
+    24 * 3600.0
+)  # longer than any capture: who began before a mark has ended before what is marked goes
+
+LOCK_SECONDS_MAX = (
+    10 * 365 * 24 * 3600
+)  # nobody can take a lock back, so one of centuries is a slip of a finger
 
 FACTS_BYTES_MAX = 256 * KIB  # facts are read by people and by expressions
 INVARIANT_SECONDS_MAX = 5.0  # all expressions of a point; the library has no budget of its own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import cast
 
 from refloat.contracts import Connector, Probe
@@ -18,6 +18,12 @@ PROBES = "refloat.probes"
 @functools.cache
 def _group(group: str) -> Mapping[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
+
+
+@functools.cache
+def refloat_version() -> str:
+    """The version of refloat that is installed; looked for once, since it takes as long as a small recovery's step."""
+    return version("refloat")
 
 
 def names(group: str) -> list[str]:

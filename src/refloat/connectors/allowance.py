@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from refloat.contracts import Op
+from refloat.durable import advice
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
-
-_PASSING = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ETIMEDOUT, errno.EIO, errno.ENOSPC, errno.EDQUOT}
 
 
 class Allowance:
@@ -47,22 +45,10 @@ def os_errors(doing: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        retry, next = advice(error)
         raise ConnectorError(
             f"{doing} failed: {error.strerror or error}",
             file=str(error.filename or path),
-            retry=Retry.LATER if error.errno in _PASSING else Retry.NEVER,
-            next=_advice(error),
+            retry=retry,
+            next=next,
         ) from error
-
-
-def _advice(error: OSError) -> str:
-    match error.errno:
-        case errno.ENOENT:
-            return "see whether the path in the component's settings exists in this region"
-        case errno.EACCES | errno.EPERM:
-            return "run refloat as a user who may read and replace this path"
-        case errno.ENOSPC | errno.EDQUOT:
-            return "free some space on this file system and run the same command again"
-        case errno.EBUSY | errno.EXDEV:
-            return "the path must not be a mount point: name a folder inside of it"
-    return "see what the file system reports about this path and run the same command again"

@@ -20,7 +20,6 @@ import functools
 import json
 import os
 import re
-import shutil
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -32,11 +31,17 @@ from typing import ClassVar
 from refloat.connectors.allowance import os_errors
 from refloat.contracts import Instance, Observed, Op, Place
 from refloat.digest import Json, canonical_json, json_digest
-from refloat.durable import opened_folder, partial_of, replace_file, sync_folder
+from refloat.durable import opened_file, opened_folder, partial_of, remove_tree, replace_file, sync_folder
 from refloat.errors import ConnectorError
 
 _PLAIN_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _OWN_NAME = re.compile(r"\..+\.refloat(\.json|-.+)", re.DOTALL)
+_DOCUMENT_BYTES_MAX = 64 * 1024  # a record or a marker has a few hundred
+_NO_DOCUMENT = (
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENXIO,
+)  # a link, a folder or pipe, a socket lies there instead
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -104,14 +109,20 @@ class Beside:
         self._token = token
         self._companions = companions
 
-    def stage(self, write: Callable[[Path], None]) -> None:
-        """Let ``write`` make ``staged`` unless it is whole already; what it leaves unfinished counts not."""
-        if self.prepare():
+    def stage(self, write: Callable[[Path], None], *, goes_on: bool = False) -> None:
+        """Let ``write`` make ``staged`` unless it is whole already; what it leaves unfinished counts not.
+
+        With ``goes_on`` it finds the folder that an earlier attempt has not finished, and nothing otherwise.
+        """
+        if self.prepare(goes_on=goes_on):
             write(self.staged)
             self.complete()
 
-    def prepare(self) -> bool:
-        """Whether ``staged`` is still to be written; then its parent exists and nothing lies in its way."""
+    def prepare(self, *, goes_on: bool = False) -> bool:
+        """Whether ``staged`` is still to be written; then its parent exists and nothing lies in its way.
+
+        With ``goes_on`` a folder stays that an earlier attempt was filling.
+        """
         with os_errors("staging", self.staged):
             record = self._record()
             if record and record.state in (_State.SWITCHING, _State.SWITCHED, _State.REVERTING):
@@ -119,7 +130,10 @@ class Beside:
             if record and record.state is _State.STAGED and self._is(self.staged, record.staged):
                 return False
             _make_folder(self.live.parent)
-            self._clear()
+            if self.live.is_mount():
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self.live))
+            if record or not (goes_on and _is_folder(self.staged)):
+                self._clear()
             return True
 
     def complete(self) -> None:
@@ -334,14 +348,15 @@ class Beside:
                 _rename(path, to.with_name(to.name + ending))
 
     def _clear(self) -> None:
-        self.done.unlink(missing_ok=True)
+        """Remove all that is ours, the record first. Where nothing is, nothing is written: it may be read-only."""
+        _unlink(self.done)
         _sync_folder(self.done.parent)
         for owner in (self.staged, self.previous):
             for ending in self._companions:
-                owner.with_name(owner.name + ending).unlink(missing_ok=True)
+                _unlink(owner.with_name(owner.name + ending))
             _remove(owner)
         for path in (self.done, self.marker):
-            partial_of(path).unlink(missing_ok=True)
+            _unlink(partial_of(path))
         _sync_folder(self.done.parent)
 
     def _write_record(self, record: _Record) -> None:
@@ -404,6 +419,11 @@ def _epoch(marker: Mapping[str, Json]) -> int:
     return epoch if isinstance(epoch, int) else 0
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether a folder lies there itself, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
 def _is_empty(path: Path) -> bool:
     try:
         found = path.lstat()
@@ -424,11 +444,12 @@ def _write_document(path: Path, document: Mapping[str, Json]) -> None:
 
 def _read_document(path: Path) -> dict[str, Json] | None:
     try:
-        document = json.loads(path.read_bytes())
+        with opened_file(path, follow=False) as descriptor:
+            document = json.loads(os.pread(descriptor, _DOCUMENT_BYTES_MAX, 0))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:
-        if path.name.endswith(".done"):
+    except (ValueError, OSError) as error:
+        if path.name.endswith(".done") or (isinstance(error, OSError) and error.errno not in _NO_DOCUMENT):
             raise
         return None  # a marker that cannot be read marks nothing
     return document if isinstance(document, dict) else None
@@ -507,6 +528,12 @@ def _make_folder(path: Path) -> None:
     _sync_folder(path.parent)
 
 
+def _unlink(path: Path) -> None:
+    """Remove a file, if one is there: a read-only file system refuses even to remove nothing."""
+    if fingerprint(path) is not None:
+        path.unlink(missing_ok=True)
+
+
 def _remove(path: Path) -> None:
     """Remove a file or a folder with everything in it, read-only folders included."""
     try:
@@ -516,6 +543,4 @@ def _remove(path: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         path.unlink()
         return
-    for folder, _, _ in os.walk(path):
-        Path(folder).chmod(0o700)
-    shutil.rmtree(path)
+    remove_tree(path)

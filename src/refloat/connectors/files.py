@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fnmatch
 import hashlib
 import io
 import json
@@ -32,6 +31,7 @@ from ruamel.yaml.error import YAMLError
 
 from refloat.connectors.allowance import Allowance, os_errors
 from refloat.connectors.beside import Beside, StagedBeside, is_own_name, located
+from refloat.connectors.hashed_file import HashedFile, buffer_bytes
 from refloat.contracts import (
     EntryType,
     Facts,
@@ -45,9 +45,10 @@ from refloat.contracts import (
     Spec,
 )
 from refloat.digest import Json, json_digest, listing_digest
-from refloat.durable import opened_folder
+from refloat.durable import opened_file, opened_folder
 from refloat.errors import ConnectorError
-from refloat.limits import FACTS_BYTES_MAX, MANIFEST_DEPTH_MAX, MIB, TREE_DEPTH_MAX
+from refloat.limits import FACTS_BYTES_MAX, MANIFEST_DEPTH_MAX, TREE_DEPTH_MAX
+from refloat.patterns import Selection, checked, lineage, matches
 
 CONTENT = "content"
 RESERVED = frozenset({"files", "bytes", "digest", "links", "position"})
@@ -57,7 +58,8 @@ RESERVED = frozenset({"files", "bytes", "digest", "links", "position"})
 _TICK_NS = 20_000_000
 _READS_MAX = 500_000  # remembered digests, some 150 MiB at worst
 _VALUES_MAX = 20_000  # values in one exposed document
-_VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # ELOOP: a link took its place
+# ELOOP: a link took its place; EINVAL: a folder or a pipe; ENXIO: a socket (``open(2)``)
+_VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}
 _EXPOSE = "expose a small JSON or YAML file that lies below the component's path"
 
 
@@ -69,15 +71,21 @@ class _ModeAndTime(TypedDict):
 class FilesSettings(Settings):
     """``path``: the folder or file; relative ones start at the current directory.
 
-    ``exclude``: patterns of ``fnmatch``. One without ``/`` is compared with each name, at any depth; one
-    with ``/`` with the whole path below the folder, and its ``*`` crosses ``/``. An excluded folder is left
-    out with all that is in it. ``expose``: small JSON or YAML documents below the folder that become facts,
+    ``include`` and ``exclude``: patterns of paths below the folder, as ``patterns`` says. Where there is an
+    ``include``, only what matches is captured, with the folders above it; an excluded folder is left out with all
+    that is in it, and not looked into. ``expose``: small JSON or YAML documents below the folder that become facts,
     each under its name.
     """
 
     path: str = Field(min_length=1)
+    include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     expose: Mapping[str, str] = Field(default_factory=dict)
+
+    @field_validator("include")
+    @classmethod
+    def _patterns_can_match(cls, include: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(checked(pattern) for pattern in include)
 
     @field_validator("expose")
     @classmethod
@@ -124,16 +132,20 @@ class _Listing:
 
     def add_file(self, found: _Found, read: _Read, size: int) -> None:
         """A file of ``size`` bytes, as it was read."""
+        self.see_file(found)
         self.digests[found.path] = read.sha256
         self.bytes += size
-        self.tokens.append((found.path, found.token and f"{found.token}:{found.stat.st_mode:o}"))
         if read.document is not None:
             self.documents[found.path] = read.document
+
+    def see_file(self, found: _Found) -> None:
+        """A file that was not read."""
+        self.tokens.append((found.path, found.token and f"{found.token}:{found.stat.st_mode:o}"))
 
     def add_link(self, found: _Found, target: str) -> None:
         """A symbolic link to ``target``."""
         self.links[found.path] = hashlib.sha256(os.fsencode(target)).hexdigest()
-        self.tokens.append((found.path, f"link:{target}"))
+        self.tokens.append((found.path, f"link:{self.links[found.path]}"))
 
     def add_folder(self, found: _Found) -> None:
         """A folder; its own times say nothing that the paths in it do not."""
@@ -149,31 +161,14 @@ class _Listing:
             identity["links"] = listing_digest(self.links.items())
         for name, path in settings.expose.items():
             identity[name] = _parse(path, self.documents.get(path))
-        settled = all(token for _, token in self.tokens)
-        tokens = [(os.fsencode(path).hex(), token) for path, token in sorted(self.tokens)]
-        return Facts(identity=identity, token=json_digest(tokens) if settled else None)
+        return Facts(identity=identity, token=self.token(settings))
 
-
-class _Hashing(io.RawIOBase):
-    """An open file whose bytes are hashed, and kept where wanted, as they are read."""
-
-    def __init__(self, handle: int, *, keep: bool) -> None:
-        self._handle = handle
-        self._digest = hashlib.sha256()
-        self._kept = bytearray() if keep else None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = os.readv(self._handle, [buffer])
-        self._digest.update(buffer[:count])
-        if self._kept is not None and len(self._kept) <= FACTS_BYTES_MAX:
-            self._kept += buffer[:count]
-        return count
-
-    def result(self) -> _Read:
-        return _Read(self._digest.hexdigest(), None if self._kept is None else bytes(self._kept))
+    def token(self, settings: FilesSettings) -> str | None:
+        """The token of the facts, which is that of what was found and of what is to be exposed of it."""
+        if not all(token for _, token in self.tokens):
+            return None
+        tokens = [[os.fsencode(path).hex(), token] for path, token in sorted(self.tokens)]
+        return json_digest([dict(settings.expose), tokens])
 
 
 class Files(StagedBeside):
@@ -208,6 +203,18 @@ class Files(StagedBeside):
                     _add_other(found, listing)
             return listing.facts(settings, single=not root.is_dir())
 
+    def token(self, place: Place) -> str | None:
+        """What the sizes, times and inodes of the files tell: nothing of them is read."""
+        settings, listing = _settings(place), _Listing()
+        with os_errors("looking at the files", _live(settings)):
+            root = located(place, _live(settings)).resolve(strict=True)
+            for found in _walk(root, settings):
+                if stat.S_ISREG(found.stat.st_mode):
+                    listing.see_file(found)
+                else:
+                    _add_other(found, listing)
+        return listing.token(settings)
+
     def capture(self, sink: Sink, op: Op) -> Facts:
         """Give every file, link and folder to ``sink``; facts of exactly the bytes that it was given.
 
@@ -241,7 +248,7 @@ class Files(StagedBeside):
                 _write(source, staged)
             allowance.check()
 
-        self.beside(op.place, op.token).stage(write)
+        self.beside(op.place, op.token).stage(write, goes_on=True)
 
     def beside(self, place: Place, token: str) -> Beside:
         """Staging beside the folder or the file."""
@@ -270,33 +277,57 @@ class Files(StagedBeside):
         known = self._known.get(key) if found.token else None
         if known is not None and (known.document is not None or not keep):
             return known
-        with _opened(found) as handle:
+        with _named(root, found), _opened(found) as handle:
             if handle is None:
                 return None
-            reader = _Hashing(handle, keep=keep)
-            buffer = memoryview(bytearray(MIB))
-            while reader.readinto(buffer):
-                continue
+            file = HashedFile(handle, found.stat.st_size, keep=keep)
+            file.exhaust()
+            file.require_whole(found.path)
             unchanged = _stat_token(os.fstat(handle)) == found.token
+        read = _Read(file.sha256, file.document)
         if unchanged:
-            self._remember(key, reader.result())
-        return reader.result()
+            self._remember(key, read)
+        return read
 
     def _capture_file(
         self, sink: Sink, path: str, root: Path, found: _Found, settings: FilesSettings, listing: _Listing
     ) -> None:
-        read = self._read(root, found, settings) if found.token else None
-        known = self._known.get((f"{root}/{found.path}", found.token))
-        if read is not None and known == read and sink.carry(path, found.token):
-            listing.add_file(found, read, found.stat.st_size)
+        carried = self._carried(sink, path, root, found, settings)
+        if carried is not None:
+            listing.add_file(found, carried, found.stat.st_size)
             return
-        with _opened(found) as handle:
+        with _named(root, found), _opened(found) as handle:
             if handle is None:
                 return
-            reader = _Hashing(handle, keep=found.path in settings.expose.values())
-            stream = io.BufferedReader(reader, MIB)
-            size = sink.file(path, stream, token=found.token, **_mode_and_time(found.stat))
-            listing.add_file(found, reader.result(), size)
+            file = HashedFile(handle, found.stat.st_size, keep=found.path in settings.expose.values())
+            stream = io.BufferedReader(file, buffer_bytes(found.stat.st_size))
+
+            def token() -> str:
+                return found.token and f"{found.token}:{file.sha256}"
+
+            size = sink.file(path, stream, token=token, **_mode_and_time(found.stat))
+            file.require_whole(found.path)
+            unchanged = _stat_token(os.fstat(handle)) == found.token
+        read = _Read(file.sha256, file.document)
+        listing.add_file(found, read, size)
+        if unchanged:
+            self._remember((f"{root}/{found.path}", found.token), read)
+
+    def _carried(
+        self, sink: Sink, path: str, root: Path, found: _Found, settings: FilesSettings
+    ) -> _Read | None:
+        """What is in a file that is as it was in the snapshot before, and is taken over from there; None otherwise."""
+        earlier = sink.earlier(path)
+        token, _, sha256 = earlier.rpartition(":")
+        if not found.token or token != found.token:
+            return None
+        read: _Read | None = _Read(sha256)
+        if found.path in settings.expose.values():
+            read = self._read(root, found, settings)
+        if read is None or read.sha256 != sha256 or not sink.carry(path, earlier):
+            return None
+        self._remember((f"{root}/{found.path}", found.token), read)
+        return read
 
     def _remember(self, key: tuple[str, str], read: _Read) -> None:
         if len(self._known) >= _READS_MAX:
@@ -320,10 +351,18 @@ def _mode_and_time(found: os.stat_result) -> _ModeAndTime:
 
 
 def _walk(root: Path, settings: FilesSettings) -> Iterator[_Found]:
-    """Everything below ``root`` that is not excluded, folders before what they hold, in a fixed order.
+    """Everything below ``root`` that is included and not excluded, or ``root`` where that is a file."""
+    walked = _all(root, settings)
+    return (
+        _with_folders(walked, Selection(settings.include)) if settings.include and root.is_dir() else walked
+    )
 
-    Each path is opened below its folder's handle, so that a folder that is replaced by a link meanwhile
-    leads nowhere else. Raises ``ConnectorError`` for what cannot be brought back.
+
+def _all(root: Path, settings: FilesSettings) -> Iterator[_Found]:
+    """Every folder below ``root`` and all else that is included, without what is excluded, in a fixed order.
+
+    Folders come before what they hold. Each path is opened below its folder's handle, so that a folder that is
+    replaced by a link meanwhile leads nowhere else. Raises ``ConnectorError`` for what cannot be brought back.
     """
     if not root.is_dir():
         with opened_folder(root.parent) as folder:
@@ -339,9 +378,27 @@ def _walk(root: Path, settings: FilesSettings) -> Iterator[_Found]:
                 file=folder_path,
                 next="add the folder to `exclude`",
             )
-        kept = [name for name in files if not _excluded(prefix, name, settings)]
+        selection = Selection(settings.include)
+        kept = [
+            name
+            for name in files
+            if selection.holds(f"{prefix}{name}") and not _excluded(prefix, name, settings)
+        ]
         for name in sorted([*folders, *kept]):
             yield from _look(f"{prefix}{name}", name, folder)
+
+
+def _with_folders(walked: Iterator[_Found], selection: Selection) -> Iterator[_Found]:
+    """What is selected of what is walked; a folder that is not comes all the same, before the first below it."""
+    waiting: dict[str, _Found] = {}
+    for found in walked:
+        if selection.holds(found.path):
+            for path in reversed([*lineage(found.path)]):
+                if path in waiting:
+                    yield waiting.pop(path)
+            yield found
+        elif stat.S_ISDIR(found.stat.st_mode):
+            waiting[found.path] = found
 
 
 def _look(path: str, name: str, folder: int) -> Iterator[_Found]:
@@ -367,10 +424,7 @@ def _stat_token(found: os.stat_result) -> str:
 
 
 def _excluded(prefix: str, name: str, settings: FilesSettings) -> bool:
-    return is_own_name(name) or any(
-        fnmatch.fnmatchcase(f"{prefix}{name}" if "/" in pattern else name, pattern)
-        for pattern in settings.exclude
-    )
+    return is_own_name(name) or matches(settings.exclude, f"{prefix}{name}")
 
 
 def _unless_vanished(error: OSError) -> None:
@@ -379,18 +433,27 @@ def _unless_vanished(error: OSError) -> None:
 
 
 @contextlib.contextmanager
+def _named(root: Path, found: _Found) -> Iterator[None]:
+    """What goes wrong in here names the file: a failed read names none, and a failed open only its last part."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(root / found.path) if root.is_dir() else str(root)
+        raise
+
+
+@contextlib.contextmanager
 def _opened(found: _Found) -> Iterator[int | None]:
     """A handle of a regular file; None where it has vanished or is no file any more."""
-    try:
-        handle = os.open(found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=found.folder)
-    except OSError as error:
-        _unless_vanished(error)
-        yield None
-        return
-    try:
-        yield handle if stat.S_ISREG(os.fstat(handle).st_mode) else None
-    finally:
-        os.close(handle)
+    with contextlib.ExitStack() as stack:
+        try:
+            handle: int | None = stack.enter_context(
+                opened_file(found.name, folder=found.folder, follow=False)
+            )
+        except OSError as error:
+            _unless_vanished(error)
+            handle = None
+        yield handle
 
 
 def _add_other(found: _Found, listing: _Listing) -> str | None:
@@ -424,7 +487,8 @@ def _write(source: Source, staged: Path) -> None:
     if root.type is EntryType.FILE:
         source.fetch(CONTENT, staged)
         return
-    staged.mkdir(mode=0o700)
+    staged.mkdir(mode=0o700, exist_ok=True)
+    staged.chmod(0o700)
     source.under(CONTENT).fetch_all(staged)
     staged.chmod(root.mode)
     os.utime(staged, ns=(root.mtime_ns, root.mtime_ns))

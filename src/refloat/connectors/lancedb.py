@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +32,7 @@ from refloat.contracts import (
 from refloat.digest import Json, canonical_json, json_digest
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
 from refloat.limits import CAPTURE_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
+from refloat.stand_in import stand_ins
 
 TABLE_SUFFIX = ".lance"
 TABLES, BASELINE = "tables", "baseline.json"  # what a snapshot holds
@@ -37,7 +41,16 @@ RECALL_SAMPLES = 20  # stored vectors that are searched for themselves; one miss
 RECALL_FALL_MAX = 0.05  # more than this below the baseline and the index is not the one that was captured
 METADATA_CHARACTERS_MAX = 256  # of a schema metadata value; a longer one is represented by its digest
 MANIFEST_NUMBER_MAX = 2**64 - 1  # manifests of the second naming scheme count down from here
+MANIFEST_FOOTER_BYTES, MANIFEST_MAGIC = 16, b"LANC"
+DATA_PATH = re.compile(rb"\x0a(.)([0-9A-Za-z_-]+\.lance)", re.DOTALL)  # a data file's name in a manifest
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CATALOGUE_CLIENT = {
+    f"lance_namespace_urllib3_client.api.{part}_api": ["".join(map(str.capitalize, part.split("_"))) + "Api"]
+    for part in (
+        *("branch", "data", "index", "materialized_view", "metadata"),
+        *("namespace", "table", "tag", "transaction"),
+    )
+}
 FAILURES = (RuntimeError, ValueError, OSError)  # what the lancedb package raises
 
 
@@ -80,6 +93,17 @@ class LanceDB(StagedBeside):
         root = _root(place)
         return _facts([_Reading.of(root, name) for name in _names(root, _settings(place))])
 
+    def token(self, place: Place) -> str | None:
+        """The newest manifests, told by the folder alone: to load lancedb takes seconds."""
+        root = _root(place)
+        newest = {
+            name: max(_manifests(root / f"{name}{TABLE_SUFFIX}"), default=None)
+            for name in _names(root, _settings(place))
+        }
+        return _token(
+            (name, version, _stamp(root, name, version)) for name, version in newest.items() if version
+        )
+
     def capture(self, sink: Sink, op: Op) -> Facts:
         """Copy each table at its newest version, tagged meanwhile; facts of exactly those versions."""
         root = _root(op.place)
@@ -108,7 +132,7 @@ class LanceDB(StagedBeside):
                 _check_table(staged, name, expected)
 
         allowance.check()
-        self.beside(op.place, op.token).stage(write)
+        self.beside(op.place, op.token).stage(write, goes_on=True)
 
     def beside(self, place: Place, token: str) -> Beside:
         """Staging beside the database's folder."""
@@ -172,10 +196,21 @@ def _refuse_to_drop(settings: LanceDBSettings) -> None:
 # ----------------------------------------------------------------------------------------------- reading
 
 
+@cache
+def _library() -> Any:
+    """LanceDB without the client of remote catalogues, half of its time to load: tables here lie in folders.
+
+    A part of that client that a later one has besides is loaded as it is.
+    """
+    if "lancedb" in sys.modules:
+        return sys.modules["lancedb"]
+    with stand_ins(_CATALOGUE_CLIENT):
+        return importlib.import_module("lancedb")
+
+
 def _open(root: Path, name: str, version: int | None = None) -> Any:
     """A handle on one table at one version. lancedb ships no types, hence ``Any``."""
-    import lancedb
-
+    lancedb = _library()
     try:
         table = lancedb.connect(str(root)).open_table(name)
         if version is not None:
@@ -210,7 +245,8 @@ class _Reading:
         """Read a table at ``version``, or at its newest."""
         table = _open(root, name, version)
         try:
-            version, rows = int(table.version), int(table.count_rows())
+            # Counted by the rows themselves where it matters: else a lost deletion file would not be missed.
+            version, rows = int(table.version), int(table.count_rows("true" if recall else None))
             identity = _identity(table)
             share = _self_recall(table, identity.get("vector_column"), rows) if recall else None
         except FAILURES as error:
@@ -228,8 +264,12 @@ def _facts(readings: Iterable[_Reading]) -> Facts:
     return Facts(
         identity={"tables": {table.name: table.identity for table in read}},
         position={"tables": {table.name: {"version": table.version, "rows": table.rows} for table in read}},
-        token=json_digest({table.name: [table.version, *table.stamp] for table in read}),
+        token=_token((table.name, table.version, table.stamp) for table in read),
     )
+
+
+def _token(versions: Iterable[tuple[str, int, tuple[int, ...]]]) -> str:
+    return json_digest({name: [version, *stamp] for name, version, stamp in versions})
 
 
 def _identity(table: Any) -> dict[str, Json]:
@@ -369,6 +409,7 @@ def _copy(sink: Sink, folder: Path, version: int, rows: int, allowance: Allowanc
         raise _VanishedError(version)
     try:
         needed = _Needed(folder, version, manifest.read_bytes())
+        needed.require_data()
         for path in needed.files(rows):
             allowance.check()
             _store(sink, folder, path)
@@ -397,6 +438,31 @@ class _Needed:
     folder: Path
     version: int
     manifest: bytes
+
+    def require_data(self) -> None:
+        """Raise ``ConnectorError`` where a data file that the version names is not in the table's folder."""
+        lost = sorted(name for name in self._data_names() if not (self.folder / "data" / name).is_file())
+        if lost:
+            raise ConnectorError(
+                f"the table {self.folder.stem} names {len(lost)} data files that are not there: {lost[0]}",
+                file=str(self.folder / "data" / lost[0]),
+                retry=Retry.LATER,
+                next="see what removed it; recover the table from a recovery point, or write it anew",
+            )
+
+    def _data_names(self) -> set[str]:
+        """The data files of the version's fragments, as its manifest names them.
+
+        The last 16 bytes of the file say where the manifest starts; before it may stand the transaction that
+        made it, which also names files that are gone. A path is field 1 of its message, with its length.
+        """
+        footer = self.manifest[-MANIFEST_FOOTER_BYTES:]
+        if not footer.endswith(MANIFEST_MAGIC):
+            return set()
+        fragments = self.manifest[int.from_bytes(footer[:8], "little") : -MANIFEST_FOOTER_BYTES]
+        return {
+            name.decode() for length, name in DATA_PATH.findall(fragments) if length == bytes([len(name)])
+        }
 
     def files(self, rows: int) -> list[Path]:
         """The files to copy, without the manifest. Raises ``FileNotFoundError`` where one just went."""

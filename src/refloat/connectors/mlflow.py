@@ -17,6 +17,7 @@ from refloat.connectors.mlflow_registry import (
     Artifacts,
     Registry,
     identity,
+    lost,
     position,
     read_registry,
     unresolved,
@@ -46,7 +47,7 @@ from refloat.contracts import (
     Spec,
 )
 from refloat.digest import Json, canonical_json, json_digest
-from refloat.errors import ConnectorError
+from refloat.errors import ConnectorError, Retry
 
 DATABASE, ARTIFACTS = "database", "artifacts"
 ORIGIN = "origin.json"
@@ -112,7 +113,11 @@ class MLflow:
         return _facts(_registry(place, database), _artifacts(place, Disk(root).listing), token)
 
     def capture(self, sink: Sink, op: Op) -> Facts:
-        """Copy the rows, then what they point to; facts of exactly those rows and files."""
+        """Copy the rows, then what they point to; facts of exactly those rows and files.
+
+        Raises ``ConnectorError`` where a version that has an alias has no files: what is in use could not be
+        brought back, and an artifacts folder that is not mounted looks just so.
+        """
         database, root = _instance(op.place)
         Allowance(op, "capturing MLflow").check()
         token = _token(database, root)
@@ -123,6 +128,7 @@ class MLflow:
             ARTIFACTS: _part(op, ARTIFACTS).capture(files, _part_op(op, ARTIFACTS)),
         }
         registry, artifacts = rows.registry, _artifacts(op.place, files.listing)
+        _require_whole(registry, artifacts)
         _store_origin(sink, op, _Origin.of(artifacts.roots, parts, version_digests(registry, artifacts)))
         return _facts(registry, artifacts, token)
 
@@ -298,6 +304,17 @@ class _Origin:
         """The regions' addresses, and the old root of the artifacts, which wins over them."""
         root = str(_settings(place).root)
         return Prefixes.of({**place.addresses, **dict.fromkeys(self.artifacts, root)})
+
+
+def _require_whole(registry: Registry, artifacts: Artifacts) -> None:
+    missing = lost(registry, artifacts)
+    if missing:
+        raise ConnectorError(
+            f"the files of {', '.join(missing)} are not in the artifacts' folder",
+            file=str(artifacts.roots[0]),
+            retry=Retry.LATER,
+            next="see whether it is mounted; else take the alias away, or bring the model's files back",
+        )
 
 
 def _store_origin(sink: Sink, op: Op, origin: _Origin) -> None:

@@ -233,6 +233,18 @@ def unresolved(registry: Registry, artifacts: Artifacts) -> list[str]:
     return sorted(empty + loose)
 
 
+def lost(registry: Registry, artifacts: Artifacts) -> list[str]:
+    """``model@alias`` of versions that are in use, and whose files should lie below the artifacts and do not."""
+    located = {(version.model, version.number): version.location for version in registry.models}
+    return sorted(
+        f"{model}@{alias}"
+        for (model, alias), number in registry.aliases.items()
+        if (location := located.get((model, number))) is not None
+        and artifacts.relative(location) is not None
+        and not artifacts.files(location)
+    )
+
+
 def _models(registry: Registry, artifacts: Artifacts) -> dict[str, Json]:
     found: dict[str, dict[str, Json]] = {}
     for (model, alias), number in registry.aliases.items():

@@ -110,6 +110,10 @@ class KeptSink:
         self._registry = read_registry(self._copy, staged=True)
         return self._sink.file(path, self._copy, **entry)
 
+    def earlier(self, path: str) -> str:
+        """As the sink says."""
+        return self._sink.earlier(path)
+
     def carry(self, path: str, token: str) -> bool:
         """Carry an unchanged database, where the live rows are certainly those that were captured."""
         self._registry = read_registry(self._live)
@@ -149,6 +153,10 @@ class HashedSink:
             size = self._sink.file(path, cast(BinaryIO, io.BufferedReader(reader)), length=length, **entry)
         self._digests[self._below(path)] = reader.hash.hexdigest()
         return size
+
+    def earlier(self, path: str) -> str:
+        """As the sink says."""
+        return self._sink.earlier(path)
 
     def carry(self, path: str, token: str) -> bool:
         """Carry what is unchanged; its digest is then that of the file as it lies there."""

@@ -11,6 +11,8 @@ import io
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
@@ -21,6 +23,7 @@ from refloat.connectors.allowance import Allowance, os_errors
 from refloat.connectors.beside import Beside, StagedBeside, located
 from refloat.contracts import Facts, Health, Layer, Op, Place, Settings, Sink, Source, Spec
 from refloat.digest import Json
+from refloat.durable import opened_file
 from refloat.errors import ConnectorError, Retry
 from refloat.limits import MIB
 
@@ -121,7 +124,7 @@ class Predictions(StagedBeside):
         """
         settings = _settings(place)
         path = located(place, _live(settings))
-        with os_errors("reading the log", path), path.open("rb") as file:
+        with os_errors("reading the log", path), _opened(path) as file:
             found = os.fstat(file.fileno())
             return _tally(file, _whole_bytes(file, found.st_size)).facts(settings, _token(found))
 
@@ -134,7 +137,7 @@ class Predictions(StagedBeside):
         path = located(op.place, _live(settings))
         allowance = Allowance(op, "capturing the log")
         allowance.check()
-        with os_errors("capturing the log", path), path.open("rb") as file:
+        with os_errors("capturing the log", path), _opened(path) as file:
             found = os.fstat(file.fileno())
             token, length = _token(found), _whole_bytes(file, found.st_size)
             tally = _tally(file, length) if sink.carry(LOG, token) else _store(sink, file, length, found)
@@ -157,7 +160,7 @@ class Predictions(StagedBeside):
         def write(staged: Path) -> None:
             with os_errors("staging the log", staged):
                 source.fetch(LOG, staged)
-                with staged.open("rb") as file:
+                with _opened(staged) as file:
                     found = _tally(file, os.fstat(file.fileno()).st_size)
                 _require_same(found.facts(settings, "").position, source.facts, staged)
             allowance.check()
@@ -172,7 +175,7 @@ class Predictions(StagedBeside):
         """Whether the log can be read and its last whole line is a record."""
         path = located(place, _live(_settings(place)))
         try:
-            with os_errors("reading the log", path), path.open("rb") as file:
+            with os_errors("reading the log", path), _opened(path) as file:
                 tally = _tally(file, _whole_bytes(file, os.fstat(file.fileno()).st_size))
         except ConnectorError:
             return Health.SICK
@@ -188,6 +191,12 @@ def _live(settings: PredictionsSettings) -> Path:
 
 
 # ----------------------------------------------------------------------------------------- reading
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    with opened_file(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+        yield file
 
 
 def _token(found: os.stat_result) -> str:

@@ -13,11 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-import httpx
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from refloat.connectors import process_packages as packages
@@ -163,6 +163,10 @@ class Process:
         if boot == table.boot_id() and isinstance(token, str) and table.carrying(token):
             return str(point)
         return "" if _taken(settings) else None
+
+    def occupant(self, place: Place) -> ConnectorError | None:
+        """The first port on which something listens, and by whom it is held."""
+        return _taken_port(_settings(place), frozenset())
 
     def start(self, op: Op) -> None:
         """Start the process fenced and wait until it answers; one that runs already is adopted."""
@@ -351,16 +355,23 @@ def _taken(settings: ProcessSettings) -> dict[int, frozenset[int]]:
 
 
 def _check_ports(settings: ProcessSettings, token: str) -> None:
-    ours = {process.pid for process in table.carrying(token)}
+    taken = _taken_port(settings, {process.pid for process in table.carrying(token)})
+    if taken is not None:
+        raise taken
+
+
+def _taken_port(settings: ProcessSettings, ours: AbstractSet[int]) -> ConnectorError | None:
+    """The error for the first port that another process than ours listens on; None where all are free."""
     for port, sockets in _taken(settings).items():
         pids = set(table.holders(sockets))
         if not pids & ours:
-            by = f" by process {', '.join(str(pid) for pid in sorted(pids))}" if pids else ""
-            raise ConnectorError(
+            by = f" by process {', '.join(map(table.shown, sorted(pids)))}" if pids else ""
+            return ConnectorError(
                 f"port {port} is taken{by}",
                 retry=Retry.LATER,
-                next="stop what listens there, or give the region another port",
+                next="stop what listens there, or give the region another port: its `vars` in the manifest",
             )
+    return None
 
 
 def _fence(settings: ProcessSettings, op: Op) -> None:
@@ -489,6 +500,8 @@ def _within(seconds: float, done: Callable[[], bool]) -> bool:
 
 def _ask(url: str) -> Health:
     """One question to a health address; redirects and proxies are not followed."""
+    import httpx  # takes as long to load as all the rest of a protect that finds nothing changed
+
     try:
         answer = httpx.get(url, timeout=ANSWER_SECONDS_MAX, trust_env=False)
     except httpx.TimeoutException:

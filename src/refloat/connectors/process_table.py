@@ -46,6 +46,13 @@ def running(pid: int) -> Running | None:
     return None
 
 
+def shown(pid: int) -> str:
+    """A process as a person looks for it: its pid and, where that can be read, its name."""
+    with suppress(OSError):
+        return f"{pid} ({(PROC / str(pid) / 'comm').read_text(errors='replace').strip()})"
+    return str(pid)
+
+
 def _all() -> Iterator[Running]:
     for folder in PROC.iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():

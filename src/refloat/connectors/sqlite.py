@@ -22,7 +22,7 @@ from pydantic import Field, field_validator
 
 from refloat.connectors.allowance import Allowance, os_errors
 from refloat.connectors.beside import Beside, StagedBeside, located
-from refloat.connectors.sqlite_token import database_token, is_closed_log
+from refloat.connectors.sqlite_token import database_token, is_closed_log, is_newer_format
 from refloat.contracts import (
     Facts,
     Health,
@@ -109,7 +109,8 @@ class SQLite(StagedBeside):
     def capture(self, sink: Sink, op: Op) -> Facts:
         """Copy the database as of one transaction, while it is written; facts of exactly that copy.
 
-        A database to which nothing was committed since the snapshot before is carried.
+        A database to which nothing was committed since the snapshot before is carried. Raises ``ConnectorError``
+        for one whose structure is not sound, since it could not be recovered.
         """
         settings, instance = _settings(op.place), op.place.instance
         live = located(op.place, _live(settings)).resolve()
@@ -122,6 +123,7 @@ class SQLite(StagedBeside):
             token, found = database_token(live), live.stat()
             copy = op.scratch / DATABASE
             _consistently(live, instance, allowance.left_s, lambda open: _back_up(open, copy, allowance))
+            _require_sound(copy, allowance, live, "refloat recover, or repair it with its own program")
             with _reading(copy, allowance.left_s, immutable=True) as connection:
                 facts = _facts(connection, settings, token)
             allowance.check()
@@ -152,7 +154,7 @@ class SQLite(StagedBeside):
         def write(staged: Path) -> None:
             with _database_errors("staging the database", staged):
                 source.fetch(DATABASE, staged)
-                _require_sound(staged, allowance)
+                _require_sound(staged, allowance, staged, "recover from another recovery point")
             allowance.check()
 
         self.beside(op.place, op.token).stage(write)
@@ -264,6 +266,12 @@ def _database_errors(doing: str, path: Path) -> Iterator[None]:
 
 def _translated(doing: str, path: Path, error: sqlite3.Error) -> ConnectorError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if is_newer_format(path):
+        return ConnectorError(
+            f"{doing} failed: its format is newer than SQLite {sqlite3.sqlite_version} knows",
+            file=str(path),
+            next="run refloat with a Python whose SQLite is as new as the program's own",
+        )
     match code:
         case sqlite3.SQLITE_INTERRUPT:
             return DeadlineExceeded(
@@ -426,15 +434,16 @@ def _flaws(connection: sqlite3.Connection) -> list[str]:
     return [] if found == ["ok"] else found
 
 
-def _require_sound(path: Path, allowance: Allowance) -> None:
-    with _reading(path, allowance.left_s, immutable=True) as connection:
+def _require_sound(copy: Path, allowance: Allowance, named: Path, next: str) -> None:
+    """Raise ``ConnectorError`` about the database ``named``, of which this is a copy.
+
+    The backup API fills the pages that a file has lost with zeros, and says nothing.
+    """
+    with _reading(copy, allowance.left_s, immutable=True) as connection:
         found = _flaws(connection)
     if found:
-        raise ConnectorError(
-            f"the staged database is not sound: {'; '.join(found)}",
-            file=str(path),
-            next="recover from another recovery point",
-        )
+        message = f"the database is not sound: {'; '.join(found)}"
+        raise ConnectorError(message, file=str(named), next=next)
 
 
 def _remove(path: Path) -> None:

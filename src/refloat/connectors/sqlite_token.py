@@ -7,17 +7,21 @@ https://www.sqlite.org/fileformat2.html and https://www.sqlite.org/walformat.htm
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from refloat.connectors.beside import fingerprint
 from refloat.digest import Json, json_digest
+from refloat.durable import opened_file
 
 HEADER_BYTES = 100
 WAL_HEADER_BYTES = 32
 WAL_INDEX_HEADER_BYTES = 48
 _CHANGE_COUNTER = slice(24, 28)
 _READ_AND_WRITE_VERSION = slice(18, 20)
+_SCHEMA_FORMAT = slice(44, 48)
 _KEEPS_A_LOG = b"\x02\x02"
+_MAGIC, _VERSION_MAX, _SCHEMA_FORMAT_MAX = b"SQLite format 3\0", 2, 4  # what every SQLite since 2010 reads
 
 
 def database_token(path: Path) -> str:
@@ -46,13 +50,25 @@ def is_closed_log(path: Path) -> bool:
     return versions == _KEEPS_A_LOG and not _beside(path, "wal").exists()
 
 
+def is_newer_format(path: Path) -> bool:
+    """Whether the header asks for a reader of another time than ours. What cannot be read asks for nothing."""
+    try:
+        header = _start(path, HEADER_BYTES)
+    except OSError:
+        return False
+    versions, schema = header[_READ_AND_WRITE_VERSION], int.from_bytes(header[_SCHEMA_FORMAT], "big")
+    return header.startswith(_MAGIC) and (
+        max(versions, default=0) > _VERSION_MAX or schema > _SCHEMA_FORMAT_MAX
+    )
+
+
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.name}-{ending}")
 
 
 def _start(path: Path, length: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(length)
+        with opened_file(path) as descriptor:
+            return os.pread(descriptor, length, 0)
     except FileNotFoundError:
         return b""

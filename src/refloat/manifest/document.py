@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -27,8 +28,16 @@ from refloat.digest import Json
 from refloat.errors import ManifestError
 from refloat.limits import MANIFEST_BYTES_MAX, MANIFEST_DEPTH_MAX
 
-EVENTS_MAX = 50_000  # keys, values and brackets of one manifest; a second of parsing
+EVENTS_MAX = 25_000  # keys, values and brackets of one manifest; half a second of parsing
+MESSAGE_LENGTH_MAX = 500  # characters of what is said of one mistake; what was written may be a megabyte
+NEAR_MAX = 100  # names that are looked through for a near one, at up to 0.3 ms each
 NUMBER_DIGITS_MAX = 40  # beyond what a float or a counter can mean
+
+CORRECT = "correct it, then run: refloat check"
+"""What to do about a mistake that speaks for itself."""
+
+FEWER = "is this the right file? A manifest is written by people"
+"""What to do about more than a manifest can be."""
 
 Path = tuple[str | int, ...]
 """Where a value stands: the keys and positions that lead to it."""
@@ -39,6 +48,9 @@ _TRUE = re.compile(r"true|True|TRUE")
 _FALSE = re.compile(r"false|False|FALSE")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+# An escape can write what no path, name or command can hold, and what is no character at all.
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+_BEYOND_UNICODE = re.compile(r"\\U(?!000[0-9a-fA-F]|0010)[0-9a-fA-F]{8}")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
@@ -69,8 +81,13 @@ class Document:
 
 def nearest(name: str, known: Collection[str]) -> str | None:
     """``did you mean 'x'?`` for the known name closest to ``name``; None where none is close."""
-    near = difflib.get_close_matches(name[:100], known, n=1)
+    near = difflib.get_close_matches(name[:100], itertools.islice(known, NEAR_MAX), n=1)
     return f"did you mean {near[0]!r}?" if near else None
+
+
+def shortened(text: str) -> str:
+    """``text``, or as much of it as one reads."""
+    return text if len(text) <= MESSAGE_LENGTH_MAX else f"{text[:MESSAGE_LENGTH_MAX]}…"
 
 
 def read_document(content: bytes, *, file: str) -> Document:
@@ -85,10 +102,12 @@ def read_document(content: bytes, *, file: str) -> Document:
     try:
         for count, event in enumerate(yaml.parse(text)):
             if count > EVENTS_MAX:
-                raise _wrong("the manifest has too many entries", event.start_mark, file)
+                raise _wrong("the manifest has too many entries", event.start_mark, file, FEWER)
             builder.take(event)
     except YAMLError as error:
         raise _not_yaml(error, text, file) from error
+    except (ValueError, OverflowError) as error:  # the parser does not look at what an escape comes to
+        raise _no_character(error, text, file) from error
     return builder.document()
 
 
@@ -118,22 +137,34 @@ def _text(content: bytes, file: str) -> str:
 
 def _wrong(message: str, mark: StreamMark | None, file: str, next: str | None = None) -> ManifestError:
     line, column = (None, None) if mark is None else (mark.line + 1, mark.column + 1)
-    return ManifestError(message, line=line, column=column, file=file, next=next)
+    return ManifestError(shortened(message), line=line, column=column, file=file, next=next or CORRECT)
+
+
+def _at(offset: int, text: str) -> Spot:
+    """The place of a character."""
+    return Spot(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
+
+
+def _no_character(error: Exception, text: str, file: str) -> ManifestError:
+    found = _BEYOND_UNICODE.search(text)
+    spot = _at(found.start(), text) if found else Spot(1, 1)
+    what = f"{found[0]} is no character" if found else str(error)
+    message = shortened(f"the manifest is not YAML: {what}")
+    return ManifestError(message, line=spot.line, column=spot.column, file=file, next=CORRECT)
 
 
 def _not_yaml(error: YAMLError, text: str, file: str) -> ManifestError:
     if isinstance(error, ReaderError):
-        before = text[: error.position]
-        line = before.count("\n") + 1
+        spot = _at(error.position, text)
         return ManifestError(
             f"the manifest holds a character that YAML does not allow: U+{ord(text[error.position]):04X}",
-            line=line,
-            column=error.position - (before.rfind("\n") + 1) + 1,
+            line=spot.line,
+            column=spot.column,
             file=file,
             next="remove it; is this a text file at all?",
         )
     if not isinstance(error, MarkedYAMLError):
-        return ManifestError(f"the manifest is not YAML: {error}", file=file, next="correct it as YAML 1.2")
+        return ManifestError(f"the manifest is not YAML: {error}", file=file, next=CORRECT)
     mark = error.problem_mark or error.context_mark
     lines = text.splitlines()
     line_text = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
@@ -215,7 +246,7 @@ class _Builder:
 
     def _open(self, event: NodeEvent) -> None:
         if len(self.stack) >= MANIFEST_DEPTH_MAX:
-            raise self._wrong(f"the manifest is nested deeper than {MANIFEST_DEPTH_MAX} levels", event)
+            raise self._wrong(f"the manifest is nested deeper than {MANIFEST_DEPTH_MAX} levels", event, FEWER)
         if not isinstance(event, MappingStartEvent | SequenceStartEvent):
             raise self._wrong("the manifest holds something that is not a value", event)
         container: dict[str, Json] | list[Json] = {} if isinstance(event, MappingStartEvent) else []
@@ -262,6 +293,10 @@ class _Builder:
 
     def _scalar(self, event: ScalarEvent) -> bool | int | float | str | None:
         text = str(event.value)
+        unusable = _UNUSABLE.search(text)
+        if unusable:
+            what = f"U+{ord(unusable[0]):04X}, which no path, name or command can hold"
+            raise self._wrong(f"a text with the character {what}", event, "leave it out")
         if not event.implicit[0]:  # quoted, or a block
             return text
         if _NULL.fullmatch(text):

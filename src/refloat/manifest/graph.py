@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from refloat.manifest.model import Manifest
+from refloat.manifest.model import Manifest, TierName
 
 Edges = Mapping[str, Iterable[str]]
 """For each name, the names that it points to."""
@@ -28,6 +28,22 @@ def order_by_needs(manifest: Manifest, names: Iterable[str]) -> list[str]:
     """
     needs = {name: component.needs for name, component in manifest.components.items()}
     return _among(_sorted(needs, list(needs)), names, manifest)
+
+
+def order_of_need(manifest: Manifest, names: Iterable[str]) -> list[str]:
+    """``names`` in the order in which serving needs them: critical before operational before development.
+
+    What a component needs is as urgent as it is itself, and stands before it. Ties are in the manifest's order.
+    Raises ``KeyError`` for a name that is no component.
+    """
+    tiers = list(TierName)
+    urgency = {name: tiers.index(component.tier) for name, component in manifest.components.items()}
+    by_needs = order_by_needs(manifest, manifest.components)
+    for name in reversed(by_needs):
+        for needed in manifest.components[name].needs:
+            urgency[needed] = min(urgency[needed], urgency[name])
+    wanted = {name: urgency[name] for name in names}
+    return sorted((name for name in by_needs if name in wanted), key=wanted.__getitem__)
 
 
 def capture_order(
@@ -61,8 +77,10 @@ def units(manifest: Manifest) -> list[tuple[str, ...]]:
         whole = set[str]().union(*(unit_of[member] for member in group.members))
         for member in whole:
             unit_of[member] = whole
-    in_order = (tuple(name for name in unit_of if name in unit_of[first]) for first in unit_of)
-    return list(dict.fromkeys(in_order))
+    in_order: dict[int, list[str]] = {}
+    for name, whole in unit_of.items():
+        in_order.setdefault(id(whole), []).append(name)
+    return [tuple(names) for names in in_order.values()]
 
 
 def _by_kind(manifest: Manifest, kinds: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,7 +18,13 @@ from pydantic import (
 )
 
 from refloat.digest import Json
+from refloat.patterns import checked
 from refloat.units import parse_duration, parse_ratio
+
+VERSION = 1  # of the manifest's own form
+REGIONS_MAX = 64  # each of them is asked by every command
+COMPONENTS_MAX = 1_000  # each is compared with every other where orders are looked for
+SAMPLES_MAX = 1_000_000  # questions of one measurement; hours at a hundred a second
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Names are used in expressions, so they are identifiers in lower case."""
@@ -34,6 +41,10 @@ def _duration(value: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(lambda s: f"{s:g}s", return_type=str)]
 """Seconds, written as ``90s``, ``5m``, ``2h``, ``7d``."""
+
+
+Pattern = Annotated[str, AfterValidator(checked)]
+"""A pattern of paths, as ``patterns`` says."""
 
 
 class Model(BaseModel):
@@ -56,7 +67,7 @@ class Tier(Model):
     rto: Duration
     rpo: Duration
     every: Duration
-    copies: int = Field(ge=1, le=16)
+    copies: int = Field(ge=1, le=16, strict=True)
 
 
 TIERS: Mapping[TierName, Tier] = {
@@ -73,7 +84,7 @@ class TierChange(Model):
     rto: Duration | None = None
     rpo: Duration | None = None
     every: Duration | None = None
-    copies: int | None = Field(default=None, ge=1, le=16)
+    copies: int | None = Field(default=None, ge=1, le=16, strict=True)
 
 
 class Person(Model):
@@ -103,11 +114,14 @@ class Region(Model):
 
 
 class Keep(Model):
-    """How many points stay."""
+    """How many points stay: so many of the last ones, and one of each of so many periods."""
 
-    last: int = Field(default=24, ge=1)
-    daily: int = Field(default=7, ge=0)
-    monthly: int = Field(default=12, ge=0)
+    last: int = Field(default=24, ge=1, strict=True)
+    hourly: int = Field(default=0, ge=0, strict=True)
+    daily: int = Field(default=7, ge=0, strict=True)
+    weekly: int = Field(default=0, ge=0, strict=True)
+    monthly: int = Field(default=12, ge=0, strict=True)
+    yearly: int = Field(default=0, ge=0, strict=True)
 
 
 class Protect(Model):
@@ -120,7 +134,7 @@ class Protect(Model):
 class Needs(Model):
     """What a profile needs of a machine."""
 
-    gpu: int = Field(default=0, ge=0)
+    gpu: int = Field(default=0, ge=0, strict=True)
     memory: str | None = None
 
 
@@ -132,7 +146,10 @@ class Profile(Model):
 
 
 class Component(Model):
-    """One stateful or runnable part. ``needs`` orders start-up, ``refers_to`` orders capture."""
+    """One stateful or runnable part. ``needs`` orders start-up, ``refers_to`` orders capture.
+
+    ``priority`` are patterns of the files that are brought back before its others.
+    """
 
     kind: str
     tier: TierName = TierName.OPERATIONAL
@@ -141,6 +158,7 @@ class Component(Model):
     refers_to: tuple[Name, ...] = ()
     deadline: Duration | None = None
     hold: Duration | None = None
+    priority: tuple[Pattern, ...] = ()
     with_: Mapping[str, Json] = Field(default_factory=dict, alias="with")
     at: Mapping[Name, Mapping[str, Json]] = Field(default_factory=dict)
     profiles: Mapping[Name, Profile] = Field(default_factory=dict)
@@ -163,15 +181,19 @@ def _ratio_or_number(value: object) -> object:
 class Ratio(Model):
     """A bound that is relative to the baseline."""
 
-    of_baseline: float = Field(gt=0)
+    of_baseline: float = Field(gt=0, allow_inf_nan=False)
+
+
+Figure = Annotated[float, Field(strict=True)]
+"""A number that was written as one."""
 
 
 class Bound(Model):
     """What a recovered metric must keep to: exactly one of the three."""
 
-    at_most: Annotated[Ratio | float | None, BeforeValidator(_ratio_or_number)] = None
-    at_least: Annotated[Ratio | float | None, BeforeValidator(_ratio_or_number)] = None
-    drop_at_most: float | None = Field(default=None, ge=0)
+    at_most: Annotated[Ratio | Figure | None, BeforeValidator(_ratio_or_number)] = None
+    at_least: Annotated[Ratio | Figure | None, BeforeValidator(_ratio_or_number)] = None
+    drop_at_most: Figure | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _one(self) -> Bound:
@@ -194,9 +216,9 @@ class Verification(Model):
     golden: str
     metrics: Mapping[Name, Mapping[str, Json]] = Field(default_factory=dict)
     bounds: Mapping[Name, Bound] = Field(min_length=1)
-    concurrency: int = Field(default=4, ge=1, le=256)
-    samples: int = Field(default=300, ge=20)
-    warmup: int = Field(default=20, ge=0)
+    concurrency: int = Field(default=4, ge=1, le=256, strict=True)
+    samples: int = Field(default=300, ge=20, le=SAMPLES_MAX, strict=True)
+    warmup: int = Field(default=20, ge=0, le=SAMPLES_MAX, strict=True)
 
 
 class Drills(Model):
@@ -219,13 +241,13 @@ class Manifest(Model):
     version: Literal[1]
     pipeline: Name
     people: Mapping[Name, Person] = Field(default_factory=dict)
-    regions: Mapping[Name, Region] = Field(min_length=1)
+    regions: Mapping[Name, Region] = Field(min_length=1, max_length=REGIONS_MAX)
     primary: Name
     witness: str | None = None
     tiers: Mapping[TierName, TierChange] = Field(default_factory=dict)
     keep: Keep = Keep()
-    components: Mapping[Name, Component] = Field(min_length=1)
-    groups: Mapping[Name, Group] = Field(default_factory=dict)
+    components: Mapping[Name, Component] = Field(min_length=1, max_length=COMPONENTS_MAX)
+    groups: Mapping[Name, Group] = Field(default_factory=dict, max_length=COMPONENTS_MAX)
     verify: Mapping[Name, Verification] = Field(default_factory=dict)
     drills: Drills = Drills()
     notify: Notify = Notify()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from pydantic import BaseModel, ValidationError
 from refloat.digest import Json
 from refloat.errors import ManifestError
 from refloat.manifest import graph
-from refloat.manifest.document import Document, Path, Spot, nearest, read_document
-from refloat.manifest.model import Manifest
+from refloat.manifest.document import CORRECT, Document, Path, Spot, nearest, read_document, shortened
+from refloat.manifest.model import VERSION, Manifest
 
+KNOWN_SHOWN_MAX = 20  # names that are listed where none is near
 MISTAKES_MAX = 20  # as many as one reads before correcting the first
+EXPRESSION_LENGTH_MAX = 1_000  # characters; one of 100,000 overflows the stack of the library that parses it
+EXPRESSIONS_LENGTH_MAX = 100_000  # characters, all of them together; half a second of parsing at worst
 DURATION_S_MAX = 1000 * 365 * 86400.0  # a thousand years; what is longer cannot be added to a date
 
 # https://github.com/google/cel-spec/blob/master/doc/langdef.md, production IDENT
@@ -60,6 +64,11 @@ _WANTED = {
     "float_parsing": "a number",
 }
 
+EXPRESSION_ADVICE = "write it in CEL, for example: registry.version == index.version"
+
+_NAMED = re.compile(r"(?<![\w.\"'])([a-z][a-z0-9_]*)\s*[.\[]")
+_MACRO_VARIABLE = re.compile(r"\(\s*([a-z][a-z0-9_]*)\s*,")
+
 Syntax = Callable[[str], str | None]
 """What is wrong with an expression's syntax; None where nothing is."""
 
@@ -72,6 +81,19 @@ class Mistake:
     message: str
     next: str | None = None
     key: bool = False
+    known: Collection[str] = ()
+    """What the last step of ``path``, or ``word``, could have meant."""
+    word: str = ""
+
+    @property
+    def advice(self) -> str | None:
+        """What to do. The nearest known word is looked for only here, since thousands may be wrong."""
+        if not self.known:
+            return self.next
+        return (
+            nearest(self.word, self.known)
+            or f"known: {', '.join(itertools.islice(self.known, KNOWN_SHOWN_MAX))}"
+        )
 
 
 def parse(content: bytes, *, file: str = "refloat.yaml", syntax: Syntax | None = None) -> Manifest:
@@ -84,6 +106,7 @@ def parse(content: bytes, *, file: str = "refloat.yaml", syntax: Syntax | None =
     if not isinstance(document.value, Mapping):
         start = Mistake((), "the manifest must be a mapping of keys to values", "start with `version: 1`")
         raise _error([start], document, file)
+    _require_known_version(document, file)
     try:
         manifest = Manifest.model_validate(document.value)
     except ValidationError as error:
@@ -92,6 +115,19 @@ def parse(content: bytes, *, file: str = "refloat.yaml", syntax: Syntax | None =
     if mistakes:
         raise _error(mistakes, document, file)
     return manifest
+
+
+def _require_known_version(document: Document, file: str) -> None:
+    """Of a manifest that a newer refloat wrote, nothing else can be judged."""
+    assert isinstance(document.value, Mapping)  # the caller has looked
+    version = document.value.get("version")
+    if isinstance(version, int) and version > VERSION:
+        words = f"version {version} is of a newer refloat; this one reads version {VERSION}"
+        raise _error(
+            [Mistake(("version",), words, "install a newer refloat: pip install --upgrade refloat")],
+            document,
+            file,
+        )
 
 
 def spots(content: bytes, *, file: str = "refloat.yaml") -> Callable[[Path], Spot]:
@@ -108,7 +144,9 @@ def _error(mistakes: Iterable[Mistake], document: Document, file: str) -> Manife
     found = sorted(placed, key=lambda item: (item[0].line, item[0].column))
     spot, first = found[0]
     if len(found) == 1:
-        return ManifestError(_said(first), line=spot.line, column=spot.column, file=file, next=first.next)
+        return ManifestError(
+            _said(first), line=spot.line, column=spot.column, file=file, next=first.advice or CORRECT
+        )
     return ManifestError(
         "\n".join([f"{len(found)} mistakes", *_lines(found)]),
         line=spot.line,
@@ -120,14 +158,16 @@ def _error(mistakes: Iterable[Mistake], document: Document, file: str) -> Manife
 
 def _lines(found: Sequence[tuple[Spot, Mistake]]) -> Iterator[str]:
     for spot, mistake in found[:MISTAKES_MAX]:
-        aside = f" ({mistake.next})" if mistake.next else ""
+        advice = mistake.advice
+        aside = f" ({shortened(advice)})" if advice else ""
         yield f"  {spot.line}:{spot.column}  {_said(mistake)}{aside}"
     if len(found) > MISTAKES_MAX:
         yield f"  … and {len(found) - MISTAKES_MAX} more"
 
 
 def _said(mistake: Mistake) -> str:
-    return f"{dotted(mistake.path)}: {mistake.message}" if mistake.path else mistake.message
+    message = shortened(mistake.message)
+    return f"{dotted(mistake.path)}: {message}" if mistake.path else message
 
 
 def dotted(path: Path) -> str:
@@ -168,8 +208,8 @@ def _known_part(location: tuple[int | str, ...], document: Document) -> Path:
 
 def _unknown_key(path: Path) -> Mistake:
     known = _fields(path[:-1])
-    hint = nearest(str(path[-1]), known) or f"known here: {', '.join(known)}"
-    return Mistake(path, f"unknown key {str(path[-1])[:80]!r}", hint, key=True)
+    word = str(path[-1])
+    return Mistake(path, f"unknown key {word[:80]!r}", key=True, known=known, word=word)
 
 
 def _complaint(
@@ -184,7 +224,7 @@ def _complaint(
     if kind in ("too_short", "too_long"):
         bound = "least" if kind == "too_short" else "most"
         count = context["min_length" if kind == "too_short" else "max_length"]
-        return f"needs at {bound} {count} entry", None
+        return f"needs at {bound} {count} {'entry' if count == 1 else 'entries'}", None
     if kind in _WANTED:
         return f"must be {_WANTED[kind]}, not {_kind_of(given)}", _hint_for(kind, given)
     return _in_lower_case(str(context.get("error", message.removeprefix("Input ")))), None
@@ -257,13 +297,19 @@ def _contradictions(manifest: Manifest, syntax: Syntax | None) -> Iterator[Mista
     yield from _unknown_names(manifest)
     yield from _circles(manifest)
     yield from _endless(manifest)
+    yield from _addresses(manifest)
     yield from _expressions(manifest, syntax)
 
 
 def _reserved(manifest: Manifest) -> Iterator[Mistake]:
     for name in manifest.components:
         if name in CEL_RESERVED:
-            yield Mistake(("components", name), f"{name!r} means something else in an expression", key=True)
+            yield Mistake(
+                ("components", name),
+                f"{name!r} means something else in an expression",
+                "call it otherwise",
+                key=True,
+            )
 
 
 def _unknown_names(manifest: Manifest) -> Iterator[Mistake]:
@@ -293,14 +339,15 @@ def _stranger(
     path: Path, name: str, noun: str, known: Collection[str], *, key: bool = False
 ) -> Iterator[Mistake]:
     if name not in known:
-        hint = nearest(name, known) or f"known: {', '.join(list(known)[:20])}"
-        yield Mistake(path, f"no {noun} is called {name!r}", hint, key=key)
+        yield Mistake(path, f"no {noun} is called {name!r}", key=key, known=known, word=name)
 
 
 def _twice(path: Path, names: Sequence[str]) -> Iterator[Mistake]:
+    seen = set[str]()
     for position, name in enumerate(names):
-        if name in names[:position]:
-            yield Mistake((*path, position), f"{name!r} stands twice")
+        if name in seen:
+            yield Mistake((*path, position), f"{name!r} stands twice", "keep one of them")
+        seen.add(name)
 
 
 def _circles(manifest: Manifest) -> Iterator[Mistake]:
@@ -319,7 +366,7 @@ def _circles(manifest: Manifest) -> Iterator[Mistake]:
 def _endless(manifest: Manifest) -> Iterator[Mistake]:
     for path, seconds in _durations(manifest):
         if seconds is not None and seconds > DURATION_S_MAX:
-            yield Mistake(path, "is longer than a thousand years")
+            yield Mistake(path, "is longer than a thousand years", "write what is meant: 90s, 5m, 2h, 7d")
 
 
 def _durations(manifest: Manifest) -> Iterator[tuple[Path, float | None]]:
@@ -334,20 +381,52 @@ def _durations(manifest: Manifest) -> Iterator[tuple[Path, float | None]]:
         yield ("groups", name, "skew"), group.skew
 
 
+def _addresses(manifest: Manifest) -> Iterator[Mistake]:
+    for name, region in manifest.regions.items():
+        _, separator, rest = region.vault.partition("://")
+        if not region.vault:
+            yield Mistake(
+                ("regions", name, "vault"), "is empty", "write a path, or an address: s3://bucket/prefix"
+            )
+        elif separator and ("@" in rest.partition("/")[0] or "?" in rest):
+            words = "an address holds no credentials: the manifest is stored with every point"
+            yield Mistake(
+                ("regions", name, "vault"),
+                words,
+                "set them in the environment (AWS_ACCESS_KEY_ID and the like)",
+            )
+
+
 def _expressions(manifest: Manifest, syntax: Syntax | None) -> Iterator[Mistake]:
+    left = EXPRESSIONS_LENGTH_MAX
     for name, group in manifest.groups.items():
         for position, expression in enumerate(group.must):
-            wrong = None if syntax is None else syntax(expression)
-            if wrong:
-                yield Mistake(("groups", name, "must", position), f"is not an expression: {wrong}")
-            for outside in _outside(expression, manifest, group.members):
-                words = f"speaks of {outside!r}, which is no member of group {name!r}"
-                yield Mistake(("groups", name, "must", position), words, f"add {outside} to `members`")
+            left -= len(expression)
+            path: Path = ("groups", name, "must", position)
+            if left < 0:
+                words = f"the expressions have more than {EXPRESSIONS_LENGTH_MAX} characters together"
+                yield Mistake(path, words, "keep those that matter")
+                return
+            yield from _expression(path, expression, manifest, group.members, syntax)
 
 
-def _outside(expression: str, manifest: Manifest, members: Collection[str]) -> Iterator[str]:
+def _expression(
+    path: Path, expression: str, manifest: Manifest, members: Collection[str], syntax: Syntax | None
+) -> Iterator[Mistake]:
+    if len(expression) > EXPRESSION_LENGTH_MAX:
+        words = f"an expression has at most {EXPRESSION_LENGTH_MAX} characters"
+        yield Mistake(path, words, "write several: each of them must hold")
+        return
+    wrong = None if syntax is None else syntax(expression)
+    if wrong:
+        yield Mistake(path, f"is not an expression: {wrong}", EXPRESSION_ADVICE)
+    for outside in _outside(expression, manifest, members):
+        words = f"speaks of {outside!r}, which is no member of group {path[1]!r}"
+        yield Mistake(path, words, f"add {outside} to `members`")
+
+
+def _outside(expression: str, manifest: Manifest, members: Collection[str]) -> list[str]:
     """Components outside a group whose facts an expression names; a macro's own variable is none."""
-    for name in manifest.components:
-        named = re.search(rf"(?<![\w.\"']){name}\s*[.\[]", expression)
-        if named and name not in members and not re.search(rf"\(\s*{name}\s*,", expression):
-            yield name
+    named = dict.fromkeys(_NAMED.findall(expression))
+    own = set(_MACRO_VARIABLE.findall(expression))
+    return [name for name in named if name in manifest.components and name not in members and name not in own]

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from refloat.digest import Json
 from refloat.errors import ManifestError
-from refloat.manifest.document import nearest
+from refloat.manifest.document import Path, nearest, shortened
 from refloat.manifest.model import Manifest
+from refloat.manifest.parse import dotted
 
 SECRET_LENGTH_MIN = 4  # a shorter value is no secret, and hiding it would garble every line
 RESOLVED_LENGTH_MAX = 1024 * 1024  # characters; references to references can grow without this
@@ -41,9 +42,14 @@ class _Scope:
 
     manifest: Manifest
     region: str
-    where: str
+    path: Path = ()
     through: tuple[str, ...] = ()
     known: dict[str, str] = field(default_factory=dict)
+
+    def wrong(self, message: str, next: str) -> ManifestError:
+        """What is wrong with it."""
+        place = dotted(self.path) or "the manifest"
+        return ManifestError(f"{place}: {message}", path=self.path, next=next)
 
 
 class Resolver:
@@ -70,7 +76,7 @@ class Resolver:
         """
         asked = manifest.components[component]
         merged = _merged(asked.with_, asked.at.get(region, {}))
-        resolved = self._json(merged, _Scope(manifest, region, f"components.{component}.with"))
+        resolved = self._json(merged, _Scope(manifest, region, ("components", component, "with")))
         try:
             return schema.model_validate(resolved)
         except ValidationError as error:
@@ -82,12 +88,12 @@ class Resolver:
     def value(self, value: Json, manifest: Manifest, region: str) -> Json: ...
     def value(self, value: Json, manifest: Manifest, region: str) -> Json:
         """Any text or JSON of the manifest, resolved for a region. Raises ``ManifestError``."""
-        return self._json(value, _Scope(manifest, region, "the manifest"))
+        return self._json(value, _Scope(manifest, region))
 
     def vault(self, manifest: Manifest, region: str) -> str:
         """The address of a region's replica. Raises ``ManifestError``."""
-        where = f"regions.{region}.vault"
-        return self._text(manifest.regions[region].vault, _Scope(manifest, region, where))
+        scope = _Scope(manifest, region, ("regions", region, "vault"))
+        return self._text(manifest.regions[region].vault, scope)
 
     def addresses(self, manifest: Manifest, source: str, target: str) -> dict[str, str]:
         """Each address of ``source`` with its counterpart in ``target``, longest first.
@@ -111,8 +117,8 @@ class Resolver:
         found = (
             reference
             for region in regions
-            for value in _values(manifest, region)
-            for reference in self._outside(value, _Scope(manifest, region, "the manifest"))
+            for path, value in _values(manifest, region)
+            for reference in self._outside(value, _Scope(manifest, region, path))
         )
         return [reference for reference in dict.fromkeys(found) if self._fetched(reference) is None]
 
@@ -136,17 +142,15 @@ class Resolver:
     def _text(self, text: str, scope: _Scope) -> str:
         resolved = _REFERENCE.sub(lambda match: self._replacement(match, scope), text)
         if len(resolved) > RESOLVED_LENGTH_MAX:
-            raise ManifestError(
-                f"{scope.where}: resolves to more than {RESOLVED_LENGTH_MAX} characters",
-                next="shorten the variables that it refers to",
-            )
+            words = f"resolves to more than {RESOLVED_LENGTH_MAX} characters"
+            raise scope.wrong(words, "shorten the variables that it refers to")
         return resolved
 
     def _replacement(self, match: re.Match[str], scope: _Scope) -> str:
         if match[0] == "$${":
             return "${"
         if match[1] is None:
-            raise ManifestError(f"{scope.where}: a `${{` has no `}}`", next="write $${ for a literal ${")
+            raise scope.wrong("a `${` has no `}`", "write $${ for a literal ${")
         return self._referred(match[1].strip(), scope)
 
     def _referred(self, reference: str, scope: _Scope) -> str:
@@ -161,7 +165,7 @@ class Resolver:
                 scope.known[reference] = self._text(*_of_region(reference, scope))
             return scope.known[reference]
         hint = nearest(reference, _FORMS) or f"known: {', '.join(f'${{{form}}}' for form in _FORMS)}"
-        raise ManifestError(f"{scope.where}: nothing is called ${{{reference}}}", next=hint)
+        raise scope.wrong(f"nothing is called ${{{shortened(reference)}}}", hint)
 
     def _secret(self, reference: str) -> str:
         found = self._fetched(reference)
@@ -200,8 +204,8 @@ class Resolver:
             yield from self._outside(*_of_region(reference, scope))
 
     def _address(self, manifest: Manifest, region: str, name: str) -> str:
-        where = f"regions.{region}.addresses.{name}"
-        return self._text(manifest.regions[region].addresses[name], _Scope(manifest, region, where))
+        scope = _Scope(manifest, region, ("regions", region, "addresses", name))
+        return self._text(manifest.regions[region].addresses[name], scope)
 
     def _unfit(
         self, error: ValidationError, component: str, region: str, schema: type[BaseModel]
@@ -234,29 +238,29 @@ def _of_region(reference: str, scope: _Scope) -> tuple[str, _Scope]:
     name = reference.removeprefix("region.")
     if name not in known:
         hint = nearest(name, known) or f"known in {scope.region}: {', '.join(known) or 'none'}"
-        raise ManifestError(
-            f"{scope.where}: {scope.region} has no variable or address called {name!r}", next=hint
-        )
+        raise scope.wrong(f"{scope.region} has no variable or address called {shortened(name)!r}", hint)
     if reference in scope.through:
         circle = " to ".join((*scope.through[scope.through.index(reference) :], reference))
         raise ManifestError(
             f"regions.{scope.region}: references go in a circle: {circle}",
+            path=("regions", scope.region),
             next="write one of these values out",
         )
     return known[name], _Scope(
-        scope.manifest, scope.region, scope.where, (*scope.through, reference), scope.known
+        scope.manifest, scope.region, scope.path, (*scope.through, reference), scope.known
     )
 
 
-def _values(manifest: Manifest, region: str) -> Iterator[Json]:
-    """Everything of a manifest that is resolved when one region is worked on."""
-    yield manifest.regions[region].vault
-    yield from manifest.regions[region].addresses.values()
-    for component in manifest.components.values():
-        yield _merged(component.with_, component.at.get(region, {}))
-    for verification in manifest.verify.values():
-        yield verification.probe
-        yield verification.golden
+def _values(manifest: Manifest, region: str) -> Iterator[tuple[Path, Json]]:
+    """Everything of a manifest that is resolved when one region is worked on, and where it stands."""
+    yield ("regions", region, "vault"), manifest.regions[region].vault
+    for name, address in manifest.regions[region].addresses.items():
+        yield ("regions", region, "addresses", name), address
+    for name, component in manifest.components.items():
+        yield ("components", name, "with"), _merged(component.with_, component.at.get(region, {}))
+    for name, verification in manifest.verify.items():
+        yield ("verify", name, "probe"), verification.probe
+        yield ("verify", name, "golden"), verification.golden
 
 
 def _merged(under: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]:

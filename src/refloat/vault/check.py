@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from refloat.contracts import Progress, Silent
+from refloat.contracts import Keeping, Progress, Silent
 from refloat.digest import object_name
-from refloat.errors import Damaged, Missing, VaultError, WrongKey
+from refloat.errors import Missing, VaultError, WrongKey
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
+from refloat.vault.forgotten import told
 from refloat.vault.keys import Role
-from refloat.vault.layout import damaged
-from refloat.vault.pack import PackRecord, can_open, open_directory, open_records
+from refloat.vault.layout import (
+    FORGOTTEN_STREAM,
+    OPERATOR_STREAMS,
+    POINTS_STREAM,
+    PRUNE_STREAM,
+    RENEWED_STREAM,
+    damaged,
+)
+from refloat.vault.lock import Held, held
+from refloat.vault.pack import PackRecord, can_open, directory_of, open_records
 from refloat.vault.points import roots
-from refloat.vault.replica import POINTS_STREAM, Replica, committed
+from refloat.vault.reading import Reading, ReadSoFar
+from refloat.vault.replica import CommittedPoint, Replica, committed
+from refloat.vault.slotlog import Entry
 from refloat.vault.tree import chunk_names
+
+PACKS_AT_ONCE = 2  # read and opened: each takes the memory of a pack and of what is opened of it
 
 
 @dataclass(frozen=True)
@@ -30,44 +46,89 @@ class Damage:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check saw. ``packs_unopened`` match their names, but this key does not open their records."""
+    """What a check saw. ``packs_unopened`` match their names, but this key does not open their records.
+
+    ``points`` is the number of those that are not forgotten. ``needed`` are the objects that the points need
+    whatever else is there: their bodies, and each pack that alone holds a chunk of theirs. ``shared`` are their
+    chunks that several packs are said to hold, with those. ``covered`` are objects of a locked vault that are whole,
+    and hidden from whoever reads the newest version only: somebody had no business there. ``held`` says how what the
+    newest point needs is locked, in a locked vault.
+    """
 
     packs: int
     chunks: int
     bytes_read: int
     damaged: tuple[Damage, ...] = ()
+    covered: tuple[Damage, ...] = ()
     points: int = 0
     packs_unopened: int = 0
+    needed: frozenset[str] = frozenset()
+    shared: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
+    so_far: ReadSoFar | None = None
+    held: Held | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is damaged."""
-        return not self.damaged
+        """Whether nothing is damaged or covered."""
+        return not self.damaged and not self.covered
+
+    @property
+    def lapsed(self) -> tuple[str, ...]:
+        """What the newest point needs and is not locked, in a vault that is."""
+        return () if self.held is None else self.held.lapsed
 
 
-def check(replica: Replica, *, read_data: bool, progress: Progress | None = None) -> CheckReport:
+def check(
+    replica: Replica,
+    *,
+    read_data: bool,
+    progress: Progress | None = None,
+    forgetting: Collection[str] = (),
+    spared: Collection[str] = (),
+    reading: Reading | None = None,
+    keeping: bool = True,
+) -> CheckReport:
     """Check the structure of a replica and, with ``read_data``, every byte of every pack.
 
     Structure: the log's chain, every point's seal, every folder, every chunk placed by the index, every pack
-    there in its full size. Bytes: each pack's name computed anew, each record opened where the key allows.
+    there in its full size. Bytes: each pack's name computed anew, each record opened where the key allows, and
+    every entry of every other log, such as the journals of runs. ``keeping``: in a locked vault also what lies over an
+    object, and how what the newest point needs is locked.
+    A point that is forgotten needs nothing. ``forgetting`` are looked upon as forgotten as well, and ``spared`` are
+    not, as long as their bodies are there. With ``reading`` only the packs are read that it names, and it is told.
     Raises ``StoreError`` where the store does not answer.
     """
     run = _Check(replica, progress or Silent())
     run.keys()
-    run.points()
+    run.points(forgetting, spared)
     run.packs()
+    if keeping:
+        run.covers()
+        run.locks()
     if read_data:
-        run.read()
+        run.read(reading)
+        run.logs()
     return run.report()
 
 
 @dataclass
 class _Findings:
-    """What one tree needs, and what is wrong with it."""
+    """What one tree needs, and what is wrong with it. ``packs`` are all that hold a chunk of it."""
 
+    alone: set[str] = field(default_factory=set)
+    shared: dict[bytes, frozenset[str]] = field(default_factory=dict)
     packs: set[str] = field(default_factory=set)
     unlisted: set[str] = field(default_factory=set)
     faults: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _PackRead:
+    """How many bytes of a pack were read, and what was found: damage, or that this key opens none of its records."""
+
+    bytes: int
+    unopened: bool = False
+    damage: VaultError | None = None
 
 
 class _Check:
@@ -79,21 +140,34 @@ class _Check:
         self._users: dict[str, set[str]] = {}
         self._unlisted: set[str] = set()
         self._trees: dict[str, _Findings] = {}
+        self._bodies: set[str] = set()
+        self._slots: dict[str, str] = {}
+        self._newest: CommittedPoint | None = None
+        self._newest_trees: list[str] = []
+        self._held: Held | None = None
+        self._covered: dict[str, str] = {}
         self._points = 0
         self._bytes_read = 0
         self._unopened = 0
+        self._so_far: ReadSoFar | None = None
         replica.recover_index()
         self._sizes = {entry.name: entry.size for entry in replica.store.list(layout.PACKS)}
 
     def report(self) -> CheckReport:
-        region = self._replica.region
-        found = tuple(
-            Damage(name, region, tuple(sorted(self._affects.get(name, ()))), reason)
-            for name, reason in sorted(self._reasons.items())
-        )
+        found = self._damages(self._reasons, self._affects)
+        covered = self._damages(self._covered, {name: self._users_of(name) for name in self._covered})
         index = self._replica.index
-        return CheckReport(
-            len(index.packs), len(index), self._bytes_read, found, self._points, self._unopened
+        trees = self._trees.values()
+        needed = self._bodies.union(*(tree.alone for tree in trees))
+        shared = {name: packs for tree in trees for name, packs in tree.shared.items()}
+        counted = (self._bytes_read, found, covered, self._points, self._unopened)
+        numbers = (len(index.packs), len(index), *counted)
+        return CheckReport(*numbers, frozenset(needed), shared, self._so_far, self._held)
+
+    def _damages(self, reasons: Mapping[str, str], affects: Mapping[str, set[str]]) -> tuple[Damage, ...]:
+        return tuple(
+            Damage(name, self._replica.region, tuple(sorted(affects.get(name, ()))), reason)
+            for name, reason in sorted(reasons.items())
         )
 
     def _blame(self, name: str, reason: str, points: set[str] | None = None) -> None:
@@ -109,7 +183,11 @@ class _Check:
             self._lacking_keys()
 
     def _lacking_keys(self) -> None:
-        """A key object that is gone leaves no name behind, only what can no longer be signed or opened."""
+        """A key object that is gone leaves no name behind, only what can no longer be signed, opened or locked."""
+        if self._replica.keyring.lock_lacks:
+            self._blame(
+                layout.KEYS, "no key there says for how long points are locked, and another region's does"
+            )
         for role in self._replica.keyring.unvouched():
             self._blame(layout.KEYS, f"no certificate there vouches for this key as {role}")
         for key_id in {pack.key_id for pack in self._replica.index.packs}:
@@ -123,26 +201,66 @@ class _Check:
         self._bytes_read += len(content)
         return object_name(content) == name.rpartition("/")[2]
 
-    def points(self) -> None:
-        for point in self._committed():
-            self._points += 1
-            try:
-                trees = roots(self._replica.read_point(point))
-            except WrongKey:
-                raise  # it is the key that lacks something, not the vault
-            except (VaultError, ValueError) as error:
-                self._blame(layout.point_name(point), str(error), {point})
-                continue
-            for tree in trees:
-                self._tree(tree, point)
+    def points(self, forgetting: Collection[str], spared: Collection[str]) -> None:
+        gone = {*forgetting, *self._forgotten()}
+        gone -= {name for name in spared if self._replica.store.size(layout.point_name(name)) is not None}
+        points = [point for point in self._committed() if point.name not in gone]
+        self._points = len(points)
+        task = f"look at the points of {self._replica.region}"
+        self._progress.start(task, len(points), "points")
+        for point in points:
+            self._point(point)
+            self._progress.advance(task)
+        self._progress.finish(task)
 
-    def _committed(self) -> Iterator[str]:
-        log = self._replica.log(POINTS_STREAM, Role.WRITER)
+    def _point(self, committed_point: CommittedPoint) -> None:
+        point = committed_point.name
+        self._bodies.add(layout.point_name(point))
+        self._slots[layout.slot_name(POINTS_STREAM, committed_point.slot)] = point
         try:
-            for entry in log.entries():
-                yield committed(entry).name
+            trees = roots(self._replica.read_point(point))
+        except WrongKey:
+            raise  # it is the key that lacks something, not the vault
+        except (VaultError, ValueError) as error:
+            self._blame(layout.point_name(point), str(error), {point})
+            return
+        self._newest, self._newest_trees = committed_point, trees
+        for tree in trees:
+            self._tree(tree, point)
+
+    def _committed(self) -> Iterator[CommittedPoint]:
+        for entry in self._entries(POINTS_STREAM, Role.WRITER):
+            if entry.void:
+                continue
+            try:
+                yield committed(entry)
+            except VaultError as error:
+                self._blame(layout.slot_name(POINTS_STREAM, entry.slot), error.message)
+
+    def _forgotten(self) -> Iterator[str]:
+        for entry in self._entries(FORGOTTEN_STREAM, Role.ADMIN):
+            try:
+                yield from told(entry).points
+            except VaultError as error:
+                self._blame(layout.slot_name(FORGOTTEN_STREAM, entry.slot), error.message)
+
+    def _entries(self, stream: str, role: Role) -> Iterator[Entry]:
+        """The entries of a log up to the first that is not what was written."""
+        try:
+            yield from self._replica.log(stream, role).entries()
         except VaultError as error:
-            self._blame(error.file or layout.stream_prefix(POINTS_STREAM), error.message)
+            self._blame(error.file or layout.stream_prefix(stream), error.message)
+
+    def logs(self) -> None:
+        """Every log but that of points. What is in a stream that is not known here is left alone."""
+        for stream in self._replica.streams():
+            if stream.partition("/")[0] not in OPERATOR_STREAMS:
+                continue
+            for _ in self._entries(stream, Role.OPERATOR):
+                pass
+        for stream in (PRUNE_STREAM, RENEWED_STREAM):
+            for _ in self._entries(stream, Role.ADMIN):
+                pass
 
     def _tree(self, tree: str, point: str) -> None:
         if tree not in self._trees:
@@ -157,9 +275,15 @@ class _Check:
     def _walk(self, tree: str) -> _Findings:
         found = _Findings()
         try:
-            for name in chunk_names(bytes.fromhex(tree), self._replica.read_chunk):
+            names = chunk_names(bytes.fromhex(tree), self._replica.read_chunk)
+            for name in self._replica.index.with_bases(names):
                 places = list(self._replica.index.locations(name))
-                found.packs.update(place.pack.name for place in places)
+                packs = frozenset(place.pack.name for place in places)
+                found.packs |= packs
+                if len(packs) > 1:
+                    found.shared[name] = frozenset(map(layout.pack_name, packs))
+                else:
+                    found.alone.update(map(layout.pack_name, packs))
                 if not any(place.pack.writer for place in places):
                     found.unlisted.update(place.pack.name for place in places)
                 if not places:
@@ -184,28 +308,81 @@ class _Check:
         for name, error in self._replica.index_damage.items():
             self._blame(name, error.message, self._users.get(name.rpartition("/")[2]))
 
-    def read(self) -> None:
-        packs = self._replica.index.packs
-        self._progress.start("check", sum(pack.size for pack in packs))
-        for pack in packs:
-            try:
-                self._read_pack(pack)
-            except (Damaged, Missing) as error:
-                self._blame(layout.pack_name(pack.name), error.message, self._users.get(pack.name))
-            self._progress.advance("check", pack.size)
-        self._progress.finish("check")
+    def covers(self) -> None:
+        """What lies over objects of a locked vault. A slot that no entry counts in is free, whatever lies there."""
+        store = self._replica.store
+        if not isinstance(store, Keeping):
+            return
+        for name, reason in store.covered().items():
+            if name.startswith(layout.LOG) and not store.holds(name):
+                continue
+            if name == layout.VAULT or name.startswith((*layout.OBJECTS, layout.LOG)):
+                self._covered[name] = reason
 
-    def _read_pack(self, pack: PackRecord) -> None:
-        what = layout.pack_name(pack.name)
-        stored = self._replica.store.get(what)
-        self._bytes_read += len(stored)
-        if object_name(stored) != pack.name:
-            raise damaged(what, "its bytes do not match its name")
+    def locks(self) -> None:
+        """How what the newest point needs is locked. Of a chunk that lies in several packs one is enough."""
+        if self._newest is None or self._replica.keyring.lock is None:
+            return
+        found = [self._trees[tree] for tree in self._newest_trees]
+        alone = set[str]().union(*(tree.alone for tree in found))
+        either = {packs for tree in found for packs in tree.shared.values()}
+        with suppress(Missing):  # what is not there is damage already
+            self._held = held(self._replica, self._newest, alone, either)
+
+    def _users_of(self, name: str) -> set[str]:
+        """The points that use an object: all of them the descriptor, the keys and the index."""
+        bodies = {body.removeprefix(layout.POINTS) for body in self._bodies}
+        if name.startswith(layout.PACKS):
+            return self._users.get(name.rpartition("/")[2], set())
+        if name.startswith(layout.POINTS):
+            return bodies & {name.removeprefix(layout.POINTS)}
+        if name.startswith(layout.LOG):
+            return bodies & {self._slots.get(name, "")}
+        return bodies
+
+    def read(self, reading: Reading | None) -> None:
+        packs = self._replica.index.packs
+        packs = reading.due(packs) if reading is not None else packs
+        task = f"check {self._replica.region}"
+        self._progress.start(task, sum(pack.size for pack in packs))
+        with ExitStack() as undo:
+            pool = ThreadPoolExecutor(PACKS_AT_ONCE, thread_name_prefix="check")
+            undo.callback(pool.shutdown, wait=False, cancel_futures=True)  # who is stopped waits for no store
+            waiting: deque[tuple[PackRecord, Future[_PackRead]]] = deque()
+            for pack in packs:
+                if len(waiting) == PACKS_AT_ONCE:
+                    self._take_in(task, reading, *waiting.popleft())
+                waiting.append((pack, pool.submit(self._read_pack, pack)))
+            while waiting:
+                self._take_in(task, reading, *waiting.popleft())
+        self._progress.finish(task)
+        if reading is not None:
+            reading.tidy(self._replica.index.packs)
+            self._so_far = reading.so_far(self._replica.index.packs)
+
+    def _take_in(self, task: str, reading: Reading | None, pack: PackRecord, read: Future[_PackRead]) -> None:
+        found = read.result()
+        self._bytes_read += found.bytes
+        self._unopened += found.unopened
+        if found.damage is not None:
+            self._blame(layout.pack_name(pack.name), found.damage.message, self._users.get(pack.name))
+        elif reading is not None:
+            reading.done(pack.name)
+        self._progress.advance(task, pack.size)
+
+    def _read_pack(self, pack: PackRecord) -> _PackRead:
+        """Read a pack and open its records; several threads may do so."""
+        what, read = layout.pack_name(pack.name), 0
         keyring = self._replica.keyring
-        directory = open_directory(
-            keyring, lambda start, length: stored[start : start + length], len(stored), what=what
-        )
-        if can_open(keyring, directory.key_id):
-            open_records(keyring, stored, directory, what=what)
-        else:
-            self._unopened += 1
+        try:
+            stored = self._replica.store.get(what, 0, OBJECT_BYTES_MAX + 1)
+            read = len(stored)
+            if object_name(stored) != pack.name:
+                raise damaged(what, "its bytes do not match its name")
+            directory = directory_of(keyring, stored, what=what)
+            opens = can_open(keyring, directory.key_id)
+            if opens:
+                open_records(keyring, stored, directory, what=what, read=self._replica.read_chunk)
+        except VaultError as error:
+            return _PackRead(read, damage=error)
+        return _PackRead(read, unopened=not opens)

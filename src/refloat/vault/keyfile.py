@@ -8,11 +8,13 @@ AES-256-GCM (NIST SP 800-38D), scrypt (RFC 7914). The stored forms are in ``docs
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -26,11 +28,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refloat.digest import canonical_json, object_name
 from refloat.durable import sync_folder
-from refloat.errors import Refused, UsageError, WrongKey
+from refloat.errors import Refused, UsageError, VaultError, WrongKey
 from refloat.limits import KIB
-from refloat.vault.layout import damaged, key_name, parse_object
+from refloat.vault.layout import FORMAT, damaged, key_name, newer_format, parse_object
 
-KEY_OBJECT_BYTES_MAX = 64 * KIB  # a few hundred bytes each; a key file is about two thousand
+KEY_OBJECT_BYTES_MAX = 16 * KIB  # a few hundred bytes each; a wrapped key file is about four thousand
 BULK = "bulk"  # the affinity of everything that has no class of its own
 
 NONCE_BYTES = 12
@@ -38,6 +40,8 @@ TAG_BYTES = 16
 SEAL_BYTES = NONCE_BYTES + TAG_BYTES  # what a seal adds to what it seals
 _SCRYPT: Final = "scrypt n=32768 r=8 p=1"  # 32 MiB and about 0.1 s a guess
 _MARK: Final = "refloat key file"
+RECIPIENT_MARK: Final = "refloat recipient key"
+_NO_HARD_LINKS: Final = (errno.EPERM, errno.ENOTSUP)  # what a memory stick's file system answers
 
 
 class Role(StrEnum):
@@ -62,20 +66,38 @@ def signer_id(public: bytes) -> str:
 # ----------------------------------------------------------------------------------------------- sealing
 
 
-def seal_bytes(key: bytes, plain: bytes, associated: bytes) -> bytes:
-    """AES-256-GCM under a random nonce: nonce (12 bytes), ciphertext, tag (16 bytes)."""
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plain, associated)
+def seal_bytes(key: bytes, plain: bytes, associated: bytes, nonce: bytes | None = None) -> bytes:
+    """AES-256-GCM: nonce (12 bytes), ciphertext, tag (16 bytes). The nonce is random unless one is given.
+
+    A nonce must never be given for two plain texts.
+    """
+    sealed = bytearray(len(plain) + SEAL_BYTES)
+    seal_into(memoryview(sealed), key, plain, associated, nonce)
+    return bytes(sealed)
 
 
-def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
+def seal_into(
+    room: memoryview,
+    key: bytes,
+    plain: bytes | memoryview,
+    associated: bytes,
+    nonce: bytes | None = None,
+) -> None:
+    """The same, written into ``room``, which is ``SEAL_BYTES`` longer than ``plain``."""
+    nonce = nonce or secrets.token_bytes(NONCE_BYTES)
+    room[:NONCE_BYTES] = nonce
+    AESGCM(key).encrypt_into(nonce, plain, associated, room[NONCE_BYTES:])
+
+
+def open_sealed(key: bytes, sealed: bytes | memoryview, associated: bytes) -> bytes:
     """What ``seal_bytes`` sealed. Raises cryptography's ``InvalidTag`` for anything else."""
     if len(sealed) < SEAL_BYTES:
         raise InvalidTag
     return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated)
 
 
-def _passphrase_key(passphrase: str, salt: bytes) -> bytes:
+def passphrase_key(passphrase: str, salt: bytes) -> bytes:
+    """The 32 bytes that a passphrase and a salt stand for (scrypt, slow on purpose)."""
     return Scrypt(salt=salt, length=32, n=2**15, r=8, p=1).derive(passphrase.encode("utf-8"))
 
 
@@ -93,9 +115,12 @@ class KeyObject(BaseModel):
 
 
 _Model = TypeVar("_Model", bound=KeyObject)
+_Parsed = TypeVar("_Parsed")
 
 
-class _WrappedKeyFile(KeyObject):
+class PassphraseKeyFile(KeyObject):
+    """A whole key file that a passphrase opens."""
+
     type: Literal["key_file"] = "key_file"
     kdf: Literal["scrypt n=32768 r=8 p=1"] = _SCRYPT
     salt: Hex16
@@ -110,7 +135,7 @@ def parsed_object(model: type[_Model], document: Mapping[str, object], name: str
         raise damaged(name, f"{error.error_count()} of its fields are wrong") from error
 
 
-class _Secret(BaseModel):
+class SecretPart(BaseModel):
     """A part of a key file. Neither its repr nor a validation error shows what is in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -119,25 +144,25 @@ class _Secret(BaseModel):
         return []
 
 
-class _WriterSecrets(_Secret):
+class _WriterSecrets(SecretPart):
     signing: Hex32
     content: dict[str, Hex32]  # affinity to secret
 
 
-class _ReaderSecrets(_Secret):
+class _ReaderSecrets(SecretPart):
     opening: Hex32
 
 
-class _SigningSecrets(_Secret):
+class _SigningSecrets(SecretPart):
     signing: Hex32
 
 
-class _Head(_Secret):
+class _Head(SecretPart):
     slot: int = Field(ge=0)
     hash: Hex32
 
 
-class KeyFile(_Secret):
+class KeyFile(SecretPart):
     """What a person holds: the secrets of some roles, and what is trusted before any store is asked.
 
     ``heads`` are the last log heads seen, by region: a log that is shorter than that was rolled back.
@@ -172,30 +197,47 @@ class KeyFile(_Secret):
             admin=_SigningSecrets(signing=admin.private_bytes_raw().hex()),
         )
 
+    def for_another(self, *roles: Role) -> KeyFile:
+        """A key file for somebody else of this vault: new secrets for ``roles``, of which none is the admin's.
+
+        Everybody has the catalogue key; the chunk-name key does not go to an operator.
+        """
+        names_chunks = bool(set(roles) - {Role.OPERATOR})
+        writer = _WriterSecrets(signing=secrets.token_hex(32), content={BULK: secrets.token_hex(32)})
+        return self.model_copy(
+            update={
+                "chunk_name_key": self.chunk_name_key if names_chunks else None,
+                "writer": writer if Role.WRITER in roles else None,
+                "reader": _ReaderSecrets(opening=secrets.token_hex(32)) if Role.READER in roles else None,
+                "operator": _SigningSecrets(signing=secrets.token_hex(32))
+                if Role.OPERATOR in roles
+                else None,
+                "admin": None,
+            }
+        )
+
+    def with_new_content_key(self, affinity: str = BULK) -> KeyFile:
+        """The same file with another key to seal contents of an affinity with. Raises ``WrongKey`` for no writer."""
+        if self.writer is None:
+            raise lacks(Role.WRITER)
+        content = {**self.writer.content, affinity: secrets.token_hex(32)}
+        return self.model_copy(update={"writer": self.writer.model_copy(update={"content": content})})
+
     @classmethod
     def load(cls, path: Path | str) -> KeyFile:
-        """The key file at ``path``. Raises ``UsageError`` if unreadable, ``WrongKey`` if it is none."""
-        try:
-            with Path(path).open("rb") as file:
-                content = file.read(KEY_OBJECT_BYTES_MAX + 1)
-        except OSError as error:
-            raise UsageError(
-                f"cannot read the key file {path}: {error.strerror}",
-                file=str(path),
-                next="give the path of the key file that `refloat vault init` wrote",
-            ) from error
-        try:
-            return cls.from_bytes(content)
-        except WrongKey as error:
-            error.at(file=str(path))
-            raise
+        """The key file at ``path``.
+
+        Raises ``UsageError`` if unreadable, ``WrongKey`` if it is none, ``VaultError`` if it is of a newer format.
+        """
+        return read_key(path, cls.from_bytes)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> KeyFile:
-        """A key file from its bytes. Raises ``WrongKey``."""
+        """A key file from its bytes. Raises ``WrongKey``, ``VaultError`` for one of a newer format."""
         try:
             return cls.model_validate_json(content[: KEY_OBJECT_BYTES_MAX + 1])
         except ValidationError:
+            _require_known_format(content)
             raise WrongKey(
                 "this is not a refloat key file, or it is not whole", next="use the file as it was written"
             ) from None  # the cause could quote what is secret
@@ -206,23 +248,37 @@ class KeyFile(_Secret):
         return (json.dumps(document, indent=2) + "\n").encode("ascii")
 
     def save(self, path: Path | str) -> None:
-        """Write the file durably with mode 0600. Raises ``Refused`` (``key_exists``) over an existing one."""
-        place = Path(path).absolute()
-        try:
-            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError as error:
-            raise Refused(
-                "key_exists", f"{path} exists already", next="choose another path; a key is never overwritten"
-            ) from error
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        try:
-            _write_secret(descriptor, self.to_bytes())
-            sync_folder(place.parent)
-        except OSError as error:
-            with suppress(OSError):
-                place.unlink()
-            raise _unwritable(path, error) from error
+        """Write the file durably and whole or not at all, with mode 0600.
+
+        Raises ``Refused`` (``key_exists``) over an existing one, ``UsageError`` where it cannot be written.
+        """
+        write_secret(path, self.to_bytes(), what="the key file")
+
+    @classmethod
+    def pin(cls, path: Path | str, heads: Mapping[str, tuple[int, str]]) -> None:
+        """Keep newer heads in the key file at ``path``, which stays whole whatever happens meanwhile.
+
+        A head that is older than the one kept is left out. Raises ``OSError`` where the file cannot be replaced,
+        as on a read-only medium: the pin then stays as it was.
+        """
+        place = Path(path).resolve()
+        kept = cls.load(place)
+        newer = {
+            region: head
+            for region, head in heads.items()
+            if region not in kept.heads or kept.heads[region].slot < head[0]
+        }
+        if newer:
+            kept.with_heads(newer).put_back(place)
+
+    def put_back(self, path: Path | str) -> None:
+        """Write over the file that this one was, which stays whole whatever happens meanwhile. Raises ``OSError``."""
+        place = Path(path).resolve()
+        with _written_secret(place, self.to_bytes()) as whole:
+            before = place.stat()
+            os.chown(whole, before.st_uid, before.st_gid)
+            whole.chmod(stat.S_IMODE(before.st_mode))
+            whole.replace(place)
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -249,16 +305,19 @@ class KeyFile(_Secret):
         pinned = {region: _Head(slot=slot, hash=digest) for region, (slot, digest) in heads.items()}
         return self.model_copy(update={"heads": {**self.heads, **pinned}})
 
-    def wrapped(self, passphrase: str) -> bytes:
-        """The whole file sealed for a passphrase: an object that may stand under ``keys/``."""
+    def wrapped(self, passphrase: str, salt: str | None = None) -> bytes:
+        """The whole file sealed for a passphrase: an object that may stand under ``keys/``.
+
+        What is sealed anew for the same passphrase keeps its ``salt``, 32 hex digits, by which it is known.
+        """
         header = {
             "format": 1,
             "type": "key_file",
             "vault": self.vault,
             "kdf": _SCRYPT,
-            "salt": secrets.token_hex(16),
+            "salt": salt or secrets.token_hex(16),
         }
-        key = _passphrase_key(passphrase, bytes.fromhex(str(header["salt"])))
+        key = passphrase_key(passphrase, bytes.fromhex(str(header["salt"])))
         sealed = seal_bytes(key, self.to_bytes(), canonical_json(header))
         return canonical_json({**header, "sealed": sealed.hex()})
 
@@ -266,9 +325,9 @@ class KeyFile(_Secret):
     def unwrap(cls, stored: bytes, passphrase: str) -> KeyFile:
         """The file in a wrapped object. Raises ``WrongKey`` for a wrong passphrase, ``Damaged`` for junk."""
         name = key_name(object_name(stored))
-        wrapped = parsed_object(_WrappedKeyFile, parse_object(stored, name, KEY_OBJECT_BYTES_MAX), name)
+        wrapped = parsed_object(PassphraseKeyFile, parse_object(stored, name, KEY_OBJECT_BYTES_MAX), name)
         header = wrapped.model_dump(mode="json", exclude={"sealed"})
-        key = _passphrase_key(passphrase, bytes.fromhex(wrapped.salt))
+        key = passphrase_key(passphrase, bytes.fromhex(wrapped.salt))
         try:
             content = open_sealed(key, bytes.fromhex(wrapped.sealed), canonical_json(header))
         except InvalidTag:
@@ -279,17 +338,84 @@ class KeyFile(_Secret):
         return key_file
 
 
-def _write_secret(descriptor: int, content: bytes) -> None:
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)  # whatever the umask was
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
+def read_key(path: Path | str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
+    """What ``parse`` makes of the first bytes of a file; errors name the file. Raises ``UsageError`` if unreadable."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(KEY_OBJECT_BYTES_MAX + 1)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the key file {path}: {error.strerror}",
+            file=str(path),
+            next="give the path of the key file that `refloat vault init` wrote",
+        ) from error
+    try:
+        return parse(content)
+    except VaultError as error:
+        error.file = str(path)
+        raise
 
 
-def _unwritable(path: Path | str, error: OSError) -> UsageError:
+def write_secret(path: Path | str, content: bytes, *, what: str) -> None:
+    """Write a file that holds a key, durably and whole or not at all, with mode 0600.
+
+    Raises ``Refused`` (``key_exists``) over an existing one, ``UsageError`` where it cannot be written.
+    """
+    place = Path(path).absolute()
+    try:
+        with _written_secret(place, content) as whole:
+            _put_new(whole, place)
+    except FileExistsError as error:
+        raise Refused(
+            "key_exists", f"{path} exists already", next="choose another path; a key is never overwritten"
+        ) from error
+    except OSError as error:
+        raise _unwritable(path, error, what) from error
+
+
+@contextmanager
+def _written_secret(place: Path, content: bytes) -> Iterator[Path]:
+    """A file beside ``place`` with all of ``content`` on the disk; what is then named is durable at the end."""
+    whole = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)  # whatever the umask was
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        yield whole
+    finally:
+        whole.unlink(missing_ok=True)
+    sync_folder(place.parent)
+
+
+def _put_new(whole: Path, place: Path) -> None:
+    """Give a file that is whole its name. Raises ``FileExistsError`` where the name is taken."""
+    try:
+        os.link(whole, place)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        whole.replace(place)
+
+
+def _require_known_format(content: bytes) -> None:
+    """Raise ``VaultError`` for a key file of a newer refloat, of which nothing else can be said."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(document, dict) and document.get("kind") in (_MARK, RECIPIENT_MARK):
+        number = document.get("format")
+        if type(number) is int and number > FORMAT:
+            raise newer_format("the key file", number)
+
+
+def _unwritable(path: Path | str, error: OSError, what: str) -> UsageError:
     return UsageError(
-        f"cannot write the key file {path}: {error.strerror}",
+        f"cannot write {what} {path}: {error.strerror}",
         file=str(path),
         next="choose a path on this machine that you may write to",
     )

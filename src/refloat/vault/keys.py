@@ -8,43 +8,42 @@ Ed25519 (RFC 8032), X25519 (RFC 7748), HKDF-SHA256 (RFC 5869). The stored forms 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Literal
-
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pydantic import Field
 
 from refloat.contracts import Store
-from refloat.digest import canonical_json, object_name
 from refloat.errors import Damaged, Missing, RefloatError, VaultError, WrongKey
-from refloat.vault.keyfile import (
-    BULK,
-    KEY_OBJECT_BYTES_MAX,
-    Hex16,
-    Hex32,
-    KeyFile,
-    KeyObject,
-    Role,
-    content_key_id,
-    lacks,
-    open_sealed,
-    parsed_object,
-    seal_bytes,
-    signer_id,
+from refloat.units import format_time, parse_time
+from refloat.vault.keyfile import BULK, KeyFile, Role, content_key_id, lacks, signer_id
+from refloat.vault.keyobjects import (
+    CERTIFIED,
+    Certificate,
+    HolderName,
+    OfAdmin,
+    OfHolders,
+    OperatorRemoval,
+    Removal,
+    WrapNote,
+    WrappedContentKey,
+    WrapTold,
+    is_signed,
+    key_objects,
+    public_of,
+    publics_of,
+    read_key_object,
+    reader_public,
+    signed_by,
+    unwrap_content_key,
 )
-from refloat.vault.layout import KEYS, damaged, key_name, parse_object, read_descriptor
+from refloat.vault.layout import KEYS, POINTS_STREAM, VAULT, damaged, read_descriptor
 
-__all__ = ["BULK", "ContentKey", "KeyFile", "Keyring", "Role", "Signature", "key_objects"]
+__all__ = ["BULK", "ContentKey", "KeyFile", "Keyring", "Known", "Removed", "Role", "Signature", "key_objects"]
 
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)  # when what has no time is taken to have been said
 KEY_OBJECTS_MAX = 4096  # more are not keys of people; a store that lists more is lying
-
-_CERTIFIED = (Role.WRITER, Role.READER, Role.OPERATOR)
 
 
 @dataclass(frozen=True)
@@ -67,124 +66,111 @@ class ContentKey:
         return f"ContentKey(id={self.id.hex()!r}, affinity={self.affinity!r})"
 
 
-class _Certificate(KeyObject):
-    """The admin's word that a public key holds a role."""
+@dataclass(frozen=True)
+class Known:
+    """Somebody the admin vouches for: a public key, its role, and what the admin calls its holder since when.
 
-    type: Literal["certificate"] = "certificate"
-    role: Literal["writer", "reader", "operator"]
-    public: Hex32
-    signature: str = Field("", pattern=r"^([0-9a-f]{128})?$")
-
-    def message(self) -> bytes:
-        return b"certificate:" + canonical_json(self.model_dump(mode="json", exclude={"signature"}))
-
-
-class _WrappedContentKey(KeyObject):
-    """A writer's content key, which only the reader named can open."""
-
-    type: Literal["content_key"] = "content_key"
-    id: Hex16
-    affinity: str
-    reader: Hex16
-    ephemeral: Hex32
-    sealed: str = Field("", pattern=r"^([0-9a-f]{2})*$")
-    signer: Hex16
-    signature: str = Field("", pattern=r"^([0-9a-f]{128})?$")
-
-    def header(self) -> bytes:
-        return canonical_json(self.model_dump(mode="json", exclude={"sealed", "signature"}))
-
-    def message(self) -> bytes:
-        return b"content_key:" + canonical_json(self.model_dump(mode="json", exclude={"signature"}))
-
-
-def _signed_message(role: Role, message: bytes) -> bytes:
-    return b"refloat-1:" + role.value.encode("ascii") + b":" + message
-
-
-def _sign(seed: str, role: Role, message: bytes) -> bytes:
-    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed)).sign(_signed_message(role, message))
-
-
-def _public_of(seed: str) -> bytes:
-    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed)).public_key().public_bytes_raw()
-
-
-def _reader_public(seed: str) -> bytes:
-    return X25519PrivateKey.from_private_bytes(bytes.fromhex(seed)).public_key().public_bytes_raw()
-
-
-def key_objects(key_file: KeyFile) -> list[bytes]:
-    """What a new vault holds under ``keys/``, each under the BLAKE3 of its bytes.
-
-    The admin's certificates for the writer, the reader and the operator, and the writer's content keys
-    wrapped for the reader. Raises ``WrongKey`` unless the file holds all four roles.
+    ``object`` is what says so beside the certificate; of a key that was made with its vault, nothing does.
     """
-    if key_file.writer is None:
-        raise lacks(Role.WRITER)
-    if key_file.reader is None:
-        raise lacks(Role.READER)
-    if key_file.operator is None:
-        raise lacks(Role.OPERATOR)
-    reader = _reader_public(key_file.reader.opening)
-    publics = (_public_of(key_file.writer.signing), reader, _public_of(key_file.operator.signing))
-    certificates = [
-        _certificate(key_file, role, public) for role, public in zip(_CERTIFIED, publics, strict=True)
-    ]
-    wrapped = [_wrap(key_file, affinity, reader) for affinity in sorted(key_file.writer.content)]
-    return [*certificates, *wrapped]
+
+    role: Role
+    public: bytes
+    name: str = ""
+    since: datetime | None = None
+    object: str = ""
+    removed_at: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        """The signer id."""
+        return signer_id(self.public)
 
 
-def _certificate(key_file: KeyFile, role: Role, public: bytes) -> bytes:
-    if key_file.admin is None:
-        raise lacks(Role.ADMIN)
-    unsigned = _Certificate.model_validate(
-        {"vault": key_file.vault, "role": role.value, "public": public.hex()}
-    )
-    signature = _sign(key_file.admin.signing, Role.ADMIN, unsigned.message())
-    return canonical_json({**unsigned.model_dump(mode="json"), "signature": signature.hex()})
+@dataclass(frozen=True)
+class Removed:
+    """A key that the admin has removed: what it signed counts up to a slot and hash of each log, by region and stream.
+
+    In a log that is not among ``heads`` nothing of it counts.
+    """
+
+    role: Role
+    id: str
+    at: datetime
+    heads: Mapping[tuple[str, str], tuple[int, str]]
+    objects: tuple[str, ...]
+
+    def both(self, other: Removed) -> Removed:
+        """What counts by both, where two speak of one key."""
+        heads = {log: min(head, other.heads[log]) for log, head in self.heads.items() if log in other.heads}
+        first = min(self, other, key=lambda one: (one.at, one.objects))
+        return replace(first, heads=heads)
 
 
-def _wrap(key_file: KeyFile, affinity: str, reader: bytes) -> bytes:
-    if key_file.writer is None:
-        raise lacks(Role.WRITER)
-    secret = bytes.fromhex(key_file.writer.content[affinity])
-    ephemeral = X25519PrivateKey.generate()
-    public = ephemeral.public_key().public_bytes_raw()
-    empty = _WrappedContentKey(
-        vault=key_file.vault,
-        id=content_key_id(secret).hex(),
-        affinity=affinity,
-        reader=signer_id(reader),
-        ephemeral=public.hex(),
-        signer=signer_id(_public_of(key_file.writer.signing)),
-    )
-    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(reader))
-    key = _wrapping_key(shared, key_file.vault, public, reader)
-    sealed = seal_bytes(key, secret, empty.header())
-    unsigned = empty.model_copy(update={"sealed": sealed.hex()})
-    signature = _sign(key_file.writer.signing, Role.WRITER, unsigned.message())
-    return canonical_json({**unsigned.model_dump(mode="json"), "signature": signature.hex()})
+@dataclass(frozen=True)
+class Noted:
+    """What the admin says of a key file that the vault keeps sealed: by signer id whose it is, and since when.
+
+    ``object`` is what says so.
+    """
+
+    told: WrapTold
+    holders: frozenset[str]
+    name: str
+    since: datetime | None
+    removed_at: datetime | None
+    object: str
+
+    @classmethod
+    def of(cls, name: str, told: WrapNote) -> Noted:
+        """What an object of this name says. Raises ``Damaged`` for times that are none."""
+        since, removed_at = (_time(name, text) if text else None for text in (told.since, told.removed_at))
+        what = WrapTold(told.wrap, bytes.fromhex(told.recipient) if told.recipient else None)
+        return cls(what, frozenset(told.holders), told.name, since, removed_at, name)
+
+    @property
+    def said_at(self) -> tuple[datetime, bool]:
+        """Of two the later counts; where both are of one moment, that which removes."""
+        said = [one for one in (self.since, self.removed_at) if one is not None]
+        return max(said, default=BEGINNING), self.removed_at is not None
 
 
-def _wrapping_key(shared: bytes, vault: str, ephemeral: bytes, reader: bytes) -> bytes:
-    """One key for one wrapping (HKDF binds it to both public keys and the vault)."""
-    purpose = b"refloat-1:content-key:" + vault.encode("utf-8") + b":" + ephemeral + reader
-    return HKDF(SHA256(), length=32, salt=None, info=purpose).derive(shared)
+def last_notes(notes: Iterable[Noted]) -> dict[str, Noted]:
+    """By id the last word on each way to open the vault, of several regions' words."""
+    last: dict[str, Noted] = {}
+    for noted in notes:
+        last[noted.told.id] = max(last.get(noted.told.id, noted), noted, key=lambda one: one.said_at)
+    return last
+
+
+def unproved_notes(store: Store) -> Iterator[Noted]:
+    """What a store holds as the admin's notes on sealed key files, where no key tells whether they are the admin's."""
+    for entry in islice(store.list(KEYS), KEY_OBJECTS_MAX):
+        with suppress(VaultError):
+            told = read_key_object(store, entry.name)
+            if isinstance(told, WrapNote):
+                yield Noted.of(entry.name, told)
 
 
 class Keyring:
     """What this process may do in one vault, opened from a key file and the vault's own key objects.
 
     ``rejected`` names the objects under ``keys/`` that were set aside, with the reason: one that is damaged,
-    or that somebody without the right put there, must not keep the others from a recovery.
+    or that somebody without the right put there, must not keep the others from a recovery. ``lock`` is for how long
+    what a point needs is to be locked, the longest that the admin has said; ``lock_lacks`` where only another region
+    keeps that.
     """
 
     def __init__(self, key_file: KeyFile) -> None:
         self._file = key_file
         self._publics: dict[tuple[Role, str], bytes] = {}
-        self._wrapped: list[_WrappedContentKey] = []
+        self._holders: dict[tuple[Role, str], Known] = {}
+        self._removed: dict[tuple[Role, str], Removed] = {}
+        self._operators: dict[tuple[str, str], dict[int, tuple[str, OperatorRemoval]]] = {}
+        self._notes: dict[str, Noted] = {}
+        self._wrapped: list[WrappedContentKey] = []
         self._opened: dict[bytes, bytes] = {}
+        self.lock: timedelta | None = None
+        self.lock_lacks = False
         self.rejected: dict[str, str] = {}
         self.vault = key_file.vault
         self.catalogue_key = bytes.fromhex(key_file.catalogue_key)
@@ -200,11 +186,28 @@ class Keyring:
         if descriptor.vault != key_file.vault:
             raise WrongKey(
                 f"the key opens vault {key_file.vault}; {store.url} holds vault {descriptor.vault}",
+                file=VAULT,
                 next="use the key file that was written when this vault was made",
             )
+        if descriptor.pipeline != key_file.pipeline:
+            raise WrongKey(
+                f"the key is that of pipeline {key_file.pipeline!r}; {store.url} holds {descriptor.pipeline!r}",
+                file=VAULT,
+                next="see what is at this address; where it should be this pipeline's: refloat vault repair",
+            )
+        return cls.vouched(key_file, store)
+
+    @classmethod
+    def vouched(cls, key_file: KeyFile, store: Store) -> Keyring:
+        """The keyring by what is under ``keys/`` alone, whatever the descriptor says. Raises as ``open``."""
         keyring = cls(key_file)
         keyring._take(store)
         return keyring
+
+    def pinned(self, region: str) -> tuple[int, str] | None:
+        """The slot and hash of a region's log of points that the key file has seen last; None where it has none."""
+        head = self._file.heads.get(region)
+        return None if head is None else (head.slot, head.hash)
 
     @property
     def chunk_name_key(self) -> bytes:
@@ -229,22 +232,74 @@ class Keyring:
         reader signs nothing.
         """
         seed = self._seed(role)
-        signer = signer_id(_public_of(seed))
+        signer = signer_id(public_of(seed))
         if self._public(role, signer) is None:
             raise WrongKey(
                 f"the vault does not vouch for this {role}" + self._set_aside(),
                 next="ask the admin of the vault for a key file, or run `refloat vault repair`",
             )
-        return Signature(signer, _sign(seed, role, message))
+        removed = self._removed.get((role, signer))
+        if removed is not None:
+            raise WrongKey(
+                f"the admin of the vault removed this {role} at {format_time(removed.at)}",
+                next="ask the admin of the vault for a key file of your own",
+            )
+        return Signature(signer, signed_by(seed, role, message))
 
     def signer(self, role: Role) -> str:
         """The signer id of this holder in a role that signs. Raises ``WrongKey`` without the role."""
-        return signer_id(_public_of(self._seed(role)))
+        return signer_id(public_of(self._seed(role)))
 
     def unvouched(self) -> list[Role]:
         """The roles of this holder for which the vault keeps no certificate, so that they count for nothing."""
-        own = [role for role in (Role.WRITER, Role.OPERATOR) if self.can(role)]
-        return [role for role in own if self._public(role, self.signer(role)) is None]
+        own = {role: signer_id(public) for role, public in publics_of(self._file).items()}
+        return [role for role, signer in own.items() if self._public(role, signer) is None]
+
+    def known(self) -> list[Known]:
+        """Everybody the admin vouches for or did until they were removed, by role and signer id."""
+        order = sorted(self._publics.items(), key=lambda one: (CERTIFIED.index(one[0][0]), one[0][1]))
+        return [self._known(key, public) for key, public in order]
+
+    def _known(self, key: tuple[Role, str], public: bytes) -> Known:
+        removed = self._removed.get(key)
+        known = self._holders.get(key, Known(key[0], public))
+        return known if removed is None else replace(known, removed_at=removed.at)
+
+    def removal(self, role: Role, signer: str) -> Removed | None:
+        """What the admin says of a key that was removed; None of one that counts."""
+        return self._removed.get((role, signer))
+
+    def removals(self) -> list[Removed]:
+        """Every key that was removed."""
+        return list(self._removed.values())
+
+    def notes(self) -> Mapping[str, Noted]:
+        """What the admin says of the key files that the vault keeps sealed, by id."""
+        return self._notes
+
+    def adopt(self, removals: Iterable[Removed]) -> None:
+        """Let removals count that another region keeps, of the same vault and admin: one may hide what it was told."""
+        for one in removals:
+            before = self._removed.get((one.role, one.id))
+            self._removed[one.role, one.id] = one if before is None else before.both(one)
+
+    def adopt_notes(self, notes: Iterable[Noted]) -> None:
+        """Let notes count that another region keeps: what was let go there is let go here."""
+        self._notes = last_notes([*self._notes.values(), *notes])
+
+    def adopt_lock(self, term: timedelta) -> None:
+        """Let a lock count that another region keeps: who takes the admin's word away undoes nothing."""
+        if self.lock is None or self.lock < term:
+            self.lock, self.lock_lacks = term, True
+
+    def content_keys(self) -> dict[bytes, tuple[str, frozenset[str]]]:
+        """By id: the affinity of each content key in the vault, and the signer ids of the readers who may open it."""
+        found: dict[bytes, tuple[str, frozenset[str]]] = {}
+        for wrapped in self._wrapped:
+            id = bytes.fromhex(wrapped.id)
+            affinity, readers = found.get(id, (wrapped.affinity, frozenset()))
+            found[id] = (affinity, readers | {wrapped.reader})
+        return found
 
     def _seed(self, role: Role) -> str:
         parts = {
@@ -266,7 +321,7 @@ class Keyring:
                 + self._set_aside(),
                 next="refloat vault repair",
             )
-        if not _is_signed(public, role, message, signature.value):
+        if not is_signed(public, role, message, signature.value):
             raise Damaged(f"the signature of {role} {signature.signer} is wrong", next="refloat vault repair")
 
     def content_key(self, affinity: str = BULK) -> ContentKey:
@@ -294,10 +349,10 @@ class Keyring:
         return self._opened[id]
 
     def _open(self, id: bytes, seed: str) -> bytes:
-        reader = signer_id(_reader_public(seed))
+        reader = signer_id(reader_public(seed))
         for wrapped in self._wrapped:
             if wrapped.id == id.hex() and wrapped.reader == reader:
-                secret = _unwrap(wrapped, seed)
+                secret = unwrap_content_key(wrapped, seed)
                 if secret is not None:
                     return secret
         raise Missing(
@@ -317,55 +372,108 @@ class Keyring:
 
     def _take(self, store: Store) -> None:
         """Certificates first: they say whose content keys count."""
-        documents = self._documents(store)
-        self._take_each("certificate", documents, self._take_certificate)
-        if not self._publics:
-            raise self._nobody(store, documents)
-        self._take_each("content_key", documents, self._take_content_key)
-
-    def _documents(self, store: Store) -> dict[str, Mapping[str, object]]:
-        documents: dict[str, Mapping[str, object]] = {}
+        wrapped: dict[str, WrappedContentKey] = {}
+        told: dict[str, OfHolders] = {}
+        newer: VaultError | None = None
+        parsed = False
         for name in sorted(entry.name for entry in islice(store.list(KEYS), KEY_OBJECTS_MAX)):
             try:
-                documents[name] = _read_key_object(store, name)
+                found = read_key_object(store, name)
+                parsed = parsed or found is not None
+                if isinstance(found, Certificate):
+                    self._take_certificate(name, found)
+                elif isinstance(found, WrappedContentKey):
+                    wrapped[name] = found
+                elif found is not None:
+                    told[name] = found
             except VaultError as error:
                 self.rejected[name] = error.message
-        return documents
+                newer = newer or (None if isinstance(error, Damaged | Missing | WrongKey) else error)
+        if not self._publics:
+            raise newer or self._nobody(store, parsed=parsed)
+        for name, of_admin in told.items():
+            with self._setting_aside(name):
+                self._require_of_admin(name, of_admin)
+                self._take_told(name, of_admin)
+        self._take_operators()
+        for name, key in wrapped.items():
+            with self._setting_aside(name):
+                self._take_content_key(name, key)
 
-    def _take_each(
-        self,
-        type: str,
-        documents: Mapping[str, Mapping[str, object]],
-        take: Callable[[str, Mapping[str, object]], None],
-    ) -> None:
-        for name, document in documents.items():
-            try:
-                if document.get("type") == type:
-                    take(name, document)
-            except VaultError as error:
-                self.rejected[name] = error.message
+    @contextmanager
+    def _setting_aside(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except VaultError as error:
+            self.rejected[name] = error.message
 
-    def _take_certificate(self, name: str, document: Mapping[str, object]) -> None:
-        certificate = parsed_object(_Certificate, document, name)
+    def _take_told(self, name: str, told: OfHolders) -> None:
+        match told:
+            case HolderName():
+                self._take_holder(name, told)
+            case Removal():
+                self._take_removal(name, told)
+            case OperatorRemoval():
+                self._operators.setdefault((told.holder, told.at), {})[told.part] = (name, told)
+            case WrapNote():
+                self._take_note(name, told)
+            case _:  # a term
+                self.lock = max(self.lock or timedelta(0), timedelta(seconds=told.seconds))
+
+    def _require_of_admin(self, name: str, told: OfAdmin) -> None:
         admin = bytes.fromhex(self._file.admin_public)
-        signature = bytes.fromhex(certificate.signature)
-        if certificate.vault != self.vault:
+        if told.vault != self.vault:
             raise damaged(name, "it belongs to another vault")
-        if not _is_signed(admin, Role.ADMIN, certificate.message(), signature):
+        if not is_signed(admin, Role.ADMIN, told.message(), bytes.fromhex(told.signature)):
             raise WrongKey(f"{name} is not signed by the admin that the key file names", file=name)
+
+    def _take_holder(self, name: str, told: HolderName) -> None:
+        """Of two that speak of one key the newer counts: somebody was given another name."""
+        since = _time(name, told.since)
+        key = (Role(told.role), told.holder)
+        public, before = self._publics.get(key), self._holders.get(key)
+        if public is not None and (before is None or before.since is None or before.since <= since):
+            self._holders[key] = Known(key[0], public, told.name, since, name)
+
+    def _take_removal(self, name: str, told: Removal) -> None:
+        heads = {(region, POINTS_STREAM): (head.slot, head.hash) for region, head in told.heads.items()}
+        self.adopt([Removed(Role(told.role), told.holder, _time(name, told.at), heads, (name,))])
+
+    def _take_operators(self) -> None:
+        """A word of several objects counts when all are there: one that was cut has removed nobody yet."""
+        for (holder, at), parts in self._operators.items():
+            name, last = parts[max(parts)]
+            if parts.keys() == set(range(1, last.parts + 1)):
+                heads = {
+                    (region, stream): (head.slot, head.hash)
+                    for _, told in parts.values()
+                    for region, streams in told.logs.items()
+                    for stream, head in streams.items()
+                }
+                with self._setting_aside(name):
+                    objects = tuple(name for name, _ in parts.values())
+                    self.adopt([Removed(Role.OPERATOR, holder, _time(name, at), heads, objects)])
+
+    def _take_note(self, name: str, told: WrapNote) -> None:
+        noted = Noted.of(name, told)
+        before = self._notes.setdefault(told.wrap, noted)
+        if before.said_at < noted.said_at:
+            self._notes[told.wrap] = noted
+
+    def _take_certificate(self, name: str, certificate: Certificate) -> None:
+        self._require_of_admin(name, certificate)
         public = bytes.fromhex(certificate.public)
         self._publics[Role(certificate.role), signer_id(public)] = public
 
-    def _take_content_key(self, name: str, document: Mapping[str, object]) -> None:
-        wrapped = parsed_object(_WrappedContentKey, document, name)
+    def _take_content_key(self, name: str, wrapped: WrappedContentKey) -> None:
         if wrapped.vault != self.vault:
             raise damaged(name, "it belongs to another vault")
         signature = Signature(wrapped.signer, bytes.fromhex(wrapped.signature))
         self.verify(Role.WRITER, wrapped.message(), signature)
         self._wrapped.append(wrapped)
 
-    def _nobody(self, store: Store, documents: Mapping[str, object]) -> RefloatError:
-        if documents:
+    def _nobody(self, store: Store, *, parsed: bool) -> RefloatError:
+        if parsed:
             return WrongKey(
                 f"no certificate in {store.url} is signed by the admin that the key file names",
                 next="use the key file that was written when this vault was made",
@@ -377,29 +485,8 @@ class Keyring:
         return Missing(f"there are no keys in {store.url}", file=KEYS, next="refloat vault repair")
 
 
-def _read_key_object(store: Store, name: str) -> Mapping[str, object]:
-    stored = store.get(name, 0, KEY_OBJECT_BYTES_MAX + 1)
-    if key_name(object_name(stored)) != name:
-        raise damaged(name, "its bytes are not the ones it is named after")
-    return parse_object(stored, name, KEY_OBJECT_BYTES_MAX)
-
-
-def _is_signed(public: bytes, role: Role, message: bytes, signature: bytes) -> bool:
+def _time(name: str, text: str) -> datetime:
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, _signed_message(role, message))
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _unwrap(wrapped: _WrappedContentKey, seed: str) -> bytes | None:
-    """The secret, or None where this is not the key that its id names."""
-    private = X25519PrivateKey.from_private_bytes(bytes.fromhex(seed))
-    ephemeral = bytes.fromhex(wrapped.ephemeral)
-    try:
-        shared = private.exchange(X25519PublicKey.from_public_bytes(ephemeral))
-        key = _wrapping_key(shared, wrapped.vault, ephemeral, private.public_key().public_bytes_raw())
-        secret = open_sealed(key, bytes.fromhex(wrapped.sealed), wrapped.header())
-    except (InvalidTag, ValueError):  # ValueError: an ephemeral key of low order
-        return None
-    return secret if content_key_id(secret).hex() == wrapped.id else None
+        return parse_time(text)
+    except ValueError as error:
+        raise damaged(name, "its time is not one") from error

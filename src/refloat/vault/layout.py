@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+import re
+from typing import Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from refloat.contracts import Put, Store
 from refloat.digest import canonical_json
@@ -19,8 +20,22 @@ PACKS = "packs/"
 INDEX = "index/"
 POINTS = "points/"
 LOG = "log/"
+TRIAL = "trial-"  # what is left of trying out a store that lets nothing be removed: nobody reads it
+PROOF = "proof/"  # small objects that proved that a store keeps locks; nobody needs them
+OBJECTS = (KEYS, PACKS, INDEX, POINTS)
+"""What holds objects that are named by their bytes, each after what its objects may name: the order of writes."""
+NAMES_NOTHING = frozenset({KEYS, PACKS})
+"""Of these the objects that name no other."""
+
+POINTS_STREAM = "points"
+PRUNE_STREAM = "prune"
+FORGOTTEN_STREAM = "forgotten"
+RENEWED_STREAM = "renewed"
+OPERATOR_STREAMS = frozenset({"audit", "baselines", "drills", "evidence", "runs", "targets"})
+"""The logs that operators sign: how they are called up to the first ``/``."""
 
 DESCRIPTOR_BYTES_MAX = 64 * KIB  # a few hundred bytes; more is not a descriptor
+CHUNK_BYTES_LEAST = 64  # what the cutter can do; nobody signs how to cut, so it is held within bounds
 
 
 def key_name(name: str) -> str:
@@ -43,6 +58,24 @@ def point_name(name: str) -> str:
     return POINTS + name
 
 
+def objects(store: Store, prefix: str) -> dict[str, int]:
+    """The objects below one of ``OBJECTS`` by the names that this format gives them, with their bytes; nothing else.
+
+    In the order of their names. Raises ``StoreError``.
+    """
+    name_of = _NAME_OF[prefix]
+    listed = sorted((info.name, info.size) for info in store.list(prefix))
+    return {
+        name: size
+        for name, size in listed
+        if _OBJECT.fullmatch(last := name.rpartition("/")[2]) and name_of(last) == name
+    }
+
+
+_OBJECT = re.compile(r"[0-9a-f]{64}")
+_NAME_OF = {KEYS: key_name, PACKS: pack_name, INDEX: index_name, POINTS: point_name}
+
+
 def stream_prefix(stream: str) -> str:
     """What the names of all slots of a stream start with."""
     return f"{LOG}{stream}/"
@@ -60,9 +93,15 @@ class Chunking(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    min: int = Field(CHUNK_BYTES_MIN, gt=0)
-    avg: int = Field(CHUNK_BYTES_AVG, gt=0)
-    max: int = Field(CHUNK_BYTES_MAX, gt=0)
+    min: int = Field(CHUNK_BYTES_MIN, ge=CHUNK_BYTES_LEAST)
+    avg: int = Field(CHUNK_BYTES_AVG, ge=CHUNK_BYTES_LEAST)
+    max: int = Field(CHUNK_BYTES_MAX, le=CHUNK_BYTES_MAX)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min <= self.avg <= self.max:
+            raise ValueError("min, avg and max are not in order")
+        return self
 
 
 class Descriptor(BaseModel):
@@ -111,6 +150,28 @@ def read_descriptor(store: Store) -> Descriptor:
         raise damaged(VAULT, f"{error.error_count()} of its fields are wrong") from error
 
 
+def canonical_object(content: bytes) -> dict[str, object]:
+    """The JSON object in ``content``, which must be as ``canonical_json`` writes it. Raises ``ValueError``.
+
+    So there is no NaN in it, no infinity and no name twice, and equal documents have equal bytes.
+    """
+    document = _loaded(content)
+    if not _is_canonical(document, content):
+        raise ValueError("it is not a JSON object in canonical form")
+    return cast("dict[str, object]", document)
+
+
+def _loaded(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def _is_canonical(document: object, content: bytes) -> bool:
+    return isinstance(document, dict) and canonical_json(document) == content
+
+
 def parse_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX) -> dict[str, object]:
     """The JSON document of a plain object of this format.
 
@@ -120,19 +181,20 @@ def parse_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX
     if len(stored) > bytes_max:
         raise damaged(name, f"it is larger than {bytes_max} bytes")
     try:
-        document = json.loads(stored)
-        canonical = isinstance(document, dict) and canonical_json(document) == stored
+        document = _loaded(stored)
+        canonical = _is_canonical(document, stored)
     except (ValueError, RecursionError) as error:
         raise damaged(name, "it is not JSON") from error
     if not isinstance(document, dict) or type(document.get("format")) is not int:
         raise damaged(name, "it is not a document of a vault")
-    _require_format(document["format"], name)
+    require_format(document["format"], name)
     if not canonical:
         raise damaged(name, "it is not in canonical form")
     return document
 
 
-def _require_format(number: int, name: str) -> None:
+def require_format(number: int, name: str) -> None:
+    """Refuse another format than this one. Raises ``VaultError`` for a newer one, ``Damaged`` for none."""
     if number > FORMAT:
         raise newer_format(name, number)
     if number != FORMAT:

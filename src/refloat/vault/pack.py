@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from refloat.digest import object_name
-from refloat.errors import WrongKey
+from refloat.durable import pages
+from refloat.errors import VaultError, WrongKey
 from refloat.limits import CHUNK_BYTES_MAX, PACK_BYTES_MAX
 from refloat.vault.chunk import RECORD_BYTES_MAX, SealedChunk, open_chunk
 from refloat.vault.keyfile import SEAL_BYTES
@@ -77,7 +78,48 @@ class SealedPack:
 
     record: PackRecord
     directory: Directory
-    stored: bytes
+    stored: memoryview
+
+
+class PackRoom:
+    """Memory for one pack, in which its records are sealed where they will lie, so that none is copied.
+
+    One room serves many packs, and a disk takes its pages as they are.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._bytes = pages(size)
+        self.clear()
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    @property
+    def taken(self) -> int:
+        """Bytes of records that have their place."""
+        return self._end - PACK_HEADER_BYTES
+
+    def clear(self) -> None:
+        """Be empty again. What was there is nobody's any more."""
+        self._end = PACK_HEADER_BYTES
+
+    def take(self, length: int) -> memoryview:
+        """Memory for the next record."""
+        start, self._end = self._end, self._end + length
+        return self._bytes[start : self._end]
+
+    def closed(self, header: bytes, tail: bytes) -> memoryview:
+        """The pack: what was taken, between its header and what comes after the last record."""
+        self._bytes[: len(header)] = header
+        self.take(len(tail))[:] = tail
+        return self._bytes[: self._end]
+
+
+def _copied(chunks: Sequence[SealedChunk]) -> PackRoom:
+    room = PackRoom(overhead_bytes(len(chunks)) + sum(len(chunk.record) for chunk in chunks))
+    for chunk in chunks:
+        room.take(len(chunk.record))[:] = chunk.record
+    return room
 
 
 def overhead_bytes(records: int) -> int:
@@ -96,24 +138,29 @@ def _directory_of(chunks: Sequence[SealedChunk]) -> Entries:
     return entries
 
 
-def seal_pack(keyring: Keyring, key_id: bytes, chunks: Sequence[SealedChunk]) -> SealedPack:
-    """One pack of ``chunks``, its directory read back from its own bytes before it is returned."""
+def seal_pack(
+    keyring: Keyring, key_id: bytes, chunks: Sequence[SealedChunk], room: PackRoom | None = None
+) -> SealedPack:
+    """One pack of ``chunks``, its directory read back from its own bytes before it is returned.
+
+    Their records lie in ``room`` already, one after the other, or are copied together. Raises ``Damaged`` where it
+    does not read back.
+    """
     header = Kind.PACK.header + key_id
     entries = _directory_of(chunks)
     directory = seal(keyring, Kind.PACK, entries.tobytes(), header=header)
-    footer = _FOOTER.pack(len(directory), MAGIC)
-    stored = b"".join([header, *(chunk.record for chunk in chunks), directory, footer])
+    room = _copied(chunks) if room is None else room
+    stored = room.closed(header, directory + _FOOTER.pack(len(directory), MAGIC))
     name = object_name(stored)
-    reread = open_directory(
-        keyring, lambda start, length: stored[start : start + length], len(stored), what=name
-    )
-    if (
-        len(stored) > PACK_BYTES_MAX
-        or reread.key_id != key_id
-        or reread.entries.tobytes() != entries.tobytes()
-    ):
-        raise AssertionError(f"pack {name} does not read back as it was sealed")
+    reread = directory_of(keyring, stored, what=name)
     return SealedPack(PackRecord(name, len(stored), key_id, keyring.writer), reread, stored)
+
+
+def directory_of(keyring: Keyring, stored: bytes | memoryview, *, what: str) -> Directory:
+    """The directory of a whole pack, checked as by ``open_directory``."""
+    return open_directory(
+        keyring, lambda start, length: bytes(stored[start : start + length]), len(stored), what=what
+    )
 
 
 def open_directory(keyring: Keyring, read: ReadRange, size: int, *, what: str) -> Directory:
@@ -177,19 +224,55 @@ def can_open(keyring: Keyring, key_id: bytes) -> bool:
     return True
 
 
-def sealed_chunk(row: np.void, record: bytes) -> SealedChunk:
+def sealed_chunk(row: np.void, record: bytes | memoryview) -> SealedChunk:
     """A chunk as it lies in a pack: its directory row and the bytes of its record."""
     return SealedChunk(
         row["name"].tobytes(), int(row["codec"]), row["base"].tobytes(), int(row["raw"]), record
     )
 
 
-def open_records(keyring: Keyring, stored: bytes, directory: Directory, *, what: str) -> int:
-    """Open every record of a whole pack and return how many bytes they hold. Raises ``Damaged``."""
+@dataclass(frozen=True)
+class Opened:
+    """The records of a pack that were opened, ``length`` bytes together, and the bases that were not to be had."""
+
+    length: int
+    lost: frozenset[bytes]
+
+
+def open_records(
+    keyring: Keyring, stored: bytes, directory: Directory, *, what: str, read: Callable[[bytes], bytes]
+) -> Opened:
+    """Open every record of a whole pack; ``read`` gives the raw bytes of a base. Raises ``Damaged``.
+
+    What rests on a base that cannot be read is not opened: that is no fault of this pack.
+    """
     secret = record_secret(keyring, directory.key_id)
+    bases = _Bases(read)
     opened = 0
+    whole = memoryview(stored)
     for row in directory.entries:
         start = int(row["offset"])
-        chunk = sealed_chunk(row, stored[start : start + int(row["stored"])])
-        opened += len(open_chunk(chunk, name_key=keyring.chunk_name_key, secret=secret, what=what))
-    return opened
+        chunk = sealed_chunk(row, whole[start : start + int(row["stored"])])
+        try:
+            opened += len(
+                open_chunk(chunk, name_key=keyring.chunk_name_key, secret=secret, what=what, read=bases)
+            )
+        except VaultError:
+            if chunk.base not in bases.lost:
+                raise
+    return Opened(opened, frozenset(bases.lost))
+
+
+class _Bases:
+    """Reads bases, and remembers which could not be read."""
+
+    def __init__(self, read: Callable[[bytes], bytes]) -> None:
+        self._read = read
+        self.lost: set[bytes] = set()
+
+    def __call__(self, name: bytes) -> bytes:
+        try:
+            return self._read(name)
+        except VaultError:
+            self.lost.add(name)
+            raise

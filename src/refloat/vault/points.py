@@ -6,49 +6,81 @@ point needs is there, stands in that region's own log.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from typing import cast
 
 from refloat.digest import Json, canonical_json
+from refloat.errors import UsageError
+from refloat.limits import MIB
 from refloat.vault.keys import Keyring
-from refloat.vault.layout import damaged, point_name
+from refloat.vault.layout import FORMAT, damaged, parse_object, point_name
 from refloat.vault.seal import Kind, open_signed, seal_signed
 
+POINT_BYTES_MAX = 8 * MIB  # the largest facts of thirty components; parsed, it takes up to thirty times that
+_CHUNK = re.compile("[0-9a-f]{64}")
 _GRADES = ("exact", "fuzzy", "broken")
 
 
 def seal_point(keyring: Keyring, body: Mapping[str, Json]) -> bytes:
-    """The bytes that are stored for a point. Raises ``WrongKey`` without the writer's role."""
-    return seal_signed(keyring, Kind.POINT, canonical_json(body))
+    """The bytes that are stored for a point.
+
+    Raises ``WrongKey`` without the writer's role, ``UsageError`` for a body that is too large to be read.
+    """
+    content = canonical_json({"format": FORMAT, **body})
+    if len(content) > POINT_BYTES_MAX:
+        raise UsageError(
+            f"the point would have {len(content)} bytes, and at most {POINT_BYTES_MAX} can be read",
+            next="give the components fewer facts: expose less of their files, select less of their databases",
+        )
+    return seal_signed(keyring, Kind.POINT, content)
 
 
 def open_point(keyring: Keyring, name: str, stored: bytes) -> Mapping[str, Json]:
     """The body of the point ``name``, verified. Raises ``Damaged``, ``VaultError`` for a newer format."""
+    return open_signed_point(keyring, name, stored)[1]
+
+
+def open_signed_point(keyring: Keyring, name: str, stored: bytes) -> tuple[str, Mapping[str, Json]]:
+    """The writer that signed the point ``name``, and its body. Raises as ``open_point``."""
     what = point_name(name)
-    _, content = open_signed(keyring, Kind.POINT, name, stored, what=what)
+    signer, content = open_signed(keyring, Kind.POINT, name, stored, what=what)
+    body = cast("Mapping[str, Json]", parse_object(content, what, POINT_BYTES_MAX))
     try:
-        body = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise damaged(what, "it is not JSON") from error
-    if not isinstance(body, dict):
-        raise damaged(what, "it is not a JSON object")
-    return cast("Mapping[str, Json]", body)
+        roots(body)
+    except ValueError as error:
+        raise damaged(what, str(error)) from error
+    return signer, body
 
 
 def roots(body: Mapping[str, Json]) -> list[str]:
     """The trees that a point names: its manifest's and each component's, in hex, without repetition.
 
-    Raises ``ValueError`` for a body without them.
+    Raises ``ValueError`` for a body without them, or with another name than a chunk's.
     """
     components = body.get("components")
     if not isinstance(components, Mapping):
         raise ValueError("a point's body has no components")
     trees = [body.get("manifest")]
     trees += [snapshot.get("tree") for snapshot in components.values() if isinstance(snapshot, Mapping)]
-    if len(trees) != len(components) + 1 or not all(isinstance(tree, str) and tree for tree in trees):
+    if len(trees) != len(components) + 1 or not all(
+        isinstance(tree, str) and _CHUNK.fullmatch(tree) for tree in trees
+    ):
         raise ValueError("a point's body does not name a tree for its manifest and each component")
     return list(dict.fromkeys(cast("list[str]", trees)))
+
+
+def committing_entry(
+    name: str, body: Mapping[str, Json], heads: Mapping[str, Mapping[str, Json]]
+) -> dict[str, Json]:
+    """What a region's log says of a point; ``heads`` are those of the other regions as last seen."""
+    return {
+        "point": name,
+        "heads": {region: dict(head) for region, head in heads.items()},
+        "grade": worst_grade(body),
+        "created_at": body.get("created_at"),
+        "pipeline": body.get("pipeline"),
+    }
 
 
 def worst_grade(body: Mapping[str, Json]) -> str:

@@ -6,31 +6,53 @@ never copied onward. A region's log is its own: its entries have no copy elsewhe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-from refloat.contracts import Store
+from refloat.contracts import Keeping, Progress, Silent, Store
 from refloat.digest import object_name
-from refloat.errors import Missing, StoreError
+from refloat.errors import Damaged, Missing, StoreError, VaultError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
+from refloat.vault.forgotten import kept_points
+from refloat.vault.index import seal_index
+from refloat.vault.keys import KeyFile, Keyring, Role
+from refloat.vault.lock import locked_view
+from refloat.vault.pack import PackRecord, directory_of, open_records
+from refloat.vault.points import roots
 from refloat.vault.replica import Replica
-from refloat.vault.replicate import store_checked
+from refloat.vault.replicate import Place, copy_index, is_let_go, let_go, store_checked
+from refloat.vault.tree import chunk_names
+
+_CHUNK = re.compile(r"(?:chunk )?([0-9a-f]{64})")  # what a check names where no pack has it
+
+NO_GOOD_COPY = "no other region that answers has a good copy"
+LET_GO = "the admin's note that it was let go"
+_WHOLE = (
+    "it is whole, so no copy is better: a newer refloat may read it, or its writer did not tell the truth"
+)
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was mended, by object name, with the region that it came from; and what could not be, and why.
+    """What was mended, by object name, with the region or the record that it came from; what could not be, and why.
 
-    ``again``: keys were mended, so what could not be verified without them must be checked anew.
+    ``uncovered``: what was done with what lay over an object of a locked vault. ``again``: keys were mended, so what
+    could not be verified without them must be checked anew.
     """
 
     mended: dict[str, str]
     left: dict[str, str]
     again: bool = False
+    uncovered: dict[str, str] = field(default_factory=dict)
 
 
-def repair(replica: Replica, damaged: Iterable[str], others: Sequence[Replica]) -> Repaired:
+def repair(
+    replica: Replica, damaged: Iterable[str], others: Sequence[Replica], progress: Progress | None = None
+) -> Repaired:
     """Replace each damaged object of ``replica`` by a copy from ``others`` that verifies.
 
     ``damaged`` are names as ``check`` reports them. The bad object is removed only once a good copy is in
@@ -38,12 +60,21 @@ def repair(replica: Replica, damaged: Iterable[str], others: Sequence[Replica]) 
     """
     mended: dict[str, str] = {}
     left: dict[str, str] = {}
+    whole: list[str] = []
+    chunks: list[bytes] = []
     again = False
-    for name in sorted(dict.fromkeys(damaged), key=lambda name: not name.startswith(layout.KEYS)):
+    progress, task = progress or Silent(), f"mend {replica.region}"
+    names = sorted(dict.fromkeys(damaged), key=lambda name: not name.startswith(layout.KEYS))
+    progress.start(task, len(names), "objects")
+    for name in names:
+        progress.advance(task)
         if name == layout.KEYS:
             keys = _lacking_keys(replica, others)
             mended |= keys
             left |= {} if keys else {name: "no other region that answers has a key that is lacking here"}
+            continue
+        if chunk := _CHUNK.fullmatch(name):
+            chunks.append(bytes.fromhex(chunk[1]))
             continue
         if not name.startswith((layout.PACKS, layout.INDEX, layout.POINTS, layout.KEYS)):
             if any(fetched.startswith(layout.KEYS) for fetched in mended):
@@ -51,31 +82,179 @@ def repair(replica: Replica, damaged: Iterable[str], others: Sequence[Replica]) 
                 continue
             left[name] = "it is this region's own, and has no copy elsewhere"
             continue
-        found = _good_copy(name, others)
-        if found is None:
-            left[name] = "no other region that answers has a good copy"
+        if good_copy(name, [replica]) is not None:
+            whole.append(name)
             continue
-        region, content = found
-        replica.store.delete(name)
-        store_checked(replica.store, name, content)
-        mended[name] = region
-    return Repaired(mended, left, again)
+        region = replaced(replica, name, others)
+        if region is None:
+            left[name] = NO_GOOD_COPY
+        else:
+            mended[name] = region
+    progress.finish(task)
+    if chunks or any(name.startswith(layout.POINTS) for name in mended):
+        packs = _packs_cut_short(replica, others)
+        mended |= packs
+        whole += packs
+    left |= {name.hex(): "no other region that answers has it" for name in chunks if not replica.locate(name)}
+    for other in others:  # an index object that is gone leaves no name behind, only packs that none lists
+        mended |= dict.fromkeys(copy_index(other, replica), other.region)
+    mended |= _listed_anew(replica, [name for name in whole if name.startswith(layout.PACKS)])
+    if not mended:
+        left |= dict.fromkeys(whole, _WHOLE)
+    keys_mended = any(name.startswith(layout.KEYS) for name in mended)
+    return Repaired(mended, left, again or (keys_mended and bool(whole)))
+
+
+def uncover(replica: Replica, covered: Iterable[str]) -> dict[str, str]:
+    """Put objects of a locked vault on top again, so that a reader that knows no versions finds them, too.
+
+    ``covered`` are names as ``check`` reports them; what was done, by name. Raises ``StoreError`` where the replica
+    does not let what lies there be removed or written over.
+    """
+    store = replica.store
+    if not isinstance(store, Keeping):
+        return {}
+    return {name: done for name in covered if (done := store.uncover(name))}
+
+
+def mend_descriptor(region: str, store: Store, key_file: KeyFile, regions: Collection[str]) -> bool:
+    """Write the descriptor anew where it is gone or wrong; whether that was done.
+
+    What must stand in it the key file says. That the place is this vault's is shown by its keys, which the key
+    file's admin signed. A sound descriptor of another of the ``regions`` is left: then it is the address that is
+    wrong. In a locked vault what was put over the descriptor is nothing to this. Raises ``StoreError`` where the
+    store does not take the write.
+    """
+    store = locked_view(store, key_file)
+    try:
+        found = layout.read_descriptor(store)
+    except (Damaged, Missing):
+        found = None
+    except (VaultError, StoreError):
+        return False
+    names = {"", region, *regions}
+    ours = (key_file.vault, key_file.pipeline)
+    if found is not None and (found.vault, found.pipeline) == ours and found.region in names:
+        return False
+    try:
+        Keyring.vouched(key_file, store)
+    except (VaultError, StoreError):
+        return False
+    store.delete(layout.VAULT)
+    made = layout.Descriptor(
+        vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=key_file.pipeline
+    )
+    layout.write_descriptor(store, made)
+    return True
+
+
+def _packs_cut_short(replica: Replica, others: Sequence[Replica]) -> dict[str, str]:
+    """Fetch each pack that a point here needs and that nothing here names: it and its index objects are gone.
+
+    So it is after a repair that was killed when it had removed a bad pack and not yet written the good one.
+    """
+    mended: dict[str, str] = {}
+    for point in kept_points(replica):
+        trees: list[str] = []
+        with suppress(VaultError):
+            trees = roots(replica.read_point(point.name))
+        for tree in trees:
+            while (lacking := _lacking_chunk(replica, tree)) and (
+                found := _pack_of(lacking, replica, others)
+            ):
+                mended |= found
+    return mended
+
+
+def _lacking_chunk(replica: Replica, tree: str) -> bytes | None:
+    """The first chunk below a tree that is in no pack here."""
+    try:
+        names = chunk_names(bytes.fromhex(tree), replica.read_chunk)
+        return next((name for name in replica.index.with_bases(names) if not replica.locate(name)), None)
+    except Missing as error:
+        chunk = _CHUNK.fullmatch(error.file or "")
+        return bytes.fromhex(chunk[1]) if chunk else None
+    except VaultError:
+        return None
+
+
+def _pack_of(chunk: bytes, replica: Replica, others: Sequence[Replica]) -> dict[str, str] | None:
+    """Fetch the pack that holds a chunk elsewhere; None where none is had."""
+    for other in others:
+        with suppress(VaultError, StoreError):
+            for pack in (layout.pack_name(location.pack.name) for location in other.locate(chunk)):
+                found = good_copy(pack, [other]) if replica.store.size(pack) is None else None
+                if found is not None:
+                    store_checked(replica.store, pack, found[1])
+                    return {pack: found[0]}
+    return None
+
+
+def _listed_anew(replica: Replica, packs: Iterable[str]) -> dict[str, str]:
+    """Write an index object for each pack that none lists, as where every other one that does names a lost pack.
+
+    It is this writer's word that the chunks are there, so each record is opened first. What cannot be opened,
+    or is not what it says, stays unlisted.
+    """
+    keyring = replica.keyring
+    mended: dict[str, str] = {}
+    if not keyring.can(Role.WRITER):
+        return mended
+    replica.refresh_index()
+    listed = {layout.pack_name(pack.name) for pack in replica.index.packs if pack.writer}
+    for name in packs:
+        if name in listed:
+            continue
+        stored = replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
+        with suppress(VaultError):
+            directory = directory_of(keyring, stored, what=name)
+            if open_records(keyring, stored, directory, what=name, read=replica.read_chunk).lost:
+                continue
+            record = PackRecord(object_name(stored), len(stored), directory.key_id, keyring.writer)
+            index = seal_index(keyring, [(record, directory)])
+            store_checked(replica.store, layout.index_name(object_name(index)), index)
+            mended[name] = "its own directory"
+    return mended
 
 
 def _lacking_keys(replica: Replica, others: Sequence[Replica]) -> dict[str, str]:
     """Copy every key object that is whole elsewhere and not here: what lacks says whom it is for, not its name."""
     mended = {}
+    gone = let_go([replica, *others])
     for other in others:
         for entry in other.store.list(layout.KEYS):
             content = _read(other.store, entry.name)
-            whole = content is not None and object_name(content) == entry.name.rpartition("/")[2]
-            if content is not None and whole and replica.store.size(entry.name) is None:
+            if content is None or object_name(content) != entry.name.rpartition("/")[2]:
+                continue
+            if replica.store.size(entry.name) is None and not is_let_go(content, gone):
                 store_checked(replica.store, entry.name, content)
                 mended[entry.name] = other.region
     return mended
 
 
-def _good_copy(name: str, others: Sequence[Replica]) -> tuple[str, bytes] | None:
+def replaced(place: Place, name: str, others: Sequence[Place]) -> str | None:
+    """Put a good copy of an object in the place of a bad one; the region it came from, None where none has any.
+
+    The bad object is removed only once a good copy is in hand; from a locked vault not at all, where a good version
+    counts beside it. Of a key file whose way was let go no copy is put there. Raises ``StoreError``.
+    """
+    found = good_copy(name, others)
+    if found is None:
+        return None
+    region, content = found
+    gone = name.startswith(layout.KEYS) and is_let_go(content, let_go([place, *others]))
+    if gone and isinstance(place.store, Keeping):
+        return None
+    if not isinstance(place.store, Keeping):
+        place.store.delete(name)
+    if gone:
+        return LET_GO
+    store_checked(place.store, name, content)
+    return region
+
+
+def good_copy(name: str, others: Sequence[Place]) -> tuple[str, bytes] | None:
+    """The region and the bytes of a copy whose bytes have the object's name; None where none has."""
     for other in others:
         content = _read(other.store, name)
         if content is not None and object_name(content) == name.rpartition("/")[2]:

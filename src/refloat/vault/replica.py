@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import cast
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from refloat.clock import Clock
-from refloat.contracts import Facts, Store
+from refloat.contracts import Facts, Progress, Silent, Store
 from refloat.digest import Json, object_name
-from refloat.errors import Damaged, Missing, Refused, VaultError
-from refloat.limits import KIB, MIB, OBJECT_BYTES_MAX
+from refloat.errors import Missing, RefloatError, Refused, StoreError, UsageError, VaultError
+from refloat.limits import OBJECT_BYTES_MAX, SLOT_DIGITS
 from refloat.units import parse_time
 from refloat.vault import layout
-from refloat.vault.chunk import SealedChunk, open_chunk
-from refloat.vault.index import Index, Location, open_index
+from refloat.vault.chunk import BASES_MAX, SealedChunk, chunk_name, open_chunk
+from refloat.vault.index import Index, open_index
+from refloat.vault.indexfile import Shelf
+from refloat.vault.indexrun import Location
+from refloat.vault.kept import Kept
+from refloat.vault.keyfile import Hex32
+from refloat.vault.keyobjects import lock_object
 from refloat.vault.keys import KeyFile, Keyring, Role, key_objects
-from refloat.vault.layout import Descriptor, damaged
+from refloat.vault.layout import POINTS_STREAM, Descriptor, damaged
+from refloat.vault.lock import lock_keys, open_locked, prove_locks, view
 from refloat.vault.pack import Directory, PackRecord, open_directory, record_secret
-from refloat.vault.points import open_point
+from refloat.vault.points import open_point, open_signed_point
+from refloat.vault.ranges import Ranges
 from refloat.vault.slotlog import Entry, SlotLog
-from refloat.vault.snapshot import SnapshotSource
+from refloat.vault.source import Heard, SnapshotSource, unheard
+from refloat.vault.trial import try_out
 
-POINTS_STREAM = "points"
 GETS_AT_ONCE = 8  # requests in flight while index objects are read
-WINDOW_BYTES = 1 * MIB  # small records are read this much at a time: neighbours are wanted next
-WINDOWS_KEPT = 32
-SMALL_RECORD_BYTES = 128 * KIB
+INDEX_OBJECTS_AT_ONCE = 16  # in memory; one lists what a capture had new
 REPAIR = "refloat vault repair"
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
@@ -57,7 +65,13 @@ class Replica:
     """A replica that a key file opened. Threads may share one."""
 
     def __init__(
-        self, region: str, store: Store, keyring: Keyring, descriptor: Descriptor, clock: Clock
+        self,
+        region: str,
+        store: Store,
+        keyring: Keyring,
+        descriptor: Descriptor,
+        clock: Clock,
+        cache: Path | None = None,
     ) -> None:
         self.region = region
         self.store = store
@@ -66,15 +80,32 @@ class Replica:
         self.clock = clock
         self._lock = threading.RLock()
         self._index: Index | None = None
-        self._read_objects: set[str] = set()
+        self._cache = cache
         self._logs: dict[tuple[str, Role], SlotLog] = {}
-        self._window = lru_cache(WINDOWS_KEPT)(self._read_window)
+        self._ranges = Ranges(store.get)
         self.index_damage: dict[str, VaultError] = {}
+        self.progress: Progress = Silent()
+        """Who is told how far the index is read, where that takes long."""
 
     @classmethod
-    def open(cls, region: str, store: Store, key_file: KeyFile, clock: Clock) -> Replica:
-        """The replica in ``store``. Raises ``Missing`` where there is none, ``WrongKey`` for another's."""
-        return cls(region, store, Keyring.open(key_file, store), layout.read_descriptor(store), clock)
+    def open(
+        cls, region: str, store: Store, key_file: KeyFile, clock: Clock, cache: Path | None = None
+    ) -> Replica:
+        """The replica in ``store``; a large index is kept in the folder ``cache``, where one is given.
+
+        Raises ``Missing`` where there is none, ``WrongKey`` for another vault's, ``UsageError`` for the
+        replica of another region: two that share one, or are exchanged, would count copies that are not there.
+        """
+        store, keyring = open_locked(store, key_file)
+        descriptor = layout.read_descriptor(store)
+        if descriptor.region not in ("", region):
+            raise UsageError(
+                f"{store.url} holds the replica of region {descriptor.region!r}, not of {region!r}",
+                region=region,
+                file=layout.VAULT,
+                next=f"correct the `vault` of {region}; a region keeps the name that its replica was made with",
+            )
+        return cls(region, store, keyring, descriptor, clock, cache)
 
     @classmethod
     def create(cls, region: str, store: Store, key_file: KeyFile, clock: Clock, *, pipeline: str) -> Replica:
@@ -95,10 +126,17 @@ class Replica:
         """
         with self._lock:
             if self._index is None:
-                index = Index()
+                index = Index(self._shelf())
                 self._read_index(index)
                 self._index = index
             return self._index
+
+    def _shelf(self) -> Shelf | None:
+        """Where a large index is kept on this machine: for this replica alone."""
+        if self._cache is None:
+            return None
+        whose = object_name(f"{self.descriptor.vault} {self.descriptor.replica}".encode())
+        return Shelf(self._cache / "index" / whose, self.keyring)
 
     def refresh_index(self) -> None:
         """Take in the index objects that were added since."""
@@ -117,26 +155,42 @@ class Replica:
     def learn(self, name: str, packs: Iterable[tuple[PackRecord, Directory]]) -> None:
         """Take in an index object that was just written here."""
         with self._lock:
-            self.index.add(packs)
-            self._read_objects.add(name)
+            self.index.add(packs, name)
+
+    def listing(self, packs: Collection[str]) -> set[frozenset[str]]:
+        """For each thing that is told of these packs, the index objects that tell it, of those that were read."""
+        with self._lock:
+            return {frozenset(map(layout.index_name, names)) for names in self.index.listing(packs)}
 
     def _read_index(self, index: Index) -> None:
         listed = {info.name.removeprefix(layout.INDEX) for info in self.store.list(layout.INDEX)}
-        names = sorted(listed - self._read_objects)
+        index.let_count(listed)
+        names = sorted(
+            listed - index.sources - {name.removeprefix(layout.INDEX) for name in self.index_damage}
+        )
+        task, told = f"read the index of {self.region}", len(names) > INDEX_OBJECTS_AT_ONCE
+        if told:
+            self.progress.start(task, len(names), "objects")
         with ThreadPoolExecutor(GETS_AT_ONCE, thread_name_prefix="index") as pool:
-            for packs in pool.map(self._open_index, names):
-                index.add(packs)
-        self._read_objects.update(names)
+            for at in range(0, len(names), INDEX_OBJECTS_AT_ONCE):
+                some = names[at : at + INDEX_OBJECTS_AT_ONCE]
+                for name, packs in zip(some, pool.map(self._open_index, some), strict=True):
+                    if packs is not None:
+                        index.add(packs, name)
+                    self.progress.advance(task)
+        index.settle()
+        if told:
+            self.progress.finish(task)
         if self.index_damage:
             self._read_directories(index)
 
-    def _open_index(self, name: str) -> list[tuple[PackRecord, Directory]]:
+    def _open_index(self, name: str) -> list[tuple[PackRecord, Directory]] | None:
         what = layout.index_name(name)
         try:
             return open_index(self.keyring, name, self.store.get(what, 0, OBJECT_BYTES_MAX + 1), what=what)
-        except (Missing, Damaged) as error:
+        except VaultError as error:  # also one of a newer format: what it lists stands in the packs
             self.index_damage[what] = error
-            return []
+            return None
 
     def _read_directories(self, index: Index) -> None:
         """Take in what packs say of themselves, for those that no index object lists."""
@@ -145,7 +199,7 @@ class Replica:
             if info.name == layout.pack_name(name) and not index.knows(name):
                 try:
                     directory = self.read_directory(name, info.size)
-                except (Missing, Damaged) as error:
+                except VaultError as error:  # whoever left it there, the packs that are whole are read
                     self.index_damage[info.name] = error
                 else:
                     index.add([(PackRecord(name, info.size, directory.key_id), directory)])
@@ -159,8 +213,8 @@ class Replica:
 
     # -------------------------------------------------------------------------------------------- chunks
 
-    def read_chunk(self, name: bytes) -> bytes:
-        """A chunk's raw bytes, opened and held against its name.
+    def read_chunk(self, name: bytes, depth: int = 0) -> bytes:
+        """A chunk's raw bytes, opened and held against its name; ``depth`` chunks wait for it already.
 
         Raises ``Missing`` or ``Damaged`` where no copy in this region is whole, ``WrongKey`` where this
         holder may not read it.
@@ -168,19 +222,41 @@ class Replica:
         failed: VaultError | None = None
         for location in self.locate(name):
             try:
-                return self._open(name, location)
+                return self._open(name, location, depth)
             except VaultError as error:
-                self._window.cache_clear()
+                self._ranges.forget()
                 failed = failed or error
         if failed is not None:
             failed.next = failed.next or REPAIR
             raise failed.at(region=self.region)
-        raise Missing(
+        raise self._no_chunk(name)
+
+    def _no_chunk(self, name: bytes) -> Missing:
+        return Missing(
             f"chunk {name.hex()} is in no pack of {self.region}",
             region=self.region,
             file=name.hex(),
             next=REPAIR,
         )
+
+    def length_of(self, name: bytes) -> int:
+        """How many bytes a chunk has, as the index says. Raises ``Missing``, ``StoreError``."""
+        for location in self.locate(name):
+            return location.raw_length
+        raise self._no_chunk(name)
+
+    def name_of(self, raw: bytes) -> bytes:
+        """What the chunk of these bytes is called in this vault."""
+        return chunk_name(self.keyring.chunk_name_key, raw)
+
+    def opens(self, name: bytes, pack: str) -> bool:
+        """Whether a pack holds a chunk, whole, where the index says so. Raises ``StoreError``."""
+        for location in self.index.locations(name):
+            if location.pack.name == pack:
+                with suppress(VaultError):
+                    self._open(name, location)
+                    return True
+        return False
 
     def locate(self, name: bytes) -> list[Location]:
         """Every place of a chunk; where the index knows none, new index objects and the packs are asked."""
@@ -190,25 +266,22 @@ class Replica:
             found = list(self.index.locations(name))
         return found
 
-    def _open(self, name: bytes, location: Location) -> bytes:
+    def _open(self, name: bytes, location: Location, depth: int = 0) -> bytes:
         secret = record_secret(self.keyring, location.pack.key_id)
         what = layout.pack_name(location.pack.name)
-        record = self._range(what, location)
+        record = self._ranges.read(what, location.pack.size, location.offset, location.stored_length)
         if len(record) != location.stored_length:
             raise damaged(what, "it is shorter than its directory says")
         sealed = SealedChunk(name, location.codec, location.base, location.raw_length, record)
-        return open_chunk(sealed, name_key=self.keyring.chunk_name_key, secret=secret, what=what)
-
-    def _range(self, pack: str, location: Location) -> bytes:
-        start, length = location.offset, location.stored_length
-        if length > SMALL_RECORD_BYTES:
-            return self.store.get(pack, start, length)
-        first, last = start // WINDOW_BYTES, (start + length - 1) // WINDOW_BYTES
-        windows = b"".join(self._window(pack, number) for number in range(first, last + 1))
-        return windows[start - first * WINDOW_BYTES :][:length]
-
-    def _read_window(self, pack: str, number: int) -> bytes:
-        return self.store.get(pack, number * WINDOW_BYTES, WINDOW_BYTES)
+        if depth > BASES_MAX:
+            raise damaged(what, f"chunk {name.hex()} is the end of more than {BASES_MAX} differences")
+        return open_chunk(
+            sealed,
+            name_key=self.keyring.chunk_name_key,
+            secret=secret,
+            what=what,
+            read=lambda base: self.read_chunk(base, depth + 1),
+        )
 
     # -------------------------------------------------------------------------------------------- points
 
@@ -217,36 +290,78 @@ class Replica:
         with self._lock:
             key = (stream, role)
             if key not in self._logs:
-                self._logs[key] = SlotLog(self.store, stream, self.keyring, role=role, clock=self.clock)
+                self._logs[key] = SlotLog(
+                    self.store, stream, self.keyring, role=role, clock=self.clock, region=self.region
+                )
             return self._logs[key]
 
+    def streams(self) -> list[str]:
+        """What the logs of this replica are called, as far as a listing tells."""
+        names = (entry.name.removeprefix(layout.LOG) for entry in self.store.list(layout.LOG))
+        return sorted({name.rpartition("/")[0] for name in names})
+
     def points(self) -> list[CommittedPoint]:
-        """The points that this region's log commits, oldest first, the chain verified. Raises ``Damaged``."""
-        return [committed(entry) for entry in self.log(POINTS_STREAM, Role.WRITER).entries()]
+        """The points that this region's log commits, oldest first, the chain verified. Raises ``Damaged``.
+
+        One that two writers committed, as when both made up for what the region had missed, counts where it is first.
+        """
+        found: dict[str, CommittedPoint] = {}
+        for entry in self.entries():
+            if not entry.void:
+                point = committed(entry)
+                found.setdefault(point.name, point)
+        return list(found.values())
+
+    def entries(self) -> list[Entry]:
+        """Every entry of this region's log of points, void ones, too, the chain verified. Raises ``Damaged``."""
+        return list(self.log(POINTS_STREAM, Role.WRITER).entries())
 
     def last_point(self) -> CommittedPoint | None:
         """The last of ``points``; only the end of the log is read."""
-        entry = self.log(POINTS_STREAM, Role.WRITER).head()
+        entry = self._last_entry()
         return None if entry is None else committed(entry)
 
     def head(self) -> Mapping[str, Json] | None:
         """The slot, hash and point of the last entry of this region's log of points; None where it is empty."""
-        entry = self.log(POINTS_STREAM, Role.WRITER).head()
+        entry = self._last_entry()
         return None if entry is None else head_of(entry)
+
+    def _last_entry(self) -> Entry | None:
+        """The last entry that counts."""
+        log = self.log(POINTS_STREAM, Role.WRITER)
+        entry = log.head()
+        while entry is not None and entry.void:
+            entry = log.read(entry.slot - 1) if entry.slot else None
+        return entry
 
     def read_point(self, name: str) -> Mapping[str, Json]:
         """The body of a point, verified. Raises ``Missing`` or ``Damaged``."""
+        return open_point(self.keyring, name, self._stored_point(name))
+
+    def signed_point(self, name: str) -> tuple[str, Mapping[str, Json]]:
+        """The writer that signed a point, and its body, verified. Raises ``Missing`` or ``Damaged``."""
+        return open_signed_point(self.keyring, name, self._stored_point(name))
+
+    def _stored_point(self, name: str) -> bytes:
         what = layout.point_name(name)
         try:
-            return open_point(self.keyring, name, self.store.get(what, 0, OBJECT_BYTES_MAX + 1))
+            return self.store.get(what, 0, OBJECT_BYTES_MAX + 1)
         except Missing as error:
             raise Missing(
                 f"{what} is not in {self.region}", region=self.region, file=what, next=REPAIR
             ) from error
 
-    def source(self, tree: str, facts: Facts) -> SnapshotSource:
-        """The files of a snapshot by its root tree (hex)."""
-        return SnapshotSource(self.read_chunk, tree, facts)
+    def source(
+        self,
+        tree: str,
+        facts: Facts,
+        *,
+        priority: tuple[str, ...] = (),
+        heard: Heard = unheard,
+    ) -> SnapshotSource:
+        """The files of a snapshot by its root tree (hex), and the patterns of those that come first."""
+        same = Kept(self, heard).same
+        return SnapshotSource(self.read_chunk, tree, facts, priority=priority, heard=heard, same=same)
 
 
 def head_of(entry: Entry) -> dict[str, Json]:
@@ -256,35 +371,84 @@ def head_of(entry: Entry) -> dict[str, Json]:
 
 def committed(entry: Entry) -> CommittedPoint:
     """The point that an entry of a log of points commits. Raises ``Damaged`` for an entry that names none."""
-    point, heads, grade = entry.body.get("point"), entry.body.get("heads", {}), entry.body.get("grade", "")
     made = entry.body.get("created_at")
     try:
+        told = _Told.model_validate(entry.body)
         created_at = parse_time(made) if isinstance(made, str) else entry.time
-    except ValueError as error:
-        raise damaged(layout.slot_name(POINTS_STREAM, entry.slot), str(error)) from error
-    if not isinstance(point, str) or not isinstance(heads, Mapping):
-        raise damaged(layout.slot_name(POINTS_STREAM, entry.slot), "it does not name a point")
-    seen = cast("Mapping[str, Mapping[str, Json]]", heads)
-    return CommittedPoint(point, entry.slot, entry.time, seen, str(grade), created_at, entry.hash)
+    except ValueError as error:  # pydantic's is one, too
+        what = layout.slot_name(POINTS_STREAM, entry.slot)
+        raise damaged(what, "it does not say of a point what it must") from error
+    heads = {region: seen.model_dump() for region, seen in told.heads.items()}
+    return CommittedPoint(told.point, entry.slot, entry.time, heads, told.grade, created_at, entry.hash)
+
+
+class _SeenHead(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    slot: int = Field(ge=0, lt=10**SLOT_DIGITS)
+    hash: Hex32
+    point: Hex32
+
+
+class _Told(BaseModel):
+    """What an entry of a log of points must say; more may stand in it."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    point: Hex32
+    heads: dict[str, _SeenHead] = Field(default_factory=dict)
+    grade: Literal["exact", "fuzzy", "broken"] = "broken"
 
 
 def create_vault(
-    replicas: Mapping[str, Store], key_file: KeyFile, clock: Clock, pipeline: str
+    replicas: Mapping[str, Store],
+    key_file: KeyFile,
+    clock: Clock,
+    pipeline: str,
+    lock: timedelta | None = None,
 ) -> dict[str, Replica]:
-    """Make empty places into the replicas of one vault. None is begun unless all are empty.
+    """Make empty places into the replicas of one vault. None is begun unless all are empty and fit for it.
 
-    Raises ``Refused`` (``vault_exists``).
+    With ``lock``, none is begun unless all keep locks, either: what every point needs is locked for so long.
+    Where one cannot be made, what was begun is taken back everywhere. Raises ``Refused`` (``vault_exists``,
+    ``create_ignored``, ``lock_not_kept``), and ``StoreError`` for a store that does not take a write.
     """
     for region, store in replicas.items():
         _require_empty(region, store)
+    try_out(replicas)
     keys = key_objects(key_file)
-    return {
-        region: _create(region, store, keys, key_file, clock, pipeline) for region, store in replicas.items()
-    }
+    if lock is not None:
+        keys.append(lock_object(key_file, int(lock.total_seconds())))
+        replicas = prove_locks(replicas, lock)
+    begun: list[tuple[Store, str]] = []
+    described: list[tuple[Store, Descriptor]] = []
+    try:
+        for store in replicas.values():
+            _write_keys(store, keys, begun)
+        for region, store in replicas.items():
+            replica = Descriptor(
+                vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline
+            )
+            described.append((store, replica))
+            layout.write_descriptor(store, replica)
+        made = {region: Replica.open(region, store, key_file, clock) for region, store in replicas.items()}
+        for opened in made.values():
+            lock_keys(opened.store, opened.keyring)
+        return made
+    except (RefloatError, KeyboardInterrupt) as error:
+        ours = [(store, layout.VAULT) for store, descriptor in described if _holds(store, descriptor)]
+        left = _take_back(begun + ours)
+        if left and isinstance(error, RefloatError):
+            error.next = f"{error.next}; first remove what was begun in {' and '.join(left)}"
+        raise
 
 
 def _require_empty(region: str, store: Store) -> None:
-    there = next(iter(_names(store)), None)
+    try:
+        there = next(iter(_names(view(store))), None)
+    except StoreError as error:
+        error.at(region=region)
+        raise
     if there is not None:
         raise Refused(
             "vault_exists",
@@ -297,14 +461,33 @@ def _require_empty(region: str, store: Store) -> None:
 def _names(store: Store) -> Iterator[str]:
     if store.size(layout.VAULT) is not None:
         yield layout.VAULT
-    yield from (info.name for info in store.list(""))
+    aside = (layout.TRIAL, layout.PROOF)
+    yield from (info.name for info in store.list("") if not info.name.startswith(aside))
 
 
-def _create(
-    region: str, store: Store, keys: list[bytes], key_file: KeyFile, clock: Clock, pipeline: str
-) -> Replica:
+def _write_keys(store: Store, keys: list[bytes], begun: list[tuple[Store, str]]) -> None:
     for key in keys:
-        store.create(layout.key_name(object_name(key)), key)
-    descriptor = Descriptor(vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline)
-    layout.write_descriptor(store, descriptor)
-    return Replica.open(region, store, key_file, clock)
+        name = layout.key_name(object_name(key))
+        begun.append((store, name))
+        store.create(name, key)
+
+
+def _holds(store: Store, descriptor: Descriptor) -> bool:
+    """Whether a place has this descriptor, and not somebody else's who was quicker; so also where it cannot be read."""
+    try:
+        return layout.read_descriptor(store) == descriptor
+    except (Missing, VaultError):
+        return False
+    except StoreError:
+        return True
+
+
+def _take_back(begun: list[tuple[Store, str]]) -> list[str]:
+    """Remove what was begun, the last first; the addresses of the stores that would not."""
+    left: dict[str, None] = {}
+    for store, name in reversed(begun):
+        try:
+            store.delete(name)
+        except StoreError:
+            left[store.url] = None
+    return list(left)

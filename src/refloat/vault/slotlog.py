@@ -20,23 +20,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refloat.clock import Clock
-from refloat.contracts import Put, Store
+from refloat.contracts import Keeping, Put, Store
 from refloat.digest import Json, canonical_json, object_name
 from refloat.errors import Damaged, Missing, RefloatError, Retry, StoreError, UsageError, VaultError
 from refloat.limits import MIB, SLOT_APPEND_ATTEMPTS_MAX, SLOT_DIGITS
 from refloat.units import format_time, parse_time
 from refloat.vault.keyfile import open_sealed, seal_bytes
 from refloat.vault.keys import Keyring, Role, Signature
-from refloat.vault.layout import damaged, parse_object, slot_name, stream_prefix
+from refloat.vault.layout import canonical_object, damaged, parse_object, slot_name, stream_prefix
 
 ENTRY_BYTES_MAX = 4 * MIB  # facts of a whole pipeline fit many times; more is a lie or a mistake
+_HINTS_MAX = (
+    1024  # slots that somebody filled with garbage, where it cannot be removed; more are galloped over
+)
 FIRST = "0" * 64  # what slot 0 names as the entry before it
 
 
@@ -50,7 +53,8 @@ class SlotTaken(RefloatError):
 class Entry:
     """One verified entry. ``hash`` is the BLAKE3 of the stored bytes, ``previous`` that of the slot before.
 
-    ``refs`` are the names of the objects that the entry needs, readable without a key.
+    ``refs`` are the names of the objects that the entry needs, readable without a key. An entry that is ``void``
+    was signed by somebody the admin had removed: it is a link of the chain, and nothing of what it says counts.
     """
 
     slot: int
@@ -60,6 +64,7 @@ class Entry:
     signer: str
     body: Mapping[str, Json]
     refs: tuple[str, ...]
+    void: bool
 
 
 class _Stored(BaseModel):
@@ -82,6 +87,25 @@ class _Stored(BaseModel):
         return b"slot:" + canonical_json({**unsigned, "vault": vault})
 
 
+def _envelope(stored: bytes, name: str) -> _Stored:
+    document = parse_object(stored, name, ENTRY_BYTES_MAX)
+    try:
+        return _Stored.model_validate(document)
+    except ValidationError as error:
+        raise damaged(name, f"{error.error_count()} of its fields are wrong") from error
+
+
+def previous_of(keyring: Keyring, role: Role, stream: str, slot: int, stored: bytes) -> str | None:
+    """What bytes name as the entry before them; None unless they are one for just this slot, signed by ``role``."""
+    with suppress(VaultError):
+        envelope = _envelope(stored, slot_name(stream, slot))
+        signature = Signature(envelope.signer, bytes.fromhex(envelope.signature))
+        keyring.verify(role, envelope.message(keyring.vault), signature)
+        if (envelope.stream, envelope.slot) == (stream, slot):
+            return envelope.previous
+    return None
+
+
 class SlotLog:
     """One stream of one replica. Every entry is signed by a holder of ``role``.
 
@@ -89,19 +113,31 @@ class SlotLog:
     that has become shorter, is ``Damaged``.
     """
 
-    def __init__(self, store: Store, stream: str, keyring: Keyring, *, role: Role, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, stream: str, keyring: Keyring, *, role: Role, clock: Clock, region: str = ""
+    ) -> None:
         self._store = store
+        self._keeping = (
+            store if isinstance(store, Keeping) else None
+        )  # asked once: it takes as long as a small read
         self._stream = stream
         self._keyring = keyring
         self._role = role
+        self._region = region
         self._clock = clock
         self._lock = threading.Lock()
         self._hashes: dict[int, str] = {}
         self._previous: dict[int, str] = {}
+        self._anchored: set[tuple[int, str]] = set()
         self._last: Entry | None = None
         self._body_key = blake3(
             keyring.catalogue_key, derive_key_context="refloat format 1 slot log body"
         ).digest()
+
+    @property
+    def stream(self) -> str:
+        """What the log is called."""
+        return self._stream
 
     def head(self) -> Entry | None:
         """The last entry, or None for an empty log. Raises ``Damaged`` for one shorter than seen before."""
@@ -117,11 +153,13 @@ class SlotLog:
         """The entry in a slot, verified. Raises ``Missing``, or ``Damaged`` naming the slot."""
         name = slot_name(self._stream, slot)
         stored = self._store.get(name, 0, ENTRY_BYTES_MAX + 1)
-        envelope = self._envelope(stored, name)
+        envelope = _envelope(stored, name)
         if envelope.stream != self._stream or envelope.slot != slot:
             raise self._damaged(slot, f"it holds slot {envelope.slot} of {envelope.stream!r}")
         self._verify(slot, envelope)
-        return self._remember(self._entry(envelope, stored, self._open(slot, envelope)))
+        void = self._is_void(slot, envelope.signer)
+        body = {} if void else self._open(slot, envelope)
+        return self._remember(self._entry(envelope, stored, body, void=void))
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The entries from ``start`` to the head, in order, the chain checked.
@@ -143,7 +181,7 @@ class SlotLog:
         last = self._last or self.head()
         for _ in range(SLOT_APPEND_ATTEMPTS_MAX):
             try:
-                return self._write(0 if last is None else last.slot + 1, last, body, refs)
+                return self._write(0 if last is None else last.slot + 1, _hash_of(last), body, refs)
             except SlotTaken:
                 last = self.head()
         raise StoreError(
@@ -157,7 +195,19 @@ class SlotLog:
 
         Raises ``Missing`` where the slot before it is empty. A lost reply to our own write is a success.
         """
-        return self._write(slot, self._before(slot), body, refs)
+        return self._write(slot, _hash_of(self._before(slot)), body, refs)
+
+    def append_past(self, slot: int, body: Mapping[str, Json], refs: Sequence[str] = ()) -> Entry:
+        """Write ``body`` into this slot though the one before it is damaged, whose bytes the chain then names.
+
+        Readers of the whole log still stop at the damage; who asks for its end goes on. Raises as ``append_at``.
+        """
+        stored = self._store.get(slot_name(self._stream, slot - 1), 0, ENTRY_BYTES_MAX + 1)
+        return self._write(slot, object_name(stored), body, refs)
+
+    def last_slot(self) -> int:
+        """The last slot that is there, whole or not; -1 in an empty log."""
+        return self._gallop(-1 if self._last is None else self._last.slot)
 
     # ------------------------------------------------------------------------------------------- writing
 
@@ -167,11 +217,9 @@ class SlotLog:
         last = self._last
         return last if last is not None and last.slot == slot - 1 else self.read(slot - 1)
 
-    def _write(
-        self, slot: int, previous: Entry | None, body: Mapping[str, Json], refs: Sequence[str]
-    ) -> Entry:
+    def _write(self, slot: int, previous: str, body: Mapping[str, Json], refs: Sequence[str]) -> Entry:
         body = json.loads(canonical_json(dict(body)))  # what a reader will see
-        envelope = self._sealed(slot, FIRST if previous is None else previous.hash, body, refs)
+        envelope = self._sealed(slot, previous, body, refs)
         stored = canonical_json(envelope.model_dump(mode="json"))
         if len(stored) > ENTRY_BYTES_MAX:
             raise UsageError(
@@ -220,13 +268,6 @@ class SlotLog:
 
     # ------------------------------------------------------------------------------------------- reading
 
-    def _envelope(self, stored: bytes, name: str) -> _Stored:
-        document = parse_object(stored, name, ENTRY_BYTES_MAX)
-        try:
-            return _Stored.model_validate(document)
-        except ValidationError as error:
-            raise damaged(name, f"{error.error_count()} of its fields are wrong") from error
-
     def _verify(self, slot: int, envelope: _Stored) -> None:
         try:
             signature = Signature(envelope.signer, bytes.fromhex(envelope.signature))
@@ -234,17 +275,54 @@ class SlotLog:
         except Damaged as error:
             raise self._damaged(slot, str(error)) from error
 
+    def _is_void(self, slot: int, signer: str) -> bool:
+        """Whether the admin had removed the signer before. Raises ``Damaged`` for a log that was written anew since."""
+        removed = self._keyring.removal(self._role, signer)
+        if removed is None:
+            return False
+        seen = removed.heads.get((self._region, self._stream))
+        if seen is None or slot > seen[0]:
+            return True
+        self._anchor(*seen)
+        return False
+
+    def _anchor(self, last: int, hash: str) -> None:
+        """Hold the log up to a slot against the entry that the admin saw there, whose hash covers all before it.
+
+        The key of somebody who was removed may be a thief's, so its signature alone says nothing of when it was made.
+        """
+        if (last, hash) in self._anchored:
+            return
+        found: dict[int, str] = {}
+        previous = FIRST
+        for slot in range(last + 1):
+            name = slot_name(self._stream, slot)
+            try:
+                stored = self._store.get(name, 0, ENTRY_BYTES_MAX + 1)
+            except Missing as error:
+                raise self._damaged(slot, "it is missing, though the admin saw it") from error
+            if _envelope(stored, name).previous != previous:
+                raise self._damaged(slot, "it does not follow the entry before it")
+            previous = found[slot] = object_name(stored)
+        if previous != hash:
+            raise self._damaged(last, "it is not the entry that the admin saw when a signer was removed")
+        with self._lock:
+            for slot, seen in found.items():
+                if self._hashes.setdefault(slot, seen) != seen:
+                    raise self._damaged(slot, "it was another entry before: the log was rewritten")
+            self._anchored.add((last, hash))
+
     def _open(self, slot: int, envelope: _Stored) -> Mapping[str, Json]:
         try:
             sealed = base64.b64decode(envelope.sealed, validate=True)
-            body = json.loads(open_sealed(self._body_key, sealed, self._associated(slot)))
-        except (InvalidTag, ValueError, RecursionError) as error:
+            body = canonical_object(open_sealed(self._body_key, sealed, self._associated(slot)))
+        except (InvalidTag, ValueError) as error:
             raise self._damaged(slot, "its body does not open") from error
-        if not isinstance(body, dict):
-            raise self._damaged(slot, "its body is not an object")
-        return body
+        return cast("Mapping[str, Json]", body)
 
-    def _entry(self, envelope: _Stored, stored: bytes, body: Mapping[str, Json]) -> Entry:
+    def _entry(
+        self, envelope: _Stored, stored: bytes, body: Mapping[str, Json], *, void: bool = False
+    ) -> Entry:
         try:
             time = parse_time(envelope.time)
         except ValueError as error:
@@ -257,6 +335,7 @@ class SlotLog:
             signer=envelope.signer,
             body=body,
             refs=tuple(envelope.refs),
+            void=void,
         )
 
     def _remember(self, entry: Entry) -> Entry:
@@ -292,14 +371,19 @@ class SlotLog:
         """The last entry a listing names, if it verifies: a listing may lag, and anybody may add to it."""
         prefix = stream_prefix(self._stream)
         slots = [slot for info in self._store.list(prefix) if (slot := _slot(info.name, prefix)) is not None]
-        if not slots:
-            return None
-        with suppress(VaultError):
-            return self.read(max(slots))
+        for slot in sorted(slots, reverse=True)[: _HINTS_MAX if self._keeping else 1]:
+            with suppress(VaultError):
+                if self._keeping is None or self._there(slot):
+                    return self.read(slot)
         return None
 
     def _there(self, slot: int) -> bool:
-        return self._store.size(slot_name(self._stream, slot)) is not None
+        if slot >= 10**SLOT_DIGITS:  # a store that says that everything is there is not asked for ever
+            return False
+        name = slot_name(self._stream, slot)
+        if self._keeping is not None:  # an entry cannot go, so what is none was put into a free slot
+            return self._keeping.holds(name)
+        return self._store.size(name) is not None
 
     def _still(self, slot: int) -> Entry:
         """An entry that was there a moment ago, or when this log was last read."""
@@ -318,6 +402,23 @@ class SlotLog:
             middle = (low + high) // 2
             low, high = (middle, high) if self._there(middle) else (low, middle)
         return low
+
+
+def read_back(log: SlotLog, slot: int) -> None:
+    """An answer alone is not a commit. Raises ``StoreError`` for an entry that was taken and is not there."""
+    try:
+        log.read(slot)
+    except Missing as error:
+        raise StoreError(
+            f"the store took {error.file} and does not hold it",
+            file=error.file,
+            retry=Retry.LATER,
+            next="check the store, then refloat protect again",
+        ) from error
+
+
+def _hash_of(entry: Entry | None) -> str:
+    return FIRST if entry is None else entry.hash
 
 
 def _slot(name: str, prefix: str) -> int | None:

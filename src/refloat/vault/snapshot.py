@@ -1,37 +1,33 @@
-"""One component's files on their way in and out: the sink that capture fills, the source that stage reads."""
+"""One component's files on their way into the vault: the sink that capture fills."""
 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
-from refloat.contracts import Entry, EntryType, Facts
-from refloat.durable import opened_folder
-from refloat.errors import ConnectorError, Missing, Retry, StoreError, UsageError, VaultError
-from refloat.limits import ENTRY_NAME_BYTES_MAX, TREE_DEPTH_MAX
-from refloat.vault import extract
-from refloat.vault.layout import Chunking, damaged
-from refloat.vault.segmenters import Readable, segments
+from refloat.contracts import EntryType
+from refloat.durable import opened_file
+from refloat.errors import ConnectorError, Retry, StoreError, VaultError
+from refloat.limits import ENTRY_NAME_BYTES_MAX
+from refloat.vault.bases import Bases, EarlierFile, path_of
+from refloat.vault.chunk import Base
+from refloat.vault.layout import Chunking
+from refloat.vault.segmenters import FASTCDC, WHOLE, OpenFile, Piece, Readable, segments
+from refloat.vault.source import Heard, Tree, join_path, split_path, unheard
 from refloat.vault.tree import (
     FILE_MODE_MASK,
     FOLDER_MODE_MASK,
     Node,
-    Read,
-    check_depth,
-    check_name,
-    read_folder,
     store_folder,
 )
 
-FOLDERS_KEPT = 256  # folders whose entries stay in memory while single paths are looked up
 FOLDER_MODE = 0o755  # of folders that nobody recorded, because only what they hold was given
 
 
@@ -44,6 +40,18 @@ class Stored:
     bytes: int
     new_bytes: int
     stored_bytes: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """A piece of a file on its way into the vault. ``width`` is how many bytes an element has, see ``codecs.encode``.
+
+    ``base``, asked where the piece is new, may give what it resembles.
+    """
+
+    raw: bytes
+    width: int = 1
+    base: Callable[[], Base | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Chunks(Protocol):
 
     chunking: Chunking
 
-    def put_contents(self, pieces: Iterable[bytes]) -> Iterator[Placed]:
+    def put_contents(self, contents: Iterable[Content]) -> Iterator[Placed]:
         """Store pieces of files; the results come in the same order."""
 
     def put_tree(self, raw: bytes) -> Placed:
@@ -76,23 +84,17 @@ class Chunks(Protocol):
     def finished(self, tree: str, needed: frozenset[bytes]) -> None:
         """A tree is whole; ``needed`` are all its chunks."""
 
+    def name_of(self, raw: bytes) -> bytes:
+        """What the chunk of these bytes is called."""
 
-def split_path(path: str) -> tuple[bytes, ...]:
-    """The names in a relative path; none for the empty one. Raises ``ValueError`` for any other."""
-    names = tuple(path.encode("utf-8", "surrogateescape").split(b"/")) if path else ()
-    for name in names:
-        check_name(name)
-    if len(names) > TREE_DEPTH_MAX:
-        raise ValueError(f"it lies deeper than {TREE_DEPTH_MAX} folders")
-    return names
+    def rests_on(self, name: bytes) -> bytes | None:
+        """The base of a chunk that is stored; None where it has none."""
 
+    def fetch(self, name: bytes) -> bytes | None:
+        """A chunk's bytes out of the vault; None where they are not to be had."""
 
-def join_path(names: Iterable[bytes]) -> str:
-    """The path of names; bytes that are not UTF-8 become surrogates."""
-    return b"/".join(names).decode("utf-8", "surrogateescape")
-
-
-# ------------------------------------------------------------------------------------------ the way in
+    def warn(self, text: str) -> None:
+        """Note what a person may want to know of the capture, though nothing is wrong with it."""
 
 
 @dataclass
@@ -120,11 +122,17 @@ def _opened(content: Path | BinaryIO) -> Iterator[BinaryIO]:
     if not isinstance(content, Path):
         yield content
         return
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not hold us up
-    with os.fdopen(os.open(content, flags), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
+    with opened_file(content, follow=False) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
         yield file
+
+
+def _descriptor(stream: BinaryIO) -> int | None:
+    """The descriptor that a stream reads from, if it is that of a file."""
+    try:
+        descriptor = stream.fileno()
+        return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except OSError:  # also io.UnsupportedOperation
+        return None
 
 
 def _unreadable(path: str, error: OSError) -> ConnectorError:
@@ -152,13 +160,17 @@ class SnapshotSink:
     """A ``contracts.Sink`` that stores chunks as they come and the folders at the end.
 
     A path that is given twice holds what was given last. What is read is what is stored: a file that changes
-    meanwhile has the size that this returns.
+    meanwhile has the size that this returns. ``heard`` is told the bytes of each piece, and of what is carried.
     """
 
-    def __init__(self, chunks: Chunks, previous: str | None = None) -> None:
+    def __init__(self, chunks: Chunks, previous: str | None = None, heard: Heard = unheard) -> None:
         self._chunks = chunks
+        self._heard = heard
         self._root = _Folder()
-        self._previous = None if previous is None else _Tree(bytes.fromhex(previous), chunks.read_tree)
+        self._previous = None if previous is None else Tree(bytes.fromhex(previous), chunks.read_tree)
+        self._bases = Bases(
+            chunks.chunking, self._earlier_files, chunks.rests_on, chunks.name_of, chunks.fetch
+        )
         self._needed: set[bytes] = set()
         self._new_bytes = 0
         self._stored_bytes = 0
@@ -170,7 +182,7 @@ class SnapshotSink:
         *,
         mode: int = 0o644,
         mtime_ns: int = 0,
-        token: str = "",
+        token: str | Callable[[], str] = "",
         length: int | None = None,
     ) -> int:
         """Store a file and return its size in bytes.
@@ -180,18 +192,31 @@ class SnapshotSink:
         names = _checked(path)
         try:
             with _opened(content) as stream:
-                segmenter, pieces = segments(
-                    stream if length is None else _Limited(stream, length), self._chunks.chunking
+                descriptor = _descriptor(stream)
+                found = segments(
+                    stream if length is None else _Limited(stream, length),
+                    self._chunks.chunking,
+                    None if descriptor is None else OpenFile(descriptor),
                 )
-                placed = [self._count(chunk) for chunk in self._chunks.put_contents(pieces)]
+                has_seams = found.segmenter not in (WHOLE, FASTCDC)
+                source = path_of(descriptor) if has_seams and descriptor is not None else None
+                placed = list(self._stored(path, found.pieces, source))
         except OSError as error:
             raise _unreadable(path, error) from error
+        told = token() if callable(token) else token
         node = Node(
-            names[-1], EntryType.FILE, mode & FILE_MODE_MASK, mtime_ns, segmenter=segmenter, token=token
+            names[-1], EntryType.FILE, mode & FILE_MODE_MASK, mtime_ns, segmenter=found.segmenter, token=told
         )
+        if found.refused:
+            self._chunks.warn(f"{path} is not cut at its tensors or columns: {found.refused}")
         size = sum(chunk.raw_bytes for chunk in placed)
         self._place(names, replace(node, size=size, chunks=tuple(chunk.name for chunk in placed)))
         return size
+
+    def earlier(self, path: str) -> str:
+        """The token of a file in the previous snapshot; empty where that cannot be told."""
+        node = self._earlier(_checked(path))
+        return "" if node is None or node.type is not EntryType.FILE else node.token
 
     def carry(self, path: str, token: str) -> bool:
         """Take a file over from the previous snapshot where its token is the same and its chunks are."""
@@ -202,6 +227,7 @@ class SnapshotSink:
         if not self._chunks.holds_all(node.chunks):
             return False
         self._place(names, node)
+        self._heard(node.size)
         return True
 
     def directory(self, path: str, *, mode: int = 0o755, mtime_ns: int = 0) -> None:
@@ -230,6 +256,27 @@ class SnapshotSink:
         tree = self._store(self._root, totals).hex()
         self._chunks.finished(tree, frozenset(self._needed))
         return Stored(tree, totals.files, totals.bytes, self._new_bytes, self._stored_bytes)
+
+    def _stored(self, path: str, pieces: Iterator[Piece], source: Path | None) -> Iterator[Placed]:
+        """Store the pieces of a file; each is a base of what comes after it."""
+        waiting: deque[tuple[Piece, int]] = deque()
+
+        def contents() -> Iterator[Content]:
+            for piece in pieces:
+                waiting.append((replace(piece, raw=b""), len(piece.raw)))
+                yield Content(piece.raw, piece.width, self._bases.of(path, piece, source))
+
+        for chunk in self._chunks.put_contents(contents()):
+            piece, length = waiting.popleft()
+            self._bases.stored(path, piece, length, chunk.name, source)
+            self._heard(length)
+            yield self._count(chunk)
+
+    def _earlier_files(self) -> Iterator[EarlierFile]:
+        """The files of the snapshot before, as far as they can be listed."""
+        if self._previous is not None:
+            with suppress(VaultError, StoreError):
+                yield from self._previous.files()
 
     def _count(self, chunk: Placed) -> Placed:
         self._new_bytes += chunk.new_bytes
@@ -315,13 +362,17 @@ class Below:
         *,
         mode: int = 0o644,
         mtime_ns: int = 0,
-        token: str = "",
+        token: str | Callable[[], str] = "",
         length: int | None = None,
     ) -> int:
         """As ``SnapshotSink.file``."""
         return self._sink.file(
             self._at(path), content, mode=mode, mtime_ns=mtime_ns, token=token, length=length
         )
+
+    def earlier(self, path: str) -> str:
+        """As ``SnapshotSink.earlier``."""
+        return self._sink.earlier(self._at(path))
 
     def carry(self, path: str, token: str) -> bool:
         """As ``SnapshotSink.carry``."""
@@ -338,137 +389,3 @@ class Below:
     def under(self, prefix: str) -> Below:
         """A sink further below."""
         return Below(self._sink, self._at(prefix))
-
-
-# ------------------------------------------------------------------------------------------ the way out
-
-
-class _Tree:
-    """A stored tree in which single paths are looked up."""
-
-    def __init__(self, root: bytes, read: Read) -> None:
-        self._root = root
-        self._read = read
-        self._listing = lru_cache(FOLDERS_KEPT)(self._list)
-
-    def _list(self, folder: bytes) -> dict[bytes, Node]:
-        return {node.name: node for node in read_folder(folder, self._read)}
-
-    def find(self, names: tuple[bytes, ...]) -> Node | None:
-        """The entry at a path; None where there is none. The empty path is the root."""
-        node: Node | None = Node(b"", EntryType.DIRECTORY, tree=self._root)
-        for name in names:
-            if node is None or node.type is not EntryType.DIRECTORY:
-                return None
-            node = self._listing(node.tree).get(name)
-        return node
-
-
-class _ChunkStream(io.RawIOBase):
-    """A file's bytes, one chunk in memory at a time."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._piece = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer is wider
-        while not self._piece:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._piece = memoryview(piece)
-        count = min(len(buffer), len(self._piece))
-        buffer[:count] = self._piece[:count]
-        self._piece = self._piece[count:]
-        return count
-
-
-class SnapshotSource:
-    """A ``contracts.Source`` over a stored tree; ``read`` reads and verifies a chunk."""
-
-    def __init__(self, read: Read, tree: str, facts: Facts, prefix: tuple[bytes, ...] = ()) -> None:
-        self.facts = facts
-        self._read = read
-        self._root = bytes.fromhex(tree)
-        self._tree = _Tree(self._root, read)
-        self._prefix = prefix
-
-    def under(self, prefix: str) -> SnapshotSource:
-        """The part of the snapshot below ``prefix``; empty where nothing is there."""
-        try:
-            names = self._prefix + split_path(prefix)
-        except ValueError as error:
-            raise UsageError(f"{prefix!r} is not a path inside a snapshot: {error}") from error
-        below = SnapshotSource(self._read, self._root.hex(), self.facts, names)
-        below._tree = self._tree
-        return below
-
-    def entries(self) -> Iterator[Entry]:
-        """Every path, in order, folders before what they hold."""
-        top = self._tree.find(self._prefix)
-        if top is not None and top.type is EntryType.DIRECTORY:
-            yield from self._entries(top.tree, ())
-
-    def _entries(self, folder: bytes, above: tuple[bytes, ...]) -> Iterator[Entry]:
-        check_depth(folder, len(above))
-        for node in read_folder(folder, self._read):
-            names = (*above, node.name)
-            target = node.target.decode("utf-8", "surrogateescape")
-            yield Entry(join_path(names), node.type, node.size, node.mode, node.mtime_ns, target, node.token)
-            if node.type is EntryType.DIRECTORY:
-                yield from self._entries(node.tree, names)
-
-    def open(self, path: str) -> BinaryIO:
-        """A file's bytes as a stream that holds one chunk at a time. Raises ``Missing`` or ``Damaged``."""
-        pieces = self.pieces(self._file(path))
-        return cast(BinaryIO, io.BufferedReader(_ChunkStream(pieces)))
-
-    def fetch(self, path: str, to: Path) -> None:
-        """Write one file to ``to`` whole and durably, or not at all; its parent exists.
-
-        Raises ``Missing``, ``Damaged``, and ``ConnectorError`` where ``to`` cannot be written.
-        """
-        node = self._file(path)
-        with extract.explained(to), opened_folder(to.parent) as folder:
-            extract.write_file(folder, os.fsencode(to.name), node, self.pieces(node))
-            os.fsync(folder)
-
-    def fetch_all(self, into: Path) -> None:
-        """Write every path below ``into``, which is made where it is not there; nothing outside of it.
-
-        May be called again after a crash: files are written anew under the same names. Raises as ``fetch``.
-        """
-        top = self._tree.find(self._prefix)
-        extractor = extract.Extractor(self._read, self.pieces)
-        with extract.explained(into), extract.made_folder(into) as folder:
-            if top is not None and top.type is EntryType.DIRECTORY:
-                extractor.fill(folder, top.tree)
-
-    def _file(self, path: str) -> Node:
-        missing = Missing(f"the snapshot holds no file {path!r}", file=path)
-        try:
-            node = self._tree.find(self._prefix + split_path(path))
-        except ValueError:
-            raise missing from None
-        if node is None or node.type is not EntryType.FILE:
-            raise missing
-        return node
-
-    def pieces(self, node: Node) -> Iterator[bytes]:
-        """A file's chunks, verified, one after the other. Raises ``Damaged`` if they do not make its size."""
-        left = node.size
-        for name in node.chunks:
-            piece = self._read(name)
-            left -= len(piece)
-            if left < 0:
-                break
-            yield piece
-        if left:
-            raise damaged(_shown(node), "its chunks are not as long as its folder says")
-
-
-def _shown(node: Node) -> str:
-    return f"file {node.name.decode('utf-8', 'backslashreplace')}"

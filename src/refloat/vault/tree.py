@@ -13,8 +13,7 @@ A folder whose entries need more than ``PAGE_BYTES_MAX`` goes on in the page tha
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -22,9 +21,9 @@ from typing import cast
 from refloat.contracts import EntryType
 from refloat.digest import canonical_json
 from refloat.errors import ConnectorError
-from refloat.limits import CHUNK_BYTES_MAX, ENTRY_NAME_BYTES_MAX, MIB, TREE_DEPTH_MAX
+from refloat.limits import CHUNK_BYTES_MAX, ENTRY_NAME_BYTES_MAX, MIB, TREE_DEPTH_MAX, TREE_ENTRIES_MAX
 from refloat.vault.chunk import NAME_BYTES
-from refloat.vault.layout import damaged
+from refloat.vault.layout import damaged, parse_object
 
 PAGE_BYTES_MAX = 4 * MIB  # one page in memory at a time; a folder of ten thousand files takes one
 FILE_MODE_MASK = 0o777  # set-user-id and the like are not brought back from a backup
@@ -85,14 +84,19 @@ def encode_page(page: Page) -> bytes:
 
 
 def decode_page(raw: bytes, *, what: str) -> Page:
-    """A page from its stored form. Raises ``Damaged`` for anything that ``encode_page`` would not make."""
+    """A page from its stored form.
+
+    Raises ``Damaged`` for anything that ``encode_page`` would not make, ``VaultError`` for a newer format.
+    """
+    document = parse_object(raw, what, CHUNK_BYTES_MAX)
     try:
-        document = json.loads(raw)
-        _require(set(document) == {"format", "entries", "next"} and document["format"] == 1, "its format")
-        nodes = tuple(_node(entry) for entry in document["entries"])
+        _require(set(document) == {"format", "entries", "next"}, "a set of fields")
+        entries = cast("Sequence[Mapping[str, object]]", document["entries"])
+        nodes = tuple(_node(entry) for entry in entries)
         after = b"" if document["next"] is None else _chunk_name(document["next"])
         _require(_ascending(nodes), "the order of its entries")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        _require(bool(nodes) or not after, "an empty page that goes on")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise damaged(what, f"it is not a folder listing: {error}") from error
     return Page(nodes, after)
 
@@ -112,18 +116,20 @@ def _whole(value: object, below: int) -> int:
 
 
 def _moment(value: object) -> int:
-    _require(isinstance(value, int) and abs(value) < _MTIME_NS_MAX, "a time")
+    _require(type(value) is int and abs(value) < _MTIME_NS_MAX, "a time")
     return cast(int, value)
 
 
 def _chunk_name(text: object) -> bytes:
     name = bytes.fromhex(cast(str, text))
-    _require(len(name) == NAME_BYTES, "a chunk name")
+    _require(len(name) == NAME_BYTES and name.hex() == text, "a chunk name")
     return name
 
 
 def _octets(text: object) -> bytes:
-    return base64.b64decode(cast(str, text), validate=True)
+    octets = base64.b64decode(cast(str, text), validate=True)
+    _require(_text(octets) == text, "base64")  # bits that no byte takes may stand at its end
+    return octets
 
 
 def check_name(name: bytes) -> None:
@@ -237,16 +243,35 @@ def chunk_names(root: bytes, read: Read) -> Iterator[bytes]:
     """Every chunk that a tree needs, the trees' own among them; a name may come more than once.
 
     A folder that stands in several places is read once. Raises ``Missing`` or ``Damaged``, also for folders
-    nested deeper than ``TREE_DEPTH_MAX``.
+    nested deeper than ``TREE_DEPTH_MAX``, and for ones that stand in each other so often that what a restore
+    would write has more than ``TREE_ENTRIES_MAX`` entries.
     """
-    waiting, seen = [(root, 0)], {root}
-    while waiting:
-        folder, depth = waiting.pop()
-        check_depth(folder, depth)
-        for name, page in _read_pages(folder, read):
-            yield name
-            for node in page.nodes:
-                yield from node.chunks
-                if node.type is EntryType.DIRECTORY and node.tree not in seen:
-                    seen.add(node.tree)
-                    waiting.append((node.tree, depth + 1))
+    yield from _walk(root, read, 0, {})
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """How many entries a folder has, counted wherever they stand, and how many folders lie below one another."""
+
+    entries: int
+    height: int
+
+
+def _walk(
+    folder: bytes, read: Read, depth: int, known: dict[bytes, _Extent]
+) -> Generator[bytes, None, _Extent]:
+    check_depth(folder, depth)
+    entries = height = 0
+    for name, page in _read_pages(folder, read):
+        yield name
+        for node in page.nodes:
+            entries += 1
+            yield from node.chunks
+            if node.type is EntryType.DIRECTORY:
+                below = known.get(node.tree) or (yield from _walk(node.tree, read, depth + 1, known))
+                entries, height = entries + below.entries, max(height, below.height + 1)
+    check_depth(folder, depth + height)
+    if entries > TREE_ENTRIES_MAX:
+        raise damaged(f"folder {folder.hex()}", f"it unfolds to more than {TREE_ENTRIES_MAX} entries")
+    known[folder] = _Extent(entries, height)
+    return known[folder]

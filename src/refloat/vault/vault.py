@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from refloat.clock import Clock
-from refloat.errors import RefloatError, StoreError, VaultError, WrongKey
+from refloat.errors import RefloatError, StoreError, UsageError, VaultError, WrongKey
 from refloat.vault.keys import KeyFile
 from refloat.vault.replica import Replica
 from refloat.vault.stores import open_store
@@ -18,17 +19,28 @@ class Vault:
     def __init__(self, replicas: Mapping[str, Replica], unreachable: Mapping[str, RefloatError]) -> None:
         self.replicas = dict(replicas)
         self.unreachable = dict(unreachable)
+        removals = [one for replica in self.replicas.values() for one in replica.keyring.removals()]
+        notes = [one for replica in self.replicas.values() for one in replica.keyring.notes().values()]
+        for replica in self.replicas.values():
+            replica.keyring.adopt(removals)
+            replica.keyring.adopt_notes(notes)
+        locks = [lock for replica in self.replicas.values() if (lock := replica.keyring.lock) is not None]
+        for replica in self.replicas.values() if locks else ():
+            replica.keyring.adopt_lock(max(locks))
 
     @classmethod
-    def open(cls, urls: Mapping[str, str], key_file: KeyFile, clock: Clock) -> Vault:
-        """Open every region's replica, at the same time; a region that does not answer is no error here.
+    def open(
+        cls, urls: Mapping[str, str], key_file: KeyFile, clock: Clock, cache: Path | None = None
+    ) -> Vault:
+        """Open every region's replica, at the same time; a region that is not to be had is no error here.
 
-        Raises ``StoreError`` where none answers, and at once whatever says that the key or a replica is
-        the wrong one, since that does not get better by going on.
+        So one that was lost to somebody else, or to a flipped bit, keeps no other from a recovery. Raises
+        ``WrongKey`` where the key opens none, ``StoreError`` where none answers, ``VaultError`` where none is whole.
         """
         with ThreadPoolExecutor(max_workers=len(urls)) as pool:
             opening = {
-                region: pool.submit(_open, region, url, key_file, clock) for region, url in urls.items()
+                region: pool.submit(_open, region, url, key_file, clock, cache)
+                for region, url in urls.items()
             }
         replicas: dict[str, Replica] = {}
         unreachable: dict[str, RefloatError] = {}
@@ -62,16 +74,20 @@ class Vault:
 def _none_answers(unreachable: Mapping[str, RefloatError]) -> RefloatError:
     """The one region's own error, or one that names every region's."""
     first = next(iter(unreachable.values()))
-    if len(unreachable) == 1:
-        return first
+    wrong = next((error for error in unreachable.values() if isinstance(error, WrongKey)), None)
+    if wrong is not None or len(unreachable) == 1:
+        return wrong or first
     told = "; ".join(f"{region}: {error.message}" for region, error in unreachable.items())
+    for kind in (UsageError, VaultError):
+        if all(isinstance(error, kind) for error in unreachable.values()):
+            return kind(f"no region's vault can be opened: {told}", next=first.next)
     return StoreError(f"no region's vault answers: {told}", next=first.next)
 
 
-def _open(region: str, url: str, key_file: KeyFile, clock: Clock) -> Replica | RefloatError:
+def _open(
+    region: str, url: str, key_file: KeyFile, clock: Clock, cache: Path | None
+) -> Replica | RefloatError:
     try:
-        return Replica.open(region, open_store(url), key_file, clock)
-    except WrongKey as error:
-        raise error.at(region=region) from error
+        return Replica.open(region, open_store(url), key_file, clock, cache)
     except RefloatError as error:
         return error.at(region=region)

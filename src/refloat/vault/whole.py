@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from refloat.errors import VaultError
 from refloat.vault import layout
+from refloat.vault.index import is_there
+from refloat.vault.indexrun import Location
 from refloat.vault.replica import Replica
 from refloat.vault.tree import chunk_names
 
@@ -16,23 +18,36 @@ def missing_for(replica: Replica, trees: Iterable[str]) -> list[str]:
     Every folder is opened; of the packs that hold file contents only the sizes are compared, since reading
     them is what the recovery itself does.
     """
-    sizes: dict[str, int | None] = {}
-    missing: dict[str, None] = {}
-    for tree in trees:
+    wholeness = Wholeness(replica)
+    return list(dict.fromkeys(name for tree in trees for name in wholeness.missing(tree)))
+
+
+class Wholeness:
+    """What a replica lacks of one snapshot after the other; what several share is looked at once."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._sizes: dict[str, int | None] = {}
+        self._missing: dict[str, list[str]] = {}
+
+    def missing(self, tree: str) -> list[str]:
+        """What one snapshot needs and the replica lacks."""
+        if tree not in self._missing:
+            self._missing[tree] = self._look(tree)
+        return self._missing[tree]
+
+    def _look(self, tree: str) -> list[str]:
+        missing: dict[str, None] = {}
         try:
-            for name in chunk_names(bytes.fromhex(tree), replica.read_chunk):
-                if not _is_there(replica, name, sizes):
+            for name in chunk_names(bytes.fromhex(tree), self._replica.read_chunk):
+                if not is_there(name, self._replica.locate, self._is_whole):
                     missing[f"chunk {name.hex()}"] = None
         except VaultError as error:
             missing[error.file or f"tree {tree}"] = None
-    return list(missing)
+        return list(missing)
 
-
-def _is_there(replica: Replica, name: bytes, sizes: dict[str, int | None]) -> bool:
-    for place in replica.locate(name):
+    def _is_whole(self, place: Location) -> bool:
         pack = layout.pack_name(place.pack.name)
-        if pack not in sizes:
-            sizes[pack] = replica.store.size(pack)
-        if sizes[pack] == place.pack.size:
-            return True
-    return False
+        if pack not in self._sizes:
+            self._sizes[pack] = self._replica.store.size(pack)
+        return self._sizes[pack] == place.pack.size

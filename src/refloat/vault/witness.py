@@ -2,49 +2,99 @@
 
 Each entry of a region's log names the heads of the other regions as its writer last saw them, so a region
 that was rolled back is contradicted by every other, and a point that only a lost region held leaves a trace.
+Where all of them were rolled back at once, the key file contradicts them: it keeps the heads that it saw last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from refloat.errors import StoreError, VaultError
-from refloat.vault.replica import CommittedPoint, Replica
+from refloat.vault.keys import Role
+from refloat.vault.renewed import renewed_hashes, write_renewed
+from refloat.vault.replica import CommittedPoint, Replica, committed
+from refloat.vault.slotlog import Entry
 
 
 def rolled_back(replicas: Sequence[Replica]) -> dict[str, tuple[int, int]]:
-    """Each region whose log is not the one that another saw: (entries seen, entries of them still there).
+    """Each region whose log is not the one that was seen: (entries seen, entries of them still there).
 
-    It is shorter, or it was shorter and has been written on since: then an entry is not the one that was
+    Witnesses are the other regions' logs, and the key file, which nobody with a store alone can roll back. The
+    log is shorter, or it was shorter and has been written on since: then an entry is not the one that was
     seen in its slot. A log that cannot be read says nothing here.
     """
     logs = _logs(replicas)
-    found = {}
-    for region, own in logs.items():
-        others = [point for other, points in logs.items() if other != region for point in points]
-        seen = [head for point in others if (head := _head(point, region)) is not None]
-        contradicted = [slot for slot, hash in seen if slot >= len(own) or own[slot].hash != hash]
-        if contradicted:
-            found[region] = (max(slot for slot, _ in seen) + 1, min(len(own), *contradicted))
-    return found
+    return {
+        replica.region: contradicted
+        for replica in replicas
+        if replica.region in logs and (contradicted := _contradicted(replica, logs))
+    }
+
+
+def _contradicted(replica: Replica, logs: Mapping[str, _Log]) -> tuple[int, int] | None:
+    """How many entries of a log were seen, and how many of them are there; None where all are."""
+    seen = _gone(replica, logs)
+    return (max(seen) + 1, min(len(logs[replica.region].entries), *seen)) if seen else None
+
+
+def _gone(replica: Replica, logs: Mapping[str, _Log]) -> dict[int, str]:
+    """By slot, the hash of each entry that was seen and is not there, but of those of a log that is renewed."""
+    region, own = replica.region, logs[replica.region].entries
+    others = [point for other, log in logs.items() if other != region for point in log.points]
+    pinned = replica.keyring.pinned(region)
+    seen = [*([pinned] if pinned else []), *(h for p in others if (h := _head(p, region)) is not None)]
+    if all(slot < len(own) and own[slot].hash == hash for slot, hash in seen):
+        return {}
+    gone = renewed_hashes(replica)
+    return {
+        slot: hash for slot, hash in seen if (slot >= len(own) or own[slot].hash != hash) and hash not in gone
+    }
+
+
+def begin_anew(replicas: Sequence[Replica]) -> dict[str, int]:
+    """Let each empty log that was lost begin anew, beside another region's whole one; entries seen of it, by region.
+
+    Nothing is done without the admin's role. Raises ``StoreError``.
+    """
+    logs = _logs(replicas)
+    whole = [r for r in replicas if r.region in logs and logs[r.region].points and not _gone(r, logs)]
+    begun = {}
+    for replica in replicas:
+        if not whole or replica.region not in logs or logs[replica.region].entries:
+            continue
+        seen = _gone(replica, logs)
+        if seen and replica.keyring.can(Role.ADMIN):
+            write_renewed(replica, [seen[slot] for slot in sorted(seen)])
+            begun[replica.region] = max(seen) + 1
+    return begun
 
 
 def lost_points(replicas: Sequence[Replica]) -> list[str]:
     """Points that some log saw in another region and that no replica here has in its own."""
     logs = _logs(replicas).values()
-    here = {point.name for points in logs for point in points}
+    here = {point.name for log in logs for point in log.points}
     seen = {
-        str(head["point"]) for points in logs for p in points for head in p.heads.values() if "point" in head
+        str(head["point"]) for log in logs for p in log.points for head in p.heads.values() if "point" in head
     }
     return sorted(seen - here)
 
 
-def _logs(replicas: Sequence[Replica]) -> dict[str, list[CommittedPoint]]:
+@dataclass(frozen=True)
+class _Log:
+    """All entries of a log of points, and the points that count."""
+
+    entries: list[Entry]
+    points: list[CommittedPoint]
+
+
+def _logs(replicas: Sequence[Replica]) -> dict[str, _Log]:
     logs = {}
     for replica in replicas:
         with suppress(VaultError, StoreError):
-            logs[replica.region] = replica.points()
+            entries = replica.entries()
+            logs[replica.region] = _Log(entries, [committed(entry) for entry in entries if not entry.void])
     return logs
 
 

@@ -4,7 +4,7 @@ Order of writes in each region, each step only when the one before it is durable
 
 1. packs                an index object names only packs that are there
 2. index objects        a point names only chunks that an index object places
-3. the point            a log entry names only a point that is there
+3. the point            a log entry names only a point that is there; in a vault with a lock, all of it is locked
 4. the log's entry      the point is committed in this region
 
 A crash before 4 leaves objects that nothing names, never half a point. A region that fails stays behind; the
@@ -17,145 +17,69 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json, object_name
-from refloat.errors import Missing, RefloatError, Retry, StoreError, UsageError
-from refloat.limits import PACK_BYTES_MAX
+from refloat.errors import Missing, RefloatError, Retry, StoreError, UsageError, VaultError
+from refloat.limits import KIB, MIB, PACK_BYTES_MAX
 from refloat.vault import layout
-from refloat.vault.chunk import SealedChunk, chunk_name, seal_chunk
-from refloat.vault.index import seal_index
+from refloat.vault.chunk import NO_BASE, Base, SealedChunk, chunk_name, seal_chunk
+from refloat.vault.index import is_there, seal_index
+from refloat.vault.indexrun import Location
 from refloat.vault.keys import Role
-from refloat.vault.pack import CATALOGUE_KEY, Directory, PackRecord, overhead_bytes, seal_pack
-from refloat.vault.points import roots, seal_point, worst_grade
-from refloat.vault.replica import POINTS_STREAM, Replica, head_of
+from refloat.vault.lane import Lane, RegionResult, Uses
+from refloat.vault.layout import POINTS_STREAM
+from refloat.vault.lock import lock_entries, lock_point
+from refloat.vault.missed import commit_points, missed_points
+from refloat.vault.pack import CATALOGUE_KEY, Directory, PackRecord, PackRoom, overhead_bytes, seal_pack
+from refloat.vault.points import committing_entry, roots, seal_point
+from refloat.vault.replica import CommittedPoint, Replica, head_of
 from refloat.vault.replicate import catch_up, store_checked
-from refloat.vault.snapshot import Placed, SnapshotSink, Stored
+from refloat.vault.slotlog import read_back
+from refloat.vault.snapshot import Content, Placed, SnapshotSink, Stored
+from refloat.vault.source import Heard, unheard
 from refloat.vault.tree import chunk_names
 
 __all__ = ["RegionResult", "Stored", "Writer"]
 
-WAITING_MAX = 2  # packs that wait for one region, so that a slow one bounds memory instead of filling it
-INDEX_PACKS_MAX = 64  # packs between two index objects: what a crash may leave unindexed
+INDEX_PACKS_MAX = 16  # packs between two index objects: what a crash may leave unindexed
+INDEX_BYTES = (
+    8 * MIB
+)  # the same for packs of very many small files; one pack's directory takes at most 50 MiB
 SEALERS = 2  # chunks being packed and sealed at the same time
-
-
-@dataclass(frozen=True)
-class RegionResult:
-    """What became of a point in one region; ``slot`` is its place in that region's log."""
-
-    complete: bool
-    error: str | None = None
-    slot: int | None = None
-
-
-class _Lane:
-    """One region's writes, in order, on a thread of their own.
-
-    ``error`` is why the region was given up; nothing more is written to it then.
-    """
-
-    def __init__(self, replica: Replica, progress: Progress) -> None:
-        self.replica = replica
-        self.error: RefloatError | None = None
-        self.head: Mapping[str, Json] | None = None
-        self.result = RegionResult(complete=False)
-        self._progress = progress
-        self._task = f"store in {replica.region}"
-        self._packs: dict[str, int] = {}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"vault-{replica.region}")
-        self._room = threading.BoundedSemaphore(WAITING_MAX)
-        self._futures: deque[Future[None]] = deque()
-        self._cut_off = False
-        progress.start(self._task)
-
-    def submit(self, action: Callable[[], None]) -> None:
-        """Do ``action`` after what was submitted before; waits while too much is waiting.
-
-        A ``RefloatError`` of an action gives the region up. Any other is a defect: it comes out here or in
-        ``wait``, and nothing more is written.
-        """
-        while self._futures and self._futures[0].done():
-            self._futures.popleft().result()
-        self._room.acquire()
-        future = self._pool.submit(self._attempt, action)
-        future.add_done_callback(lambda _: self._room.release())
-        self._futures.append(future)
-
-    def wait(self) -> None:
-        """Until everything submitted is done."""
-        while self._futures:
-            self._futures.popleft().result()
-
-    def close(self) -> None:
-        """Drop what waits and end the thread."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._progress.finish(self._task)
-
-    def _attempt(self, action: Callable[[], None]) -> None:
-        if self.error is not None or self._cut_off:
-            return
-        self._cut_off = True
-        try:
-            action()
-        except RefloatError as error:
-            self.error = error.at(region=self.replica.region)
-            self.result = RegionResult(complete=False, error=error.message)
-        self._cut_off = False
-
-    def prepare(self) -> None:
-        """Read what the region holds, before anything is skipped because it is there."""
-        self.head = self.replica.head()
-        self.replica.refresh_index()
-        self.look()
-
-    def look(self) -> None:
-        """See which packs are there. What a listing does not show yet is only stored again."""
-        listed = self.replica.store.list(layout.PACKS)
-        self._packs = {entry.name.rpartition("/")[2]: entry.size for entry in listed}
-
-    def store_pack(self, record: PackRecord, stored: bytes) -> None:
-        """Write a pack."""
-        store_checked(self.replica.store, layout.pack_name(record.name), stored)
-        self._packs[record.name] = record.size
-        self._progress.advance(self._task, record.size)
-
-    def store_index(self, stored: bytes, packs: Sequence[tuple[PackRecord, Directory]]) -> None:
-        """Write an index object, after its packs."""
-        name = object_name(stored)
-        store_checked(self.replica.store, layout.index_name(name), stored)
-        self.replica.learn(name, packs)
-
-    def holds(self, name: bytes, key_id: bytes | None = None, writer: str | None = None) -> bool:
-        """Whether a pack with the chunk is there; sealed for one key and by one writer, where given."""
-        return any(
-            self._packs.get(place.pack.name) == place.pack.size
-            and key_id in (None, place.pack.key_id)
-            and writer in (None, place.pack.writer)
-            for place in self.replica.index.locations(name)
-        )
-
-    def lacking(self, names: Iterable[bytes]) -> int:
-        """How many of these chunks are not there."""
-        return sum(not self.holds(name) for name in names)
+SMALL_BYTES = 64 * KIB  # sealed sooner than handed over to another thread
 
 
 @dataclass
 class _OpenPack:
-    chunks: list[SealedChunk]
-    record_bytes: int = 0
+    """A pack that is being filled: its records are sealed where they will lie, several at the same time.
 
-    def fits(self, chunk: SealedChunk, pack_bytes_max: int) -> bool:
-        total = self.record_bytes + len(chunk.record) + overhead_bytes(len(self.chunks) + 1)
-        return not self.chunks or total <= pack_bytes_max
+    ``full`` is set when no more are to come. Who seals the last one then sends it.
+    """
 
-    def add(self, chunk: SealedChunk) -> None:
-        self.chunks.append(chunk)
-        self.record_bytes += len(chunk.record)
+    room: PackRoom
+    chunks: list[SealedChunk | None] = field(default_factory=list)
+    full: bool = False
+
+    def fits(self, length: int, pack_bytes_max: int) -> bool:
+        return self.room.taken + length + overhead_bytes(len(self.chunks) + 1) <= pack_bytes_max
+
+    def take(self, length: int) -> tuple[int, memoryview]:
+        """The place of another record, and its memory."""
+        self.chunks.append(None)
+        return len(self.chunks) - 1, self.room.take(length)
+
+    @property
+    def sealed(self) -> list[SealedChunk]:
+        return [chunk for chunk in self.chunks if chunk is not None]
+
+    @property
+    def due(self) -> bool:
+        return self.full and None not in self.chunks
 
 
 @dataclass(frozen=True)
@@ -173,13 +97,8 @@ class _Point:
 
     def entry(self, region: str) -> dict[str, Json]:
         """What a region's log says of the point."""
-        return {
-            "point": self.name,
-            "heads": {other: head for other, head in self.heads.items() if other != region},
-            "grade": worst_grade(self.body),
-            "created_at": self.body.get("created_at"),
-            "pipeline": self.body.get("pipeline"),
-        }
+        others = {other: head for other, head in self.heads.items() if other != region}
+        return committing_entry(self.name, self.body, others)
 
 
 class Writer:
@@ -210,19 +129,28 @@ class Writer:
         self._keyring = replicas[0].keyring
         self._content_key = self._keyring.content_key()
         self._name_key = self._keyring.chunk_name_key
+        self._signer = self._keyring.writer
         self._pack_bytes_max = min(pack_bytes_max, PACK_BYTES_MAX)
         self.chunking = replicas[0].descriptor.chunking
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._claimed: set[tuple[bytes, bytes]] = set()
+        self._bases: dict[bytes, bytes] = {}
+        self.warnings: list[str] = []
         self._open: dict[bytes, _OpenPack] = {}
+        self._rooms: list[PackRoom] = []
         self._unindexed: list[tuple[PackRecord, Directory]] = []
         self._trees: dict[bytes, bytes] = {}
         self._needed: dict[str, frozenset[bytes]] = {}
         self._sealers = ThreadPoolExecutor(SEALERS, thread_name_prefix="vault-seal")
-        self._lanes = [_Lane(replica, progress or Silent()) for replica in replicas]
+        self._lanes = [Lane(replica, progress or Silent()) for replica in replicas]
         with ExitStack() as undo:
             undo.callback(self.close)
-            self._in_every_region(_Lane.prepare)
+            self._in_every_region(Lane.prepare)
+            marked = frozenset().union(*(lane.marked for lane in self._lanes))
+            for lane in self._lanes:
+                lane.marked = marked  # by all alike: what one region is to lose, no other counts on
+            self._in_every_region(Lane.look)
             undo.pop_all()
 
     def __enter__(self) -> Writer:
@@ -232,6 +160,8 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, KeyboardInterrupt):
+            self._list_what_is_there()
 
     def close(self) -> None:
         """End the threads; what is not committed is dropped."""
@@ -239,9 +169,17 @@ class Writer:
         for lane in self._lanes:
             lane.close()
 
-    def sink(self, previous: str | None = None) -> SnapshotSink:
+    def _list_what_is_there(self) -> None:
+        """Let the next capture rely on what was stored until somebody ended this one."""
+        for lane in self._lanes:
+            packs = [(pack, directory) for pack, directory in self._unindexed if lane.has(pack)]
+            if packs and lane.error is None:
+                with suppress(RefloatError):  # it is only stored again then
+                    lane.store_index(seal_index(self._keyring, packs), packs)
+
+    def sink(self, previous: str | None = None, heard: Heard = unheard) -> SnapshotSink:
         """Where one component's files go; ``previous`` is the tree of its earlier snapshot, for ``carry``."""
-        return SnapshotSink(self, previous)
+        return SnapshotSink(self, previous, heard)
 
     def commit(self, body: Mapping[str, Json]) -> tuple[str, Mapping[str, RegionResult]]:
         """Commit a point whose trees are stored; its name, and what became of it in each region.
@@ -256,7 +194,7 @@ class Writer:
         self._in_every_region(lambda lane: self._commit(lane, point))
         return point.name, {lane.replica.region: lane.result for lane in self._lanes}
 
-    def _in_every_region(self, action: Callable[[_Lane], None]) -> None:
+    def _in_every_region(self, action: Callable[[Lane], None]) -> None:
         for lane in self._lanes:
             lane.submit(partial(action, lane))
         for lane in self._lanes:
@@ -265,19 +203,22 @@ class Writer:
 
     # ------------------------------------------------------------------------------------------- chunks
 
-    def put_contents(self, pieces: Iterable[bytes]) -> Iterator[Placed]:
+    def put_contents(self, contents: Iterable[Content]) -> Iterator[Placed]:
         """Store pieces of files, a few at the same time; the results come in the same order."""
         waiting: deque[Future[Placed]] = deque()
-        for piece in pieces:
+        for content in contents:
+            if not waiting and len(content.raw) <= SMALL_BYTES:
+                yield self._put(content, self._content_key.id)
+                continue
             if len(waiting) > SEALERS:
                 yield waiting.popleft().result()
-            waiting.append(self._sealers.submit(self._put, piece, self._content_key.id))
+            waiting.append(self._sealers.submit(self._put, content, self._content_key.id))
         while waiting:
             yield waiting.popleft().result()
 
     def put_tree(self, raw: bytes) -> Placed:
         """Store a page of a folder."""
-        placed = self._put(raw, CATALOGUE_KEY)
+        placed = self._put(Content(raw, width=0), CATALOGUE_KEY)
         self._trees[placed.name] = raw
         return placed
 
@@ -297,44 +238,101 @@ class Writer:
         """Whether all these pieces of files are stored, as written by this writer."""
         return all(self._is_stored(name, self._content_key.id) for name in names)
 
+    def holds(self, tree: str) -> bool:
+        """Whether everything below an earlier snapshot's tree is there, in one region or another."""
+        try:
+            needed = self._needs_of(tree)
+        except RefloatError:
+            return False
+        answering = [lane for lane in self._lanes if lane.error is None]
+        return all(any(lane.holds(name) for lane in answering) for name in needed)
+
     def finished(self, tree: str, needed: frozenset[bytes]) -> None:
         """A tree is whole; ``needed`` are all its chunks."""
         self._needed[tree] = needed
 
-    def _put(self, raw: bytes, key_id: bytes) -> Placed:
+    def warn(self, text: str) -> None:
+        """Note what a person may want to know of the capture, though nothing is wrong with it."""
+        self.warnings.append(text)
+
+    # -------------------------------------------------------------------------------------------- bases
+
+    def name_of(self, raw: bytes) -> bytes:
+        """What the chunk of these bytes is called."""
+        return chunk_name(self._name_key, raw)
+
+    def rests_on(self, name: bytes) -> bytes | None:
+        """The base of a chunk that is stored; None where it has none."""
+        if name in self._bases:
+            return self._bases[name]
+        for lane in self._lanes:
+            for place in lane.replica.index.locations(name):
+                return None if place.base == NO_BASE else place.base
+        return None
+
+    def fetch(self, name: bytes) -> bytes | None:
+        """A chunk's bytes out of a region; None where this key may not read them, or no region that answers can."""
+        for lane in self._lanes:
+            if lane.error is None and next(lane.replica.index.locations(name), None) is not None:
+                with suppress(RefloatError):
+                    return lane.replica.read_chunk(name)
+        return None
+
+    def _base_of(self, content: Content, key_id: bytes) -> Base | None:
+        """The base of a piece, if it is stored for the same key, so that whoever opens the one opens the other."""
+        base = content.base() if content.base is not None else None
+        if base is None:
+            return None
+        with self._lock:
+            return base if self._is_stored(base.name, key_id) else None
+
+    def _put(self, content: Content, key_id: bytes) -> Placed:
+        raw = content.raw
         name = chunk_name(self._name_key, raw)
         with self._lock:
             if self._is_stored(name, key_id):
                 return Placed(name, len(raw))
             self._claimed.add((key_id, name))
         secret = self._keyring.catalogue_key if key_id == CATALOGUE_KEY else self._content_key.secret
-        sealed = seal_chunk(raw, name, secret)
-        with self._lock:
-            self._pack(key_id, sealed)
+        place = _Place(self, key_id)
+        sealed = seal_chunk(
+            raw, name, secret, width=content.width, base=self._base_of(content, key_id), room=place.take
+        )
+        for pack in place.filled(sealed):
+            self._send(key_id, pack)
         return Placed(name, len(raw), len(raw), len(sealed.record))
 
     def _is_stored(self, name: bytes, key_id: bytes) -> bool:
         if (key_id, name) in self._claimed:
             return True
-        writer = self._keyring.writer
-        return any(lane.error is None and lane.holds(name, key_id, writer) for lane in self._lanes)
+        return any(lane.error is None and lane.holds(name, key_id, self._signer) for lane in self._lanes)
 
-    def _pack(self, key_id: bytes, sealed: SealedChunk) -> None:
-        pack = self._open.setdefault(key_id, _OpenPack([]))
-        if not pack.fits(sealed, self._pack_bytes_max):
-            self._seal(key_id)
-            pack = self._open.setdefault(key_id, _OpenPack([]))
-        pack.add(sealed)
+    def _room(self, length: int) -> PackRoom:
+        """Room for a pack, of which the first record has this length."""
+        size = max(self._pack_bytes_max, length + overhead_bytes(1))
+        if self._rooms and len(self._rooms[-1]) >= size:
+            return self._rooms.pop()
+        return PackRoom(size)
+
+    def _empty(self, room: PackRoom) -> None:
+        """Every region has the pack: the next one may be sealed here."""
+        room.clear()
+        with self._lock:
+            self._rooms.append(room)
 
     # -------------------------------------------------------------------------------------------- packs
 
-    def _seal(self, key_id: bytes) -> None:
-        pack = seal_pack(self._keyring, key_id, self._open.pop(key_id).chunks)
-        for lane in self._lanes:
-            lane.submit(partial(lane.store_pack, pack.record, pack.stored))
-        self._unindexed.append((pack.record, pack.directory))
-        if len(self._unindexed) >= INDEX_PACKS_MAX:
-            self._index()
+    def _send(self, key_id: bytes, full: _OpenPack) -> None:
+        """Send a pack to every region. Other chunks are sealed meanwhile, also while a region has no room."""
+        with self._sending:
+            pack = seal_pack(self._keyring, key_id, full.sealed, full.room)
+            uses = Uses(len(self._lanes), partial(self._empty, full.room))
+            for lane in self._lanes:
+                lane.submit(partial(lane.store_pack, pack.record, pack.stored, uses))
+            self._unindexed.append((pack.record, pack.directory))
+            listed_bytes = sum(directory.entries.nbytes for _, directory in self._unindexed)
+            if len(self._unindexed) >= INDEX_PACKS_MAX or listed_bytes >= INDEX_BYTES:
+                self._index()
 
     def _index(self) -> None:
         packs, self._unindexed = self._unindexed, []
@@ -344,8 +342,10 @@ class Writer:
 
     def _flush(self) -> None:
         with self._lock:
-            for key_id in list(self._open):
-                self._seal(key_id)
+            rest, self._open = self._open, {}
+        for key_id, pack in rest.items():
+            self._send(key_id, pack)
+        with self._sending:
             if self._unindexed:
                 self._index()
 
@@ -363,34 +363,75 @@ class Writer:
             self._needed[tree] = frozenset(chunk_names(bytes.fromhex(tree), self.read_tree))
         return self._needed[tree]
 
-    def _commit(self, lane: _Lane, point: _Point) -> None:
+    def _commit(self, lane: Lane, point: _Point) -> None:
         self._complete(lane, point.needed)
+        self._make_up(lane, point)
         name = layout.point_name(point.name)
         store_checked(lane.replica.store, name, point.stored)
+        slots = self._lock_all(lane, point)
         log = lane.replica.log(POINTS_STREAM, Role.WRITER)
         landed = log.append(point.entry(lane.replica.region), refs=(name,))
-        log.read(landed.slot)  # read back: an answer alone is not a commit
+        read_back(log, landed.slot)
+        lock_entries(lane.replica, point.name, slots, landed.slot)
         lane.head = head_of(landed)
         lane.result = RegionResult(complete=True, slot=landed.slot)
 
-    def _complete(self, lane: _Lane, needed: frozenset[bytes]) -> None:
-        """Fetch what the region lacks from before. Raises ``Missing`` where no other region has it."""
+    def _lock_all(self, lane: Lane, point: _Point) -> int:
+        """Lock what the point needs, where the vault has a lock; how many entries of the log were there."""
+        slots = 0 if lane.head is None else int(str(lane.head["slot"])) + 1
+        if lane.replica.keyring.lock is not None:
+            lock_point(lane.replica, point.name, lane.packs_of(point.needed, self._signer), slots)
+        return slots
+
+    def _complete(self, lane: Lane, needed: frozenset[bytes]) -> None:
+        """Fetch what the region lacks from before. Raises ``Missing`` where no other region has it.
+
+        What somebody else says to have stored there may be other bytes: it counts where no region has our own word.
+        """
         others = [other for other in self._lanes if other is not lane]
         failed: RefloatError | None = None
+        unsure = [name for name in needed if not lane.holds(name, writer=self._signer)]
         for other in sorted(others, key=lambda other: other.error is not None):
-            if not lane.lacking(needed):
+            if not unsure:
                 return
             try:
                 catch_up(other.replica, lane.replica)
             except RefloatError as error:
                 failed = error
             lane.look()
-        lacking = lane.lacking(needed)
+            unsure = [name for name in unsure if not lane.holds(name, writer=self._signer)]
+        lacking = sum(self._is_lacking(lane, name) for name in unsure)
         if lacking:
             raise Missing(
                 f"{lane.replica.region} lacks {lacking} of the {len(needed)} chunks that the point needs",
                 next="refloat vault repair",
             ) from failed
+
+    def _is_lacking(self, lane: Lane, name: bytes) -> bool:
+        if any(self._own_places(name)):
+            return not is_there(name, self._own_places, lambda place: lane.has(place.pack))
+        return not lane.holds(name)
+
+    def _own_places(self, name: bytes) -> Iterator[Location]:
+        """Where a chunk lies by this writer's own word, in whichever region."""
+        for lane in self._lanes:
+            yield from (
+                place for place in lane.replica.index.locations(name) if place.pack.writer == self._signer
+            )
+
+    def _make_up(self, lane: Lane, point: _Point) -> None:
+        """Commit what the region missed, before what is newer: as the logs were when this capture began."""
+        head = point.heads.get(lane.replica.region, {}).get("point")
+        for other in self._lanes:
+            seen = point.heads.get(other.replica.region, {}).get("point")
+            if other is lane or seen in (None, head):
+                continue
+            missed: list[CommittedPoint] = []
+            with suppress(VaultError, StoreError):  # a log that cannot be read is no reason not to go on
+                missed = missed_points(other.replica, lane.replica, up_to=str(seen))
+            if missed:
+                commit_points(lane.replica, missed, point.heads)
+                lane.look()
 
     def _require_a_region(self) -> None:
         errors = [lane.error for lane in self._lanes if lane.error is not None]
@@ -400,3 +441,34 @@ class Writer:
                 retry=Retry.NEVER if all(e.retry is Retry.NEVER for e in errors) else Retry.LATER,
                 next=errors[0].next,
             ) from errors[0]
+
+
+class _Place:
+    """Where one record goes: in the pack that is being filled, or in a new one where it does not fit in there."""
+
+    def __init__(self, writer: Writer, key_id: bytes) -> None:
+        self._writer = writer
+        self._key_id = key_id
+        self._due: list[_OpenPack] = []
+
+    def take(self, length: int) -> memoryview:
+        """Memory for the record."""
+        writer = self._writer
+        with writer._lock:
+            pack = writer._open.get(self._key_id)
+            if pack is None or not pack.fits(length, writer._pack_bytes_max):
+                if pack is not None:
+                    pack.full = True
+                    self._due += [pack] if pack.due else []
+                pack = writer._open[self._key_id] = _OpenPack(writer._room(length))
+            self._pack = pack
+            self._index, room = pack.take(length)
+        return room
+
+    def filled(self, sealed: SealedChunk) -> list[_OpenPack]:
+        """The record is sealed; the packs that are to be sent now."""
+        with self._writer._lock:
+            if sealed.base != NO_BASE:
+                self._writer._bases[sealed.name] = sealed.base
+            self._pack.chunks[self._index] = sealed
+            return [*self._due, *([self._pack] if self._pack.due else [])]

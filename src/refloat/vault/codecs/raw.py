@@ -5,11 +5,6 @@ from __future__ import annotations
 ID = 0
 
 
-def encode(raw: bytes) -> bytes:
-    """The same bytes."""
-    return raw
-
-
 def decode(stored: bytes, raw_length: int) -> bytes:
     """The same bytes. Raises ``ValueError`` when there are not ``raw_length`` of them."""
     if len(stored) != raw_length:

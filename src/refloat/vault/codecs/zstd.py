@@ -23,6 +23,7 @@ def decode(stored: bytes, raw_length: int) -> bytes:
     try:
         if zstandard.frame_content_size(stored) != raw_length:
             raise ValueError(f"does not hold the {raw_length} bytes that were expected")
-        return zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_length)
+        decompressor = zstandard.ZstdDecompressor()
+        return decompressor.decompress(stored, max_output_size=raw_length, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(f"is not a Zstandard frame: {error}") from error

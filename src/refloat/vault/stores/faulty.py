@@ -23,12 +23,16 @@ from refloat.errors import Missing, RefloatError, Retry, StoreError
 
 T = TypeVar("T")
 
+Torn = Callable[[Callable[[], object]], None]
+"""Does a create and stops in its middle."""
+
 
 class When(StrEnum):
     """What a failing operation did before it failed.
 
-    ``BEFORE``: nothing. ``AFTER``: everything, but the reply was lost. ``TORN``: it was cut in the middle;
-    creating is atomic, so the object is absent. ``LYING``: a create says that it created and stored nothing.
+    ``BEFORE``: nothing. ``AFTER``: everything, but the reply was lost. ``TORN``: a create was cut in the middle;
+    what that leaves is the store's own matter, see ``FaultyStore``. ``LYING``: a create says that it created and
+    stored nothing.
     """
 
     BEFORE = "before"
@@ -49,13 +53,20 @@ class Operation:
     op: str
     name: str
 
+    @property
+    def writes(self) -> bool:
+        """Whether it changes what is stored, so that dying before it and after it differ."""
+        return self.op in ("create", "delete")
+
 
 class FaultyStore:
     """``inner``, with faults. The same ``seed`` and the same calls give the same faults.
 
     ``crash_at`` and ``fail_at`` name operations by number, ``when`` says what they did before. After a crash
     every further operation crashes too, in whichever thread: a dead process writes nothing more.
-    ``latency_s`` is waited before every operation.
+    ``latency_s`` is waited before every operation. ``at_each`` is called in the operation's own thread before
+    it begins, and may let something else happen first. ``torn`` does a create and stops in its middle
+    (``testing.disk.torn`` for a folder); without it nothing was done, as in a store that has no middle.
     """
 
     def __init__(
@@ -68,6 +79,8 @@ class FaultyStore:
         when: When = When.BEFORE,
         latency_s: float = 0.0,
         sleep: Callable[[float], None] = time.sleep,
+        at_each: Callable[[Operation], None] = lambda operation: None,
+        torn: Torn = lambda create: None,
     ) -> None:
         self.url = inner.url
         self.trace: list[Operation] = []
@@ -77,6 +90,8 @@ class FaultyStore:
         self._inner = inner
         self._dice = random.Random(seed)
         self._sleep = sleep
+        self._at_each = at_each
+        self._torn = torn
         self._lock = threading.Lock()
         self._failures: dict[int, When] = {} if fail_at is None else {fail_at: when}
         self._crashes: dict[int, When] = {} if crash_at is None else {crash_at: when}
@@ -117,6 +132,10 @@ class FaultyStore:
         """Let operation ``number`` raise ``StoreError``; one that is ``LYING`` succeeds falsely instead."""
         self._failures[number] = when
 
+    def crash(self, number: int, when: When = When.BEFORE) -> None:
+        """Let the process die at operation ``number``."""
+        self._crashes[number] = when
+
     def fail_next(self, when: When = When.BEFORE) -> None:
         """Let the next operation fail."""
         self.fail(self.operations + 1, when)
@@ -152,6 +171,7 @@ class FaultyStore:
         with self._lock:
             operation = Operation(len(self.trace) + 1, op, name)
             self.trace.append(operation)
+        self._at_each(operation)
         if self.latency_s:
             self._sleep(self.latency_s)
         if self.crashed:
@@ -164,17 +184,22 @@ class FaultyStore:
         if failure is When.LYING and lie is not None:
             return lie
         if failure is not None:
-            if failure is When.AFTER:
-                action()
+            self._do(operation, failure, action)
             raise self._error(operation)
         return action()
 
     def _die(self, operation: Operation, when: When, action: Callable[[], T]) -> None:
-        if when is When.AFTER:
-            with contextlib.suppress(RefloatError):  # whatever the answer was, nobody is left to hear it
-                action()
+        with contextlib.suppress(RefloatError):  # whatever the answer was, nobody is left to hear it
+            self._do(operation, when, action)
         self.crashed = True
         raise Crash(operation)
+
+    def _do(self, operation: Operation, when: When, action: Callable[[], T]) -> None:
+        """As much of an operation as was done before it failed."""
+        if when is When.AFTER:
+            action()
+        elif when is When.TORN and operation.op == "create":
+            self._torn(action)
 
     def _error(self, operation: Operation) -> StoreError:
         return StoreError(

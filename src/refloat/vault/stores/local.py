@@ -18,11 +18,13 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from refloat.contracts import ObjectInfo, Put
-from refloat.durable import sync_folder
+from refloat.durable import sync_folder, write_past_cache
 from refloat.errors import Missing, Retry, StoreError
+from refloat.limits import MIB
 from refloat.vault.stores.names import checked, checked_prefix, is_name
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
@@ -35,6 +37,7 @@ _ADVICE = {
     errno.EROFS: (Retry.NEVER, "it is mounted read-only: mount it for writing, or use another place"),
     errno.ENOTSUP: (Retry.NEVER, "use a file system with hard links, such as ext4 or xfs"),
 }
+DIRECT_BYTES_MIN = 1 * MIB  # what is shorter fits in the page cache at no cost
 _TEMPORARY_SUFFIX = "~"  # no object's name may hold it, so a leftover is never taken for an object
 
 
@@ -99,6 +102,17 @@ class LocalStore:
                     return
                 raise
             sync_folder(path.parent)
+
+    def sweep(self, before: datetime) -> int:
+        """Remove temporary files that nobody has written to since; their bytes. Raises ``StoreError``."""
+        swept = 0
+        for path in self.root.rglob(f"*{_TEMPORARY_SUFFIX}"):
+            with self._errors("sweep", path.name), suppress(FileNotFoundError):
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode) and found.st_mtime < before.timestamp():
+                    path.unlink()
+                    swept += found.st_size
+        return swept
 
     def _write_temporary(self, folder: Path, content: bytes | memoryview) -> Path:
         temporary = folder / (secrets.token_hex(12) + _TEMPORARY_SUFFIX)
@@ -178,6 +192,9 @@ def _write_and_sync(descriptor: int, content: bytes | memoryview) -> None:
     try:
         rest = memoryview(content).cast("B")
         total = len(rest)
+        if total >= DIRECT_BYTES_MIN:
+            written = write_past_cache(descriptor, rest, 0)
+            rest = rest[os.lseek(descriptor, written, os.SEEK_SET) :]
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         if os.fstat(descriptor).st_size != total:

@@ -8,54 +8,60 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
 
-from refloat.contracts import ObjectInfo, Put
-from refloat.errors import Missing, RefloatError, Retry, StoreError, UsageError
+from refloat.contracts import Keeping, ObjectInfo, Put
+from refloat.deadline import within
+from refloat.digest import may_be_named
+from refloat.errors import DeadlineExceeded, Missing, RefloatError, Retry, StoreError, UsageError
+from refloat.limits import MIB
+from refloat.vault.stores.failures import (
+    credentials_advice,
+    may_have_landed,
+    may_only_create,
+    missing,
+    name_is_taken,
+    reason_of,
+    status_of,
+    typed,
+)
 from refloat.vault.stores.names import checked, checked_prefix, is_name
+from refloat.vault.stores.patience import Patience, Retries
 
 if TYPE_CHECKING:  # obstore has these names for type checkers alone
-    from obstore.store import ClientConfig
+    from obstore import GetOptions, ObjectMeta
+    from obstore.store import ClientConfig, S3Config
     from obstore.store import ObjectStore as Backend
 
-ATTEMPTS_MAX = 5  # a request that fails this often will not be helped by a sixth
-BUDGET_S = 60.0  # all attempts of one call together, with their waits
-WAIT_FIRST_S = 0.2
-WAIT_MAX_S = 8.0
-CONNECT_S = 10.0
-REQUEST_S = 300.0  # a 64 MiB pack over a slow line (about 2 Mbit/s)
+BULK_BYTES = 1 * MIB  # sending more may take longer than a server may be silent
+BACKSTOP_S = 10.0  # what an attempt may take beyond obstore's own limit, before it is given up from outside
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
-_ADDRESS_QUERY = re.compile(r"\?[^\s\"'<>]*")  # signed addresses carry their signature there
-_STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>([A-Za-z]+)</Code>")
-_BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
-_NO_CREDENTIALS = "169.254.169.254"  # the machine's own credentials were asked for: none were given
-_BEYOND_THE_END = ("status code: 416", "Invalid range")
-_TRANSIENT_STATUS = (408, 409, 429)  # and everything from 500 up
-_CREDENTIALS_ADVICE = "set the credentials in the environment (AWS_ACCESS_KEY_ID and the like)"
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
+_BEYOND_THE_END = ("status code: 416", "Invalid range", "Wanted range starting at")
+_BARE_STATUS = (400, 401, 403)  # a HEAD that fails so does not say why: its answer has no body
 
 T = TypeVar("T")
 
 
-def open_bucket(url: str) -> ObjectStore:
+def open_bucket(url: str, patience: Patience | None = None, *, checksums: bool = False) -> ObjectStore:
     """The bucket at ``s3://``, ``gs://`` or ``az://``, configured from the usual environment.
+
+    With ``checksums``, which S3 demands of what it is to lock, the SHA-256 of what is written is sent along.
 
     Raises ``UsageError`` for an address with credentials or a query in it, or without a bucket.
     """
@@ -63,69 +69,94 @@ def open_bucket(url: str) -> ObjectStore:
     if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise UsageError(
             f"the address of a store must be {parts.scheme}://bucket/prefix and nothing more",
-            next=_CREDENTIALS_ADVICE,
+            next=credentials_advice(url),
         )
     address = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    patience = patience or Patience()
+    # obstore counts the time that sending takes as silence, so large writes have a client of their own
+    sending = replace(patience, silence_s=patience.request_s)
+    made, bulk = (_backend(address, patience=one, checksums=checksums) for one in (patience, sending))
+    return ObjectStore(made, address, bulk=bulk, patience=patience)
+
+
+def _backend(address: str, patience: Patience, *, checksums: bool) -> Backend:
+    config: S3Config = {"checksum_algorithm": "SHA256"} if checksums else {}
     options: ClientConfig = {
-        "connect_timeout": timedelta(seconds=CONNECT_S),
-        "timeout": timedelta(seconds=REQUEST_S),
-        "allow_http": _endpoint_is_loopback(),
+        "connect_timeout": timedelta(seconds=patience.connect_s),
+        "read_timeout": timedelta(seconds=patience.silence_s),
+        "timeout": timedelta(seconds=patience.request_s),
+        "allow_http": _endpoint_is_loopback(address),
     }
     try:
-        backend = from_url(address, client_options=options, retry_config={"max_retries": 0})
+        return from_url(address, config=config, client_options=options, retry_config={"max_retries": 0})
     except (BaseError, ValueError) as error:
         raise UsageError(
-            f"cannot use {address}: {_reason(error)}", next="check the address and the environment"
+            f"cannot use {address}: {reason_of(error)}", next="check the address and the environment"
         ) from None
-    return ObjectStore(backend, address)
 
 
-def _endpoint_is_loopback() -> bool:
-    endpoints = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
+def _endpoint_is_loopback(address: str) -> bool:
+    names = _ENDPOINTS.get(address.partition("://")[0], ())
+    endpoints = [os.environ[name] for name in names if os.environ.get(name)]
     return any(urlsplit(endpoint).hostname in _LOOPBACK for endpoint in endpoints)
 
 
 class ObjectStore:
-    """A bucket, or the part of one below a prefix. ``sleep`` and ``seed`` are there for tests."""
+    """A bucket, or the part of one below a prefix. ``bulk`` sends what is large, where that is another client.
+
+    ``sleep`` and ``seed`` are there for tests.
+    """
 
     def __init__(
         self,
         backend: Backend,
         url: str,
         *,
+        bulk: Backend | None = None,
+        patience: Patience | None = None,
         sleep: Callable[[float], None] = time.sleep,
         seed: int | None = None,
     ) -> None:
         self.url = url
         self._backend = backend
+        self._bulk = bulk or backend
+        self._patience = patience or Patience()
+        self._retries = Retries(self._patience.retries_saved_max)
         self._sleep = sleep
         self._dice = random.Random(seed)
+        self._bucket_seen = False
+        self._keeping: Keeping | None = None
 
     def create(self, name: str, content: bytes | memoryview) -> Put:
         """Write ``content`` unless the name is taken; a reply that was lost is settled by reading back."""
         checked(name)
         content = bytes(content)  # obstore's memory would keep a view of a buffer that is reused
+        backend = self._bulk if len(content) > BULK_BYTES else self._backend
         lost = False
 
         def attempt() -> Put:
             nonlocal lost
             try:
-                obstore.put(self._backend, name, content, mode="create", use_multipart=False)
+                obstore.put(backend, name, content, mode="create", use_multipart=False)
             except AlreadyExistsError as error:
-                if "ConditionalRequestConflict" in str(error):
-                    raise  # S3: another write to the name is under way, and may yet fail
-                return Put.CREATED if lost and self._holds(name, content) else Put.EXISTS
-            except BaseError:
-                lost = True
+                if not name_is_taken(str(error)):
+                    raise
+                return Put.EXISTS
+            except BaseError as error:
+                if may_only_create(str(error)) and self._is_there(name):
+                    return Put.EXISTS
+                lost = lost or may_have_landed(error)
                 raise
             return Put.CREATED
 
         try:
-            return self._call("write", name, attempt)
+            put = self._call("write", name, attempt)
         except StoreError:
-            if lost and self._holds(name, content):
-                return Put.CREATED
+            with suppress(StoreError):  # it says no more than that nobody answers
+                if lost and self._holds(name, content):
+                    return Put.CREATED
             raise
+        return Put.CREATED if lost and put is Put.EXISTS and self._holds(name, content) else put
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """``length`` bytes from ``start``, fewer where the object ends. Raises ``Missing``."""
@@ -139,7 +170,7 @@ class ObjectStore:
         """The object's size in bytes, or None."""
         checked(name)
         try:
-            return self._call("look at", name, lambda: obstore.head(self._backend, name)["size"])
+            return self._call("look at", name, lambda: self._head(name))["size"]
         except Missing:
             return None
 
@@ -155,6 +186,36 @@ class ObjectStore:
         with suppress(Missing):
             self._call("delete", name, lambda: obstore.delete(self._backend, name))
 
+    # ------------------------------------------------------------------------------------------- versions
+
+    def kept(self, witness: str) -> Keeping | None:
+        """The bucket as its object lock keeps it; None where it has none, and where ``boto3`` is not there to ask."""
+        if self._keeping is None:  # what locks once locks for good
+            self._keeping = self._as_kept(witness)
+        return None if self._keeping is None else self._keeping.judged(may_be_named)
+
+    def _as_kept(self, witness: str) -> Keeping | None:
+        if not self.url.startswith("s3://"):
+            return None
+        with suppress(Missing):  # where it is not there, a delete marker may hide it
+            if self._call("look at", witness, lambda: self._head(witness)).get("version") is None:
+                return None
+        from refloat.vault.stores.kept import open_kept
+
+        return open_kept(self.url, self._patience)
+
+    def get_version(self, name: str, version: str, start: int, length: int) -> bytes:
+        """``length`` bytes from ``start`` of one version, which has so many. Raises ``Missing``."""
+        options: GetOptions = {"version": version, "range": (start, start + length)}
+        return self._call(
+            "read", name, lambda: bytes(obstore.get(self._backend, name, options=options).bytes())
+        )
+
+    def put_over(self, name: str, content: bytes) -> None:
+        """Write another version, whatever is there."""
+        backend = self._bulk if len(content) > BULK_BYTES else self._backend
+        self._call("write", name, lambda: obstore.put(backend, name, content, use_multipart=False))
+
     def _read(self, name: str, start: int, length: int | None) -> bytes:
         try:
             if length is not None:
@@ -168,71 +229,70 @@ class ObjectStore:
                 return b""
             raise
 
+    def _head(self, name: str) -> ObjectMeta:
+        """What is known of an object. What a HEAD cannot say for want of a body, a read of the same object does."""
+        try:
+            return obstore.head(self._backend, name)
+        except FileNotFoundError:
+            if not self._bucket_seen:  # is it the object that is not there, or the bucket?
+                obstore.get_range(self._backend, name, start=0, length=1)
+            raise
+        except BaseError as error:
+            if status_of(str(error)) in _BARE_STATUS:
+                obstore.get_range(self._backend, name, start=0, length=1)
+            raise
+
+    def _is_there(self, name: str) -> bool:
+        with suppress(BaseError, FileNotFoundError):
+            obstore.head(self._backend, name)
+            return True
+        return False
+
     def _size_of(self, name: str) -> int:
         size = self.size(name)
         if size is None:
-            raise _missing(self.url, name)
+            raise missing(self.url, name)
         return size
 
     def _listing(self, folder: str) -> tuple[ObjectInfo, ...]:
         batches = obstore.list(self._backend, folder or None)
         return tuple(ObjectInfo(meta["path"], meta["size"]) for batch in batches for meta in batch)
 
-    def _holds(self, name: str, content: bytes | memoryview) -> bool:
-        """Whether exactly our bytes are under the name; False where that cannot be told."""
-        with suppress(StoreError, Missing):
+    def _holds(self, name: str, content: bytes) -> bool:
+        """Whether exactly our bytes are under the name. Raises ``StoreError`` where that cannot be told."""
+        with suppress(Missing):
             return self.get(name, 0, len(content) + 1) == content
         return False
 
     def _call(self, verb: str, name: str, action: Callable[[], T]) -> T:
         """The result of ``action``, tried again with jittered waits while that can help."""
-        give_up = time.monotonic() + BUDGET_S
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        patience = self._patience
+        give_up = time.monotonic() + patience.call_s
+        attempt = 0
+        while True:
+            attempt += 1
+            failure: RefloatError
             try:
-                return action()
-            except (BaseError, FileNotFoundError) as error:
-                failure = _typed(self.url, verb, name, error)
-            wait_s = self._dice.uniform(0.5, 1.0) * min(WAIT_FIRST_S * 2 ** (attempt - 1), WAIT_MAX_S)
-            if failure.retry is Retry.NEVER or time.monotonic() + wait_s > give_up:
-                break
-            if attempt < ATTEMPTS_MAX:
-                self._sleep(wait_s)
-        raise failure from None  # the cause's text may quote a signed address
+                result = self._attempt(verb, name, action)
+            except (BaseError, FileNotFoundError, DeadlineExceeded) as error:
+                failure = typed(self.url, verb, name, error)
+            else:
+                self._answered()
+                return result
+            if isinstance(failure, Missing):
+                self._answered()
+            wait_s = self._dice.uniform(0.5, 1.0) * min(
+                patience.wait_first_s * 2 ** (attempt - 1), patience.wait_max_s
+            )
+            late = attempt == patience.attempts_max or time.monotonic() + wait_s > give_up
+            if failure.retry is Retry.NEVER or late or not self._retries.take():
+                raise failure from None  # the cause's text may quote a signed address
+            self._sleep(wait_s)
 
+    def _attempt(self, verb: str, name: str, action: Callable[[], T]) -> T:
+        """One attempt, in a thread of its own: waiting for a thread ends at once on Ctrl-C, obstore does not."""
+        return within(self._patience.request_s + BACKSTOP_S, f"to {verb} {name} in {self.url}", action)
 
-def _typed(url: str, verb: str, name: str, error: Exception) -> RefloatError:
-    text = str(error)
-    if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text and verb != "write":
-        return _missing(url, name)
-    retry, reason, advice = _judge(error, text)
-    return StoreError(f"cannot {verb} {name} in {url}: {reason}", file=name, retry=retry, next=advice)
-
-
-def _judge(error: Exception, text: str) -> tuple[Retry, str, str]:
-    """Whether to try again, why it failed, and what to do."""
-    code, status = _CODE.search(text), _STATUS.search(text)
-    if isinstance(error, FileNotFoundError) or "NoSuchBucket" in text or "ContainerNotFound" in text:
-        return Retry.NEVER, "the bucket does not exist", "make the bucket, or correct its name"
-    if _NO_CREDENTIALS in text:
-        return Retry.NEVER, "there are no credentials", _CREDENTIALS_ADVICE
-    if isinstance(error, UnauthenticatedError) or (code and code[1] in _BAD_CREDENTIALS):
-        return Retry.NEVER, f"the credentials are wrong ({_reason(error)})", _CREDENTIALS_ADVICE
-    if isinstance(error, PermissionDeniedError):
-        return Retry.NEVER, "these credentials may not", "allow it in the bucket's policy, or use others"
-    if status and int(status[1]) < 500 and int(status[1]) not in _TRANSIENT_STATUS:
-        return Retry.NEVER, _reason(error), "check the address, the region and the bucket"
-    return Retry.LATER, _reason(error), "see whether the store can be reached, and try again"
-
-
-def _missing(url: str, name: str) -> Missing:
-    return Missing(f"{name} is not in {url}", file=name)
-
-
-def _reason(error: Exception) -> str:
-    """One line without queries: they may be signed."""
-    text = str(error)
-    code = _CODE.search(text)
-    status = _STATUS.search(text)
-    if code and status:
-        return f"{status[1]} {code[1]}"
-    return _ADDRESS_QUERY.sub("?…", text.strip().split("\n", 1)[0])[:300]
+    def _answered(self) -> None:
+        self._bucket_seen = True
+        self._retries.give_back()
