@@ -62,18 +62,27 @@ class _Look:
         """An error in the manifest at ``path``."""
         from refloat.manifest.parse import spots
 
-        spot = spots(self.content)(path)
         file = str(self.session.file)
+        if not path:
+            return ManifestError(message, file=file, next=next)
+        spot = spots(self.content)(path)
         return ManifestError(message, line=spot.line, column=spot.column, file=file, next=next)
+
+    def missing(self) -> dict[str, list[str]]:
+        """What each region refers to and is not there. Raises ``ManifestError`` where the primary lacks it."""
+        try:
+            self.late.require(self.manifest, [self.manifest.primary])
+            return {region: self.late.missing(self.manifest, [region]) for region in self.manifest.regions}
+        except ManifestError as error:
+            raise self.wrong(error.path, error.message, error.next) from None
 
 
 def _look(look: _Look) -> Seen:
     from refloat.cli.findings import Seen
 
-    manifest, late = look.manifest, look.late
+    manifest = look.manifest
     _require_known_kinds(look)
-    late.require(manifest, [manifest.primary])
-    missing = {region: late.missing(manifest, [region]) for region in manifest.regions}
+    missing = look.missing()
     places = {name: _place(look, name, missing) for name in manifest.components}
     urls = {region: _url(look, region) for region in manifest.regions}
     key = key_file(look.session, [u for u in urls.values() if isinstance(u, str)]) if has_key() else None
@@ -131,10 +140,19 @@ def _place(look: _Look, name: str, missing: Mapping[str, list[str]]) -> Place | 
 
 
 def _url(look: _Look, region: str) -> str | RefloatError:
+    from refloat.vault.stores import open_store
+
     try:
-        return look.late.vault(look.manifest, region)
+        url = look.late.vault(look.manifest, region)
     except ManifestError as error:
         return error
+    try:
+        open_store(url)
+    except UsageError as error:
+        raise look.wrong(
+            ("regions", region, "vault"), f"regions.{region}.vault: {error.message}", error.next
+        ) from None
+    return url
 
 
 def _component(manifest: Manifest, name: str, place: Place | UsageError) -> ComponentSeen:
@@ -172,6 +190,7 @@ def _region(
 
 def _open(session: Session, region: str, url: str, key: KeyFile | None) -> tuple[RegionSeen, frozenset[str]]:
     from refloat.cli.findings import RegionSeen
+    from refloat.vault.forgotten import kept_points
     from refloat.vault.layout import read_descriptor
     from refloat.vault.replica import Replica
     from refloat.vault.stores import open_store
@@ -181,15 +200,15 @@ def _open(session: Session, region: str, url: str, key: KeyFile | None) -> tuple
     if key is None:
         return RegionSeen(url=url, pipeline=pipeline), frozenset()
     replica = Replica.open(region, store, key, session.clock)
-    points = replica.points()
+    points = kept_points(replica)
     held = _components_of(replica, points[-1].name) if points else frozenset[str]()
     return RegionSeen(url=url, pipeline=pipeline, points=len(points)), held
 
 
 def _components_of(replica: Replica, point: str) -> frozenset[str]:
-    from refloat.point.model import Point
+    from refloat.flows import points
 
-    return frozenset(Point.model_validate(replica.read_point(point)).components)
+    return frozenset(points.read(replica, point).components)
 
 
 def _verdicts(manifest: Manifest, components: Mapping[str, ComponentSeen]) -> dict[str, list[Verdict]]:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
-import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
+from refloat.cli.progress import Bars, Lines
+from refloat.cli.system import SIGNALS
 from refloat.errors import RefloatError
-from refloat.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
     from rich.table import Table
 
     from refloat.contracts import Progress
 
 SCHEMA = 1
+SHOW_CURSOR = b"\x1b[?25h\n"  # progress hides it, and whoever ends at once must give it back
 PIPE_COLUMNS = 200  # how wide a table may be where nobody sees its edge
 
 _STYLES = {
@@ -60,6 +59,10 @@ class Console:
         if not self.json_mode:
             self._write(sys.stdout, self.redacted(text))
 
+    def hand_on(self, text: str) -> None:
+        """A whole text on stdout as it is, secrets and all: what was asked for is to be used."""
+        self._write(sys.stdout, text, end="")
+
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
         """A table for people on stdout; nothing in ``--json``. Words of known meaning get their colour."""
         if not self.json_mode:
@@ -68,9 +71,15 @@ class Console:
     def emit(self, document: Mapping[str, object]) -> None:
         """The result as one JSON document on stdout; nothing without ``--json``."""
         if self.json_mode:
-            self._emitted = True
             text = json.dumps({"schema": SCHEMA, **_without(document, self.redacted)}, allow_nan=False)
-            self._write(sys.stdout, text)
+            with SIGNALS.held():
+                self._emitted = True
+                self._write(sys.stdout, text)
+
+    def event(self, document: Mapping[str, object]) -> None:
+        """One line of a stream of JSON documents on stdout."""
+        told = {"schema": SCHEMA, **_without(document, self.redacted)}
+        self._write(sys.stdout, json.dumps(told, allow_nan=False))
 
     def warn(self, text: str) -> None:
         """One line on stderr that begins with ``warning:``."""
@@ -91,8 +100,21 @@ class Console:
         lines += [
             f"  {place}: {document[place]}" for place in ("component", "region", "file") if document[place]
         ]
-        lines += [f"  next: {error.next}"] if error.next else []
+        lines.append(f"  next: {error.next_step}")
         self._write(sys.stderr, self.redacted("\n".join(lines)))
+
+    def trace(self, error: BaseException) -> None:
+        """The traceback of an error on stderr, without secrets: what it quotes may hold some."""
+        self._write(sys.stderr, self.redacted("".join(traceback.format_exception(error))), end="")
+
+    def last_words(self, error: RefloatError) -> None:
+        """Say what failed where the process ends at this very moment, perhaps amid a line."""
+        if self._bars is not None:
+            os.write(2, SHOW_CURSOR)
+        if self.json_mode and not self._emitted:
+            os.write(1, json.dumps({"schema": SCHEMA, "error": error.document()}).encode() + b"\n")
+        else:
+            os.write(2, f"error: {error.message}\n  next: {error.next_step}\n".encode("utf-8", "replace"))
 
     def progress(self) -> Progress:
         """Where work reports to: bars on a terminal, lines elsewhere, nothing with ``--quiet``."""
@@ -101,9 +123,9 @@ class Console:
 
             return Silent()
         if _is_terminal(sys.stderr):
-            self._bars = self._bars or Bars(self)
+            self._bars = self._bars or Bars(self.redacted, color=self.color)
             return self._bars
-        return Lines(self)
+        return Lines(self.note)
 
     def close(self) -> None:
         """Take the bars off the terminal."""
@@ -121,8 +143,13 @@ class Console:
         if stream is None:
             return
         encoding = stream.encoding or "utf-8"
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + end)
-        stream.flush()
+        try:
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + end)
+            stream.flush()
+        except OSError:
+            _abandon(stream)
+            if stream is not sys.stderr:
+                raise
 
     def _table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Table:
         from rich import box
@@ -146,6 +173,24 @@ class Console:
         return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
+def let_go() -> None:
+    """Flush what is left, so that the interpreter finds nothing that it would complain of at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            _abandon(stream)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Nobody reads this stream any more, or it is full: what is still to come goes nowhere."""
+    with suppress(OSError, ValueError):  # a stream of a test has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
@@ -165,104 +210,3 @@ def _redact_json(value: object, redacted: Callable[[str], str]) -> object:
     if isinstance(value, list | tuple):
         return [_redact_json(below, redacted) for below in value]
     return value
-
-
-class Lines:
-    """Progress as plain lines: one when a piece of work is over, so that a log stays short."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._lock = threading.Lock()
-        self._begun: dict[str, tuple[float, str]] = {}
-        self._amounts: dict[str, int] = {}
-
-    def start(self, task: str, total: int | None = None, unit: str = "bytes") -> None:
-        """A piece of work begins."""
-        with self._lock:
-            self._begun[task], self._amounts[task] = (time.monotonic(), unit), 0
-
-    def advance(self, task: str, amount: int = 1) -> None:
-        """``amount`` more of it is done."""
-        with self._lock:
-            self._amounts[task] = self._amounts.get(task, 0) + amount
-
-    def finish(self, task: str, note: str = "") -> None:
-        """It is over: say so, with its size and time."""
-        with self._lock:
-            begun, unit = self._begun.pop(task, (time.monotonic(), "bytes"))
-            amount = self._amounts.pop(task, 0)
-        size = [_amount(amount, unit)] if amount else []
-        parts = [*size, format_duration(time.monotonic() - begun), *([note] if note else [])]
-        self._console.note(f"{task}: {', '.join(parts)}")
-
-    def say(self, text: str) -> None:
-        """One line."""
-        self._console.note(text)
-
-
-def _amount(amount: int, unit: str) -> str:
-    return format_size(amount) if unit == "bytes" else f"{amount} {unit}"
-
-
-@dataclass
-class _Bar:
-    """One piece of work on the display."""
-
-    id: TaskID
-    unit: str
-    total: int | None
-    done: int = 0
-
-
-class Bars:
-    """Progress as bars on a terminal; the display starts with the first piece of work."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._lock = threading.Lock()
-        self._bars: dict[str, _Bar] = {}
-        self._display = _display(color=console.color)
-
-    def start(self, task: str, total: int | None = None, unit: str = "bytes") -> None:
-        """A bar appears."""
-        with self._lock:
-            self._display.start()
-            self._bars[task] = _Bar(self._display.add_task(task, total=total, amount=""), unit, total)
-
-    def advance(self, task: str, amount: int = 1) -> None:
-        """It grows by ``amount``."""
-        with self._lock:
-            bar = self._bars.get(task)
-            if bar is not None:
-                bar.done += amount
-                self._display.update(bar.id, completed=bar.done, amount=_amount(bar.done, bar.unit))
-
-    def finish(self, task: str, note: str = "") -> None:
-        """It is full, and says ``note``."""
-        with self._lock:
-            bar = self._bars.pop(task, None)
-            if bar is not None:
-                full = bar.total or bar.done or 1
-                words = self._console.redacted(note) or (_amount(bar.done, bar.unit) if bar.done else "")
-                self._display.update(bar.id, total=full, completed=full, amount=words)
-
-    def say(self, text: str) -> None:
-        """One line above the bars."""
-        self._display.console.print(self._console.redacted(text), markup=False, highlight=False)
-
-    def close(self) -> None:
-        """Leave the bars as they are and give the terminal back."""
-        self._display.stop()
-
-
-def _display(*, color: bool) -> RichProgress:
-    from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[amount]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=RichConsole(stderr=True, no_color=not color))

@@ -10,7 +10,11 @@ import typer
 from refloat.cli.common import examples, session_of
 from refloat.cli.places import VaultOption, open_place
 
-evidence = typer.Typer(no_args_is_help=True, help="The signed records of runs.")
+evidence = typer.Typer(
+    no_args_is_help=True,
+    help="The signed records of runs.",
+    epilog=examples("refloat evidence list", "refloat evidence show 3f2a --html run.html"),
+)
 
 
 def register(app: typer.Typer) -> None:

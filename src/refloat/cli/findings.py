@@ -98,7 +98,7 @@ def _unreachable_components(seen: Seen) -> Iterator[Problem]:
     for name, component in seen.components.items():
         where = f"components.{name}"
         if component.error is not None:
-            yield _error(where, component.error.message, component.error.next)
+            yield _error(where, component.error.message, component.error.next_step)
         elif component.health is Health.SICK:
             yield _error(where, "answers, but is not healthy", "see what the component itself says")
         elif component.health is Health.UNKNOWN:
@@ -111,7 +111,7 @@ def _regions(seen: Seen) -> Iterator[Problem]:
         if isinstance(region.error, Missing):
             yield _warning(where, f"there is no vault in {region.url} yet", "refloat vault init")
         elif region.error is not None:
-            yield _error(where, region.error.message, region.error.next)
+            yield _error(where, region.error.message, region.error.next_step)
         elif region.pipeline != seen.manifest.pipeline:
             message = f"the vault in {region.url} is for the pipeline {region.pipeline!r}"
             yield _error(where, message, "give this pipeline a vault of its own, or correct `pipeline`")
@@ -190,8 +190,7 @@ def _not_acted_on(manifest: Manifest) -> Iterator[Problem]:
         if key in manifest.model_fields_set:
             yield _warning(key, "is accepted, but this version does nothing with it")
     for name, component in manifest.components.items():
-        for key in ("hold", "profiles"):
-            if key in component.model_fields_set:
-                yield _warning(
-                    f"components.{name}.{key}", "is accepted, but this version does nothing with it"
-                )
+        if "profiles" in component.model_fields_set:
+            yield _warning(
+                f"components.{name}.profiles", "is accepted, but this version does nothing with it"
+            )

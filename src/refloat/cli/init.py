@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refloat.cli.common import examples, on_terminal, session_of
+from refloat.durable import as_error
 from refloat.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -76,12 +78,17 @@ def _require_nothing_there(path: Path) -> None:
 
 def _write_new(path: Path, content: bytes) -> None:
     try:
-        with path.open("xb") as file:
+        with path.open("xb") as file, ExitStack() as undo:
+            undo.callback(path.unlink, missing_ok=True)
             file.write(content)
+            file.flush()
+            undo.pop_all()
     except FileExistsError:
         _require_nothing_there(path)
     except OSError as error:
-        raise UsageError(f"the manifest cannot be written: {error.strerror}", file=str(path)) from error
+        raise UsageError(
+            f"the manifest cannot be written: {error.strerror}", file=str(path), next=as_error(error).next
+        ) from error
 
 
 def _given(value: str, option: str, question: str, *, asking: bool) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import os
+import shlex
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +14,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from refloat.cli import helptext
 from refloat.cli.common import MANIFEST, Session, examples, session_of
-from refloat.cli.console import Console
-from refloat.cli.system import Termination
+from refloat.cli.completion import InstallOption, ShowOption
+from refloat.cli.console import Console, let_go
+from refloat.cli.system import SIGNALS
+from refloat.durable import as_error
 from refloat.errors import Interrupted, RefloatError, Retry, UsageError
 
 VERBS = (
@@ -33,9 +38,10 @@ VERBS = (
 )
 """The verbs, as help lists them: each a module of this package with ``register(app)``, light to import."""
 
-EXIT_TERMINATED = 143
+AGAIN_LENGTH_MAX = 500  # characters of a command line that is shown again
 _FLAGS = frozenset({"--json", "--debug", "--quiet", "-q", "--no-color"})
 _VALUED = frozenset({"-f", "--file"})
+_PLACES = _VALUED | {"--vault"}
 
 # The base of everything that typer complains about; typer does not export it by name.
 _BadUsage: type[Exception] = typer.BadParameter.__mro__[1]
@@ -73,6 +79,7 @@ app = typer.Typer(
     epilog=examples("refloat init", "refloat -f other.yaml check", "refloat check --json"),
     no_args_is_help=True,
     rich_markup_mode="rich",
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -88,7 +95,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def root(
     context: typer.Context,
-    file: Annotated[Path, typer.Option("-f", "--file", help="The manifest.")] = Path(MANIFEST),
+    file: Annotated[Path, typer.Option("-f", "--file", help="The manifest.", readable=False)] = Path(
+        MANIFEST
+    ),
     json_mode: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does NO_COLOR.")] = False,
@@ -96,6 +105,8 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
     ] = False,
+    install_completion: InstallOption = None,
+    show_completion: ShowOption = None,
 ) -> None:
     """Fill the session from the global options."""
     session = session_of(context)
@@ -107,40 +118,73 @@ for verb in VERBS:
     importlib.import_module(f"refloat.cli.{verb}").register(app)
 
 
-def run(arguments: Sequence[str], *, terminated: Termination | None = None) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code. Every error is rendered here, and nowhere else."""
     session = Session(console=Console(json_mode="--json" in arguments, color="--no-color" not in arguments))
+    SIGNALS.last_words = lambda: session.console.last_words(_interrupted(arguments))
     try:
+        try:
+            code = _called(session, arguments)
+        finally:
+            session.console.close()
+    except KeyboardInterrupt as error:  # it came while something else was being said
+        code = _failed(session, error, arguments)
+    return SIGNALS.exit_code or code
+
+
+def _called(session: Session, arguments: Sequence[str]) -> int:
+    try:
+        if "--help" in arguments or not arguments:
+            helptext.load()
         outcome = app(args=list(arguments), prog_name="refloat", standalone_mode=False, obj=session)
         code = outcome if isinstance(outcome, int) else 0
         if code == Interrupted.exit_code:  # typer swallows Ctrl-C and answers with its code
             raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort: whatever it is, it is said
-        code = _failed(session, error)
-    finally:
-        session.console.close()
-    return EXIT_TERMINATED if terminated is not None and terminated.arrived else code
+        code = _failed(session, error, arguments)
+    return code
 
 
-def _failed(session: Session, error: BaseException) -> int:
+def _failed(session: Session, error: BaseException, arguments: Sequence[str]) -> int:
     if isinstance(error, _BadUsage) and not str(error):
         return UsageError.exit_code  # nothing was asked for, and the help is on the screen
     if session.debug:
-        traceback.print_exception(error)
-    known = _as_known(error)
+        session.console.trace(error)
+    known = _as_known(error, arguments)
     session.console.render_error(known)
     return known.exit_code
 
 
-def _as_known(error: BaseException) -> RefloatError:
+def _interrupted(arguments: Sequence[str]) -> Interrupted:
+    """What is said of a command that was ended before it came to its work, or whose work is begun anew."""
+    command = shlex.join(["refloat", *arguments])
+    again = command if len(command) <= AGAIN_LENGTH_MAX else "the same command again"
+    return Interrupted("interrupted", retry=Retry.NOW, next=again)
+
+
+def _where(arguments: Sequence[str]) -> str:
+    """The options of a command line that say where everything is, as another command takes them."""
+    ahead = iter(arguments)
+    found: list[str] = []
+    for argument in ahead:
+        if argument in _PLACES:
+            found += [argument, *([value] if (value := next(ahead, None)) is not None else [])]
+        elif argument.startswith(("--file=", "--vault=")):
+            found.append(argument)
+    return "".join(f" {shlex.quote(word)}" for word in found)
+
+
+def _as_known(error: BaseException, arguments: Sequence[str]) -> RefloatError:
+    if isinstance(error, Interrupted) and error.next:
+        error.next += _where(arguments)  # the engine knows the run, and not how its vault was named
     if isinstance(error, RefloatError):
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return Interrupted("interrupted", retry=Retry.NOW, next="the same command again")
+        return _interrupted(arguments)
     if isinstance(error, _BadUsage):
         return _bad_usage(error)
     if isinstance(error, OSError) and error.strerror:
-        return RefloatError(error.strerror, file=str(error.filename) if error.filename else None)
+        return as_error(error)
     return Defect(
         f"this is a defect in refloat: {type(error).__name__}: {error}", next="report it, with --debug"
     )
@@ -160,7 +204,16 @@ def _bad_usage(error: Exception) -> UsageError:
 
 
 def main() -> None:
-    """What the ``refloat`` command calls."""
-    termination = Termination()
-    termination.watch()
-    sys.exit(run(sys.argv[1:], terminated=termination))
+    """Run this process's own command line and end it."""
+    try:
+        SIGNALS.watch()
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # it came between two lines of ``run``, when all was said
+        code = SIGNALS.exit_code or Interrupted.exit_code
+    SIGNALS.close()
+    let_go()
+    if SIGNALS.arrived is not None:
+        # Where it passed through an ``exec``, as while a dataclass was made, Python would end itself by SIGINT yet.
+        os._exit(code)
+    gc.freeze()  # all of it goes with the process: looking through it for garbage takes longer than most of a start
+    sys.exit(code)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refloat.cli.common import Session, key_file, load_manifest, open_vault, resolver
+from refloat.cli.common import KEY_FILE, Session, load_manifest, open_vault, opener, resolver
+from refloat.errors import RefloatError
 
 if TYPE_CHECKING:
-    from refloat.manifest.model import Manifest
-    from refloat.manifest.resolve import Resolver
+    from refloat.point.select import Candidate
     from refloat.vault.replica import Replica
     from refloat.vault.vault import Vault
 
@@ -22,15 +24,10 @@ VaultOption = Annotated[
 
 def open_place(session: Session, vault: str | None) -> Vault:
     """The vault of the manifest; with ``vault`` that one replica, under the region's name that it carries."""
-    from refloat.vault.layout import read_descriptor
-    from refloat.vault.stores import open_store
-    from refloat.vault.vault import Vault
-
     if vault is None:
         manifest, _ = load_manifest(session.file)
         return open_vault(session, manifest, resolver(session))
-    region = read_descriptor(open_store(vault)).region or "here"
-    return Vault.open({region: vault}, key_file(session, [vault]), session.clock)
+    return opener(session).at(vault)
 
 
 def target_replica(reached: Vault, to: str, vault: str | None) -> Replica:
@@ -38,44 +35,38 @@ def target_replica(reached: Vault, to: str, vault: str | None) -> Replica:
 
     Raises its error where it does not answer, and ``UsageError`` for no such region.
     """
-    from refloat.errors import UsageError
+    from refloat.flows import opening
 
-    if vault is not None:
-        return next(iter(reached.replicas.values()))
-    if to in reached.replicas:
-        return reached.replicas[to]
-    if to in reached.unreachable:
-        raise reached.unreachable[to]
-    known = ", ".join([*reached.replicas, *reached.unreachable])
-    raise UsageError(f"the manifest knows no region {to!r}", next=f"its regions: {known}")
+    return opening.target_replica(reached, to, vault)
 
 
-def others(session: Session, reached: Vault, manifest: Manifest, resolver: Resolver) -> Vault:
-    """What was reached, and every other region of the manifest that a point carried, as far as it answers."""
-    from refloat.cli.common import vault_urls
-    from refloat.errors import RefloatError
-    from refloat.vault.vault import Vault
-
-    urls = {
-        region: url
-        for region, url in vault_urls(manifest, resolver).items()
-        if region not in reached.replicas and region not in reached.unreachable
-    }
-    if not urls:
-        return reached
-    try:
-        more = Vault.open(urls, key_file(session, urls.values()), session.clock)
-    except RefloatError as error:
-        return Vault(reached.replicas, {**reached.unreachable, **dict.fromkeys(urls, error)})
-    return Vault({**reached.replicas, **more.replicas}, {**reached.unreachable, **more.unreachable})
-
-
-def warn_rolled_back(session: Session, vault: Vault) -> None:
-    """Say of each region that its log of points is not the one that another region saw."""
+def warn_rolled_back(session: Session, vault: Vault) -> Collection[str]:
+    """Say of each region that its log of points is not the one that was seen; those regions."""
+    from refloat.flows.opening import rolled_back_message
     from refloat.vault.witness import rolled_back
 
-    for region, (seen, there) in rolled_back(list(vault.replicas.values())).items():
+    shorter = rolled_back(list(vault.replicas.values()))
+    for region, (seen, there) in shorter.items():
         session.console.warn(rolled_back_message(region, seen, there))
+    return shorter
+
+
+def begin_anew(session: Session, vault: Vault) -> None:
+    """Let a log of points that was lost with its region begin anew, and say so."""
+    from refloat.vault.witness import begin_anew as begin
+
+    for region, seen in begin(list(vault.replicas.values())).items():
+        session.console.warn(f"the log of points in {region} was lost with {seen} entries, and begins anew")
+
+
+def pin_heads(session: Session, vault: Vault, but: Collection[str]) -> None:
+    """Keep in the key file what each region's log of points ends with, but for some; where it can be written."""
+    from refloat.flows import opening
+
+    try:
+        opening.pin_heads(vault, os.environ.get(KEY_FILE), but)
+    except (OSError, RefloatError) as error:
+        session.console.note(f"the key file does not keep what was seen last: {error}")
 
 
 def warn_damaged(session: Session, vault: Vault) -> None:
@@ -89,14 +80,21 @@ def warn_damaged(session: Session, vault: Vault) -> None:
             session.console.warn(f"{region} cannot be recovered from as it is: {error.message}")
 
 
-def rolled_back_message(region: str, seen: int, there: int) -> str:
-    """What is said of a log that was cut, rolled back or replaced."""
-    return f"the log of points in {region} was rolled back: of {seen} entries that another region saw, {there} are left"
-
-
 def sound_place(session: Session, vault: str | None) -> Vault:
     """As ``open_place``, without the regions whose log is damaged, of which a warning speaks."""
     opened = open_place(session, vault).sound()
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} is passed over: {error.message}")
     return opened
+
+
+def warn_suspects(session: Session, passed_over: Iterable[Candidate]) -> None:
+    """Say which newer points are not recovered from because they are suspect: what they alone hold is lost."""
+    from refloat.point.suspicion import spoken
+    from refloat.units import format_time
+
+    for point in passed_over:
+        session.console.warn(
+            f"the newer point {point.name[:12]} of {format_time(point.created_at)} is passed over, and what it alone "
+            f"holds is lost: {spoken(point.suspect)}"
+        )

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from refloat.cli.common import examples, resolver, session_of
-from refloat.cli.places import VaultOption, open_place, target_replica
-from refloat.cli.recover import (
-    AtOption,
-    OnlyOption,
-    OverrideOption,
-    PointOption,
-    ToOption,
-    known_rules,
-    moment,
-)
+from refloat.cli.places import VaultOption, open_place, target_replica, warn_suspects
+from refloat.cli.recover import AtOption, OnlyOption, OverrideOption, PointOption, ToOption
 
 if TYPE_CHECKING:
     from refloat.digest import Json
@@ -45,12 +37,16 @@ def plan(
 ) -> int:
     """Print the steps of a recovery by phase and layer, with estimates and what they rest on."""
     from refloat.flows.prepare import Wanted, prepare
+    from refloat.flows.request import known_rules, moment
     from refloat.plan import explain
 
     session = session_of(context)
-    replica = target_replica(open_place(session, vault), to, vault)
+    reached = open_place(session, vault)
+    replica = target_replica(reached, to, vault)
     wanted = Wanted(to, point, moment(at, "--at"), tuple(only), known_rules(override))
-    prepared = prepare(replica, wanted, lambda: resolver(session))
+    others = list(reached.replicas.values())
+    prepared = prepare(replica, wanted, lambda: resolver(session), others)
+    warn_suspects(session, prepared.choice.passed_over)
     for line in explain.lines(prepared.plan):
         session.console.print(line)
     session.console.emit(_document(prepared))

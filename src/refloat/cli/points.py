@@ -6,15 +6,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refloat.cli import points_accept, points_forget
 from refloat.cli.common import examples, session_of
 from refloat.cli.places import VaultOption, sound_place
 
 if TYPE_CHECKING:
     from refloat.digest import Json
-    from refloat.point.model import Point
-    from refloat.vault.replica import Replica
+    from refloat.vault.vault import Vault
 
-points = typer.Typer(no_args_is_help=True, help="The recovery points of the vault.")
+points = typer.Typer(
+    no_args_is_help=True,
+    help="The recovery points of the vault.",
+    epilog=examples(
+        "refloat points list",
+        "refloat points show 3f2a",
+        "refloat points why",
+        'refloat points accept 3f2a --because "retrained from scratch"',
+        "refloat points forget --dry-run",
+    ),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -23,42 +33,61 @@ def register(app: typer.Typer) -> None:
 
 
 @points.command(
-    "list", epilog=examples("refloat points list", "refloat points list --vault s3://bucket/name")
+    "list",
+    epilog=examples(
+        "refloat points list", "refloat points list --all", "refloat points list --vault s3://bucket/name"
+    ),
 )
-def list_points(context: typer.Context, vault: VaultOption = None) -> int:
+def list_points(
+    context: typer.Context,
+    vault: VaultOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that are forgotten.")] = False,
+) -> int:
     """Every point, newest first, and in which regions it is complete."""
-    from refloat.flows.points import candidate
+    session = session_of(context)
+    listed = _listed(sound_place(session, vault))
+    if not everything:
+        listed = [{k: e[k] for k in e if k != "forgotten_in"} for e in listed if e["regions"]]
+    rows = [
+        (
+            str(e["point"])[:12],
+            str(e["created_at"])[:19] + "Z",
+            str(e["grade"]) + (", suspect" if e["suspect"] else ""),
+            ", ".join(_texts(e["regions"])),
+            *([", ".join(_texts(e["forgotten_in"]))] if everything else []),
+        )
+        for e in listed
+    ]
+    more = ("forgotten in",) if everything else ()
+    session.console.table(("point", "made", "grade", "complete in", *more), rows)
+    session.console.emit({"points": listed})
+    return 0
+
+
+def _listed(opened: Vault) -> list[dict[str, Json]]:
+    """Every point, newest first, with the regions that list it, and those that have forgotten it."""
+    from refloat.flows.points import candidates
+    from refloat.flows.suspects import suspects
     from refloat.units import format_time
 
-    session = session_of(context)
-    opened = sound_place(session, vault)
+    doubtful = suspects(list(opened.replicas.values()))
     held: dict[str, dict[str, Json]] = {}
     for region, replica in opened.replicas.items():
-        for committed in replica.points():
-            known = candidate(committed)
+        for known in candidates(replica):
             entry = held.setdefault(
                 known.name,
                 {
                     "point": known.name,
                     "created_at": format_time(known.created_at),
                     "grade": str(known.grade),
+                    "suspect": {name: list(why) for name, why in doubtful.get(known.name, {}).items()},
                     "regions": [],
+                    "forgotten_in": [],
                 },
             )
-            entry["regions"] = [*_texts(entry["regions"]), region]
-    newest = sorted(held.values(), key=lambda entry: str(entry["created_at"]), reverse=True)
-    rows = [
-        (
-            str(e["point"])[:12],
-            str(e["created_at"])[:19] + "Z",
-            str(e["grade"]),
-            ", ".join(_texts(e["regions"])),
-        )
-        for e in newest
-    ]
-    session.console.table(("point", "made", "grade", "complete in"), rows)
-    session.console.emit({"points": newest})
-    return 0
+            place = "forgotten_in" if known.forgotten else "regions"
+            entry[place] = [*_texts(entry[place]), region]
+    return sorted(held.values(), key=lambda entry: str(entry["created_at"]), reverse=True)
 
 
 def _texts(value: Json) -> list[str]:
@@ -85,11 +114,14 @@ def show(
     """One point: its components, groups and verdicts."""
     import json
 
-    from refloat.flows.points import MANIFEST, manifest_files
+    from refloat.flows.points import MANIFEST, find, manifest_files
+    from refloat.flows.suspects import suspects
+    from refloat.point.suspicion import spoken
     from refloat.units import format_size, format_time
 
     session = session_of(context)
-    name, body, replica = find(list(sound_place(session, vault).replicas.values()), point)
+    replicas = list(sound_place(session, vault).replicas.values())
+    name, body, replica = find(replicas, point)
     if manifest:
         text = manifest_files(replica, body)[MANIFEST].decode()
         session.console.print(text.rstrip("\n"))
@@ -115,10 +147,16 @@ def show(
     )
     for group, record in body.groups.items():
         console.print(f"group {group}: {record.grade}" + (f" - {record.reason}" if record.reason else ""))
+    suspect = suspects(replicas).get(name, {})
+    if suspect:
+        console.print(f"suspect, and no recovery takes it by itself: {spoken(suspect)}")
     if facts:
         known = {n: snapshot.facts.scope() for n, snapshot in body.components.items()}
         console.print(json.dumps(known, indent=2))
-    console.emit({"point": name, **body.model_dump(mode="json"), "grade": str(body.grade)})
+    shown = body.model_dump(mode="json")
+    for component, said in shown["components"].items():
+        said["suspect"] = list(suspect.get(component, ()))
+    console.emit({"point": name, **shown, "grade": str(body.grade)})
     return 0
 
 
@@ -131,6 +169,7 @@ def diff(
 ) -> int:
     """What changed between two points: facts by component, and files by path."""
     from refloat.flows.diff import diff as compare
+    from refloat.flows.points import find
 
     session = session_of(context)
     replicas = list(sound_place(session, vault).replicas.values())
@@ -158,14 +197,17 @@ def why(
 ) -> int:
     """Why a point has its grade, and why it would or would not be chosen for a recovery now."""
     from refloat.errors import RefloatError
-    from refloat.flows.points import candidates
+    from refloat.flows.points import candidates, find
+    from refloat.flows.suspects import marked
     from refloat.point.select import select
 
     session = session_of(context)
     replicas = list(sound_place(session, vault).replicas.values())
     known = max((candidates(r) for r in replicas), key=lambda held: [c.created_at for c in held[-1:]])
     try:
-        reasons = {considered.name: considered.reason for considered in select(known).considered}
+        reasons = {
+            considered.name: considered.reason for considered in select(marked(known, replicas)).considered
+        }
     except RefloatError as error:
         reasons = {candidate.name: error.message for candidate in known}
     if point is None:
@@ -196,19 +238,5 @@ def why(
     return 0
 
 
-def find(replicas: list[Replica], start: str) -> tuple[str, Point, Replica]:
-    """The one point whose name begins so, and a replica that holds it. Raises ``UsageError``."""
-    from refloat.errors import UsageError
-    from refloat.flows.points import read
-
-    found = {
-        committed.name: replica
-        for replica in replicas
-        for committed in replica.points()
-        if committed.name.startswith(start)
-    }
-    if len(found) != 1:
-        problem = "no point is called" if not found else "more than one point begins with"
-        raise UsageError(f"{problem} {start!r}", next="refloat points list")
-    ((name, replica),) = found.items()
-    return name, read(replica, name), replica
+points.command("accept", epilog=points_accept.ACCEPT)(points_accept.accept)
+points.command("forget", epilog=points_forget.FORGET)(points_forget.forget)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
-from refloat.cli.places import warn_damaged, warn_rolled_back
+from refloat.cli.completion import regions
+from refloat.cli.places import begin_anew, pin_heads, warn_damaged, warn_rolled_back
+from refloat.cli.system import give_way
 
 if TYPE_CHECKING:
     from refloat.cli.console import Console
@@ -26,45 +28,54 @@ def register(app: typer.Typer) -> None:
 def protect(
     context: typer.Context,
     region: Annotated[
-        str | None, typer.Option(metavar="REGION", help="Where the pipeline runs now, if not in the primary.")
+        str | None,
+        typer.Option(
+            metavar="REGION",
+            help="Where the pipeline runs now, if not in the primary.",
+            autocompletion=regions,
+        ),
     ] = None,
     require: Annotated[
-        str | None, typer.Option(help="`exact`: exit 1 when a group is only fuzzy.", metavar="exact")
+        str | None,
+        typer.Option(
+            help="`exact`: exit 1 when a group is only fuzzy.",
+            metavar="exact",
+            autocompletion=lambda: ["exact"],
+        ),
     ] = None,
 ) -> int:
     """Capture every component into one recovery point and write it to every region's vault."""
-    from refloat.errors import UsageError
     from refloat.flows import protect as flow
-    from refloat.flows import verify
     from refloat.flows.components import Components
-    from refloat.flows.points import MANIFEST
-    from refloat.point.model import Grade
 
-    if require not in (None, "exact"):
-        raise UsageError(f"--require takes exact, not {require!r}", next="refloat protect --help")
-    session = session_of(context)
+    give_way()
+    session, required = session_of(context), flow.required_grade(require)
     manifest, content = load_manifest(session.file)
-    if region is not None and region not in manifest.regions:
-        raise UsageError(
-            f"the manifest knows no region {region!r}", next=f"its regions: {', '.join(manifest.regions)}"
-        )
     components = Components(manifest, resolver(session))
+    files = flow.carried_files(components, content, session.file.parent)
     vault = open_vault(session, manifest, components.resolver)
     warn_damaged(session, vault)
-    warn_rolled_back(session, vault)
-    files = {MANIFEST: content, **verify.golden_files(components, session.file.parent)}
+    begin_anew(session, vault)
+    contradicted = warn_rolled_back(session, vault)
     made = flow.protect(
-        components, files, vault, session.clock, region=region, progress=session.console.progress()
+        components,
+        files,
+        vault,
+        session.clock,
+        region=region,
+        require=required,
+        progress=session.console.progress(),
     )
     session.console.close()
+    pin_heads(session, vault, contradicted)
     _show(session.console, made)
     session.console.emit(made.document())
-    strict = require == "exact" and made.point.grade is not Grade.EXACT
-    return 0 if made.ok and not strict else 1
+    return 0 if made.ok else 1
 
 
 def _show(console: Console, made: Protected) -> None:
     from refloat.point.model import Grade
+    from refloat.point.suspicion import spoken
     from refloat.units import format_duration, format_size
 
     rows = [
@@ -87,7 +98,11 @@ def _show(console: Console, made: Protected) -> None:
         )
     console.print(f"point {made.name}")
     for name, error in made.errors.items():
-        console.warn(f"{name} could not be captured, and is as old as its last snapshot: {error.message}")
+        console.warn(f"{name} could not be captured, and is as old as its last snapshot: {error.told}")
+    for warning in made.warnings:
+        console.warn(warning)
+    if made.suspect:
+        console.warn(f"the point is suspect, and no recovery takes it by itself: {spoken(made.suspect)}")
     if made.point.grade is Grade.FUZZY:
         console.warn("the point is fuzzy: its parts may not be from one moment")
     if made.copies < made.copies_required:

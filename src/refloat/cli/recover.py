@@ -1,28 +1,36 @@
-"""``refloat recover``: bring the whole pipeline back in a region, and prove that it answers as before."""
+"""``refloat recover``: bring the whole pipeline back in a region, or only its bytes into a folder."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refloat.cli.common import Session, examples, resolver, session_of
-from refloat.cli.places import VaultOption, open_place, others, rolled_back_message, target_replica
+from refloat.cli.common import Session, examples, opener, resolver, session_of, telling
+from refloat.cli.completion import components, regions, rules
+from refloat.cli.places import VaultOption, open_place, warn_suspects
 from refloat.errors import Refused, UsageError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from refloat.flows.into import Brought
     from refloat.flows.prepare import Prepared
     from refloat.flows.recover import Recovered
-    from refloat.vault.vault import Vault
 
 EXAMPLES = examples(
     "refloat recover --to us",
     "refloat recover --vault s3://refloat-us/chat --to us --lost-at 2026-11-01T12:00:00Z",
     "refloat recover --to us --at 2026-11-01T11:30:00Z",
     "refloat recover --to us --resume 3f2a9c01d4e5",
+    "refloat recover --into ./recovered --vault s3://refloat-us/chat",
+    "refloat recover --into ./recovered --point 3f2a --only answers",
 )
-ToOption = Annotated[str, typer.Option("--to", metavar="REGION", help="The region to recover in.")]
+_REGION = typer.Option("--to", metavar="REGION", help="The region to recover in.", autocompletion=regions)
+ToOption = Annotated[str, _REGION]
 PointOption = Annotated[
     str | None, typer.Option("--point", metavar="POINT", help="This point, by name or how it begins.")
 ]
@@ -30,26 +38,23 @@ AtOption = Annotated[
     str | None, typer.Option("--at", metavar="TIME", help="The newest point not after this.")
 ]
 OnlyOption = Annotated[
-    list[str], typer.Option("--only", metavar="NAME", help="Only this component; may be given again.")
+    list[str],
+    typer.Option(
+        "--only",
+        metavar="NAME",
+        help="Only this component; may be given again.",
+        autocompletion=components,
+    ),
 ]
 OverrideOption = Annotated[
     list[str],
-    typer.Option("--override", metavar="RULE", help="Break the glass: go on against this safety rule."),
+    typer.Option(
+        "--override",
+        metavar="RULE",
+        help="Break the glass: go on against this safety rule.",
+        autocompletion=rules,
+    ),
 ]
-
-
-RULES = (
-    "group_broken",
-    "group_split",
-    "log_damaged",
-    "log_rolled_back",
-    "quality_unverified",
-    "source_alive",
-    "target_claimed",
-    "target_foreign",
-    "target_serving",
-)
-"""What ``--override`` takes."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +64,16 @@ def register(app: typer.Typer) -> None:
 
 def recover(
     context: typer.Context,
-    to: ToOption,
+    to: Annotated[str | None, _REGION] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into",
+            metavar="DIR",
+            help="Instead of --to: only the bytes, into a folder that is empty or not there yet, and has its name when "
+            "all is in it; some files of them: `vault export`.",
+        ),
+    ] = None,
     vault: VaultOption = None,
     point: PointOption = None,
     at: AtOption = None,
@@ -75,97 +89,125 @@ def recover(
 ) -> int:
     """Recover everything from one point: stage, check, switch, start, verify; or put it all back."""
     from refloat.flows import recover as flow
-    from refloat.flows.prepare import Wanted, prepare
+    from refloat.flows.request import Request, moment, require_only_bytes
 
     session = session_of(context)
-    overrides = known_rules(override)
-    declared_at = _past(moment(lost_at, "--lost-at"), session)
-    wanted = Wanted(to, point, moment(at, "--at"), tuple(only), overrides)
-    if resume is not None and (wanted.narrowed or declared_at):
-        raise UsageError(
-            "a run that was begun keeps its point, its components and its disaster",
-            next="leave out --point, --at, --only and --lost-at, or begin another run without --resume",
-        )
+    if into is not None:
+        require_only_bytes(to=to, resume=resume, lost_at=lost_at, overrides=override)
+        return _bring(session, into, vault, point, moment(at, "--at"), only, override)
+    if to is None:
+        raise UsageError("neither --to nor --into says where to", next="--to REGION, or --into DIR")
+    request = Request.checked(
+        to,
+        point=point,
+        at=moment(at, "--at"),
+        only=only,
+        overrides=override,
+        lost_at=moment(lost_at, "--lost-at"),
+        resume=resume,
+        now=session.clock.now(),
+    )
     reached = open_place(session, vault)
-    replica = target_replica(reached, to, vault)
-    if resume is None:
-        prepared = prepare(replica, wanted, lambda: resolver(session))
-    else:
-        prepared = flow.prepare_again(replica, resume, lambda: resolver(session), session.clock)
-        if prepared.plan.to != to:
-            raise UsageError(
-                f"run {resume} recovers into {prepared.plan.to}", next=f"--to {prepared.plan.to}"
-            )
-    reached = others(session, reached, prepared.manifest, prepared.components.resolver)
-    require_not_rolled_back(reached, overrides)
-    _announce(session, prepared, declared_at)
+    prepared, everywhere = request.ready(reached, vault, opener(session), lambda: resolver(session))
+    _announce(session, prepared, request.declared_at)
     done = flow.recover(
         prepared,
-        reached,
+        everywhere,
         session.clock,
-        run=resume,
-        overrides=overrides,
-        declared_at=declared_at,
+        run=request.resume,
+        overrides=request.wanted.overrides,
+        declared_at=request.declared_at,
         progress=session.console.progress(),
     )
     session.console.close()
-    page = _write_page(session, done)
-    _show(session, done, page)
-    session.console.emit({**done.document(), "page": page})
+    with flow.resumable(to, done.evidence.run):
+        page = _write_page(session, done)
+        _show(session, done, page)
+        session.console.emit({**done.document(), "page": page})
     return _exit_code(done)
 
 
-def moment(text: str | None, option: str) -> datetime | None:
-    """A time from the command line. Raises ``UsageError``."""
-    from refloat.units import parse_time
+# -------------------------------------------------------------------------------------------- into a folder
 
-    if text is None:
-        return None
+
+def _bring(
+    session: Session,
+    into: str,
+    vault: str | None,
+    point: str | None,
+    at: datetime | None,
+    only: list[str],
+    override: list[str],
+) -> int:
+    from refloat.flows import into as flow
+    from refloat.flows.landing import place
+    from refloat.flows.opening import require_not_rolled_back
+
+    folder = place(into)
+    reached = open_place(session, vault)
+    chosen = flow.choose(list(reached.replicas.values()), point=point, at=at, only=only, overrides=override)
+    for region, error in {**reached.unreachable, **chosen.passed_over}.items():
+        session.console.warn(f"{region} is passed over: {error.message}")
+    warn_suspects(session, chosen.suspects)
+    everywhere, unasked = flow.witnesses(chosen, reached, opener(session), lambda: resolver(session))
+    for remark in unasked:
+        session.console.warn(remark)
+    require_not_rolled_back(everywhere, frozenset(override))
+    session.console.note(
+        f"bringing the bytes of point {chosen.name[:12]} ({chosen.point.grade}) to {folder}: "
+        f"nothing is claimed, journaled or started"
+    )
+    progress = session.console.progress()
+    with _told_as_brought(folder, chosen.name):
+        brought = flow.bring(
+            chosen.reading_also(everywhere), folder, session.clock, overrides=override, progress=progress
+        )
+        session.console.close()
+        _show_brought(session, brought)
+        session.console.emit(brought.document())
+    return 0
+
+
+@contextmanager
+def _told_as_brought(folder: Path, point: str) -> Iterator[None]:
+    """Who stops in here is told where the folder is filled already: it is whole then, and is not filled again."""
     try:
-        return parse_time(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}", next="write 2026-11-01T12:00:00Z") from error
+        yield
+    except KeyboardInterrupt:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise
+        with telling(f"{folder} is there, and whole", f"refloat vault ls {point[:12]}"):
+            raise
 
 
-def require_not_rolled_back(vault: Vault, overrides: frozenset[str]) -> None:
-    """Raises ``Refused`` (rule ``log_rolled_back``) where a region's log is shorter than another saw it."""
-    from refloat.vault.witness import rolled_back
+def _show_brought(session: Session, brought: Brought) -> None:
+    from refloat.units import format_duration, format_size, format_time
 
-    shorter = rolled_back(list(vault.replicas.values()))
-    if shorter and "log_rolled_back" not in overrides:
-        region, (seen, there) = next(iter(shorter.items()))
-        raise Refused(
-            "log_rolled_back",
-            rolled_back_message(region, seen, there),
-            region=region,
-            next="recover from a region whose log is whole, or name the rule: --override log_rolled_back",
-        )
-
-
-def known_rules(names: list[str]) -> frozenset[str]:
-    """The safety rules to override. Raises ``UsageError`` for one that does not exist."""
-    from refloat.manifest.document import nearest
-
-    for name in names:
-        if name not in RULES:
-            raise UsageError(
-                f"no safety rule is called {name!r}",
-                next=nearest(name, RULES) or f"rules: {', '.join(RULES)}",
+    captured = brought.chosen.point.components
+    session.console.table(
+        ("component", "kind", "as of", "files", "size", "written in"),
+        [
+            (
+                name,
+                captured[name].kind,
+                format_time(captured[name].as_of)[:19] + "Z",
+                str(part.files),
+                format_size(part.bytes),
+                format_duration(part.seconds),
             )
-    return frozenset(names)
+            for name, part in brought.components.items()
+        ],
+    )
+    session.console.print(f"point {brought.chosen.name} is in {brought.into}; nothing was started")
+    for lost in brought.lost_points:
+        session.console.warn(f"a newer point {lost[:12]} was seen only in a region that is lost")
 
 
-def _past(declared_at: datetime | None, session: Session) -> datetime | None:
-    """The moment of the disaster, which cannot lie ahead: RTO would be negative, and data loss made up."""
-    if declared_at is not None and declared_at > session.clock.now():
-        raise UsageError(
-            "--lost-at is in the future",
-            next="give the time of the disaster in UTC; this machine's clock counts",
-        )
-    return declared_at
+# -------------------------------------------------------------------------------------------- into a region
 
 
 def _announce(session: Session, prepared: Prepared, declared_at: datetime | None) -> None:
+    warn_suspects(session, prepared.choice.passed_over)
     newest = max(snapshot.as_of for snapshot in prepared.point.components.values())
     if declared_at is not None and declared_at < newest:
         session.console.warn(
@@ -234,8 +276,9 @@ def _show(session: Session, done: Recovered, page: str | None) -> None:
         + (f" ({', '.join(evidence.flags)})" if evidence.flags else "")
     )
     console.print(f"evidence: {page or 'in the vault only'}")
-    if evidence.verified is None and evidence.state == "done":
-        console.warn("nothing was verified, so whether it answers as before is not known")
+    if evidence.state == "done" and evidence.verified is None:
+        missing = "nothing was verified" if done.ok else "not every bound could be told"
+        console.warn(f"{missing}, so whether it answers as before is not known")
     if "unprotected" in evidence.flags:
         console.warn("the recovered pipeline is in fewer regions than the manifest asks for")
     for lost in evidence.lost_points:

@@ -10,7 +10,11 @@ from refloat.cli.common import examples, session_of
 from refloat.cli.places import VaultOption, open_place, target_replica
 from refloat.cli.recover import ToOption
 
-run = typer.Typer(no_args_is_help=True, help="The runs of a region.")
+run = typer.Typer(
+    no_args_is_help=True,
+    help="The runs of a region.",
+    epilog=examples("refloat run list --to us", "refloat run show 3f2a9c01d4e5 --to us"),
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ from refloat.cli.places import warn_rolled_back
 
 if TYPE_CHECKING:
     from refloat.flows.status import Status
+    from refloat.point.exposure import Exposure
 
 EXAMPLES = examples("refloat status", "refloat status --json | jq .exposure")
 
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
 def status(context: typer.Context) -> int:
     """Say how old the newest copy of each component is, for each region that could be lost."""
     from refloat.flows import status as flow
+    from refloat.point.suspicion import spoken
 
     session = session_of(context)
     manifest, _ = load_manifest(session.file)
@@ -38,11 +40,17 @@ def status(context: typer.Context) -> int:
         if "error" in region:
             how = "is damaged" if region["reachable"] else "does not answer"
             session.console.warn(f"{name} {how}: {region['error']}")
+    for name, region in found.regions.items():
+        if region.get("lock_lapsed"):
+            ended = region["locked_until"] or "at no time"
+            session.console.warn(f"{name}: its newest point is not locked (until {ended}): refloat protect")
     warn_rolled_back(session, vault)
+    if suspect := {name: told.suspect for name, told in found.components.items() if told.suspect}:
+        session.console.warn(f"the newest point is suspect, and does not count: {spoken(suspect)}")
     if found.runs_in != manifest.primary:
         session.console.warn(f"it runs in {found.runs_in} now; the manifest's primary is {manifest.primary}")
     session.console.emit(found.document())
-    return 0
+    return 0 if found.all_told else 1
 
 
 def _rows(found: Status, regions: list[str]) -> list[tuple[str, ...]]:
@@ -53,16 +61,20 @@ def _rows(found: Status, regions: list[str]) -> list[tuple[str, ...]]:
             name,
             component.tier,
             format_duration(component.rpo_objective_s),
-            *(_lost(component.exposure[region].seconds) for region in regions),
+            *(_lost(component.exposure[region]) for region in regions),
             component.state,
         )
         for name, component in found.components.items()
     ]
 
 
-def _lost(seconds: float | None) -> str:
+def _lost(loss: Exposure) -> str:
     from refloat.units import format_duration
 
-    if seconds is None:
+    if loss.state == "unknown":
+        return "not known"
+    if loss.seconds is None:
         return "all of it"
-    return "nothing" if seconds == 0 else format_duration(seconds)
+    if loss.state == "unprotected":
+        return f"all of it ({format_duration(loss.seconds)} old)"
+    return "nothing" if loss.seconds == 0 else format_duration(loss.seconds)

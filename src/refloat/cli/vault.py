@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refloat.cli import vault_export, vault_keys_add, vault_kit, vault_look, vault_prune, vault_replicate
 from refloat.cli.common import (
     KEY_FILE,
     PASSPHRASE,
+    Session,
     examples,
+    has_key,
+    key_file,
     load_manifest,
     resolver,
     session_of,
+    telling,
     vault_urls,
 )
 from refloat.cli.places import VaultOption, open_place
+from refloat.cli.system import SIGNALS, local_state_dir
 
 if TYPE_CHECKING:
-    from refloat.contracts import Store
-    from refloat.vault.check import CheckReport
+    from fractions import Fraction
 
-vault = typer.Typer(no_args_is_help=True, help="The vault's replicas.")
+    from refloat.contracts import Store
+    from refloat.errors import RefloatError
+    from refloat.vault.check import CheckReport, Damage
+    from refloat.vault.keys import KeyFile
+    from refloat.vault.reading import Reading
+    from refloat.vault.repair import Repaired
+    from refloat.vault.replica import Replica
+
+    Mended = tuple[Mapping[str, Repaired], Mapping[str, RefloatError]]
+    """What was mended in each region, and the errors of those that do not answer."""
+
+vault = typer.Typer(
+    no_args_is_help=True,
+    help="The vault's replicas.",
+    epilog=examples("refloat vault init", "refloat vault check --read-data", "refloat vault repair"),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,11 +53,21 @@ def register(app: typer.Typer) -> None:
     app.add_typer(vault, name="vault")
 
 
-@vault.command("init", epilog=examples("refloat vault init", "refloat vault init --key /safe/place/chat.key"))
+@vault.command(
+    "init",
+    epilog=examples(
+        "refloat vault init", "refloat vault init --key /safe/place/chat.key", "refloat vault init --lock 30d"
+    ),
+)
 def init(
     context: typer.Context,
     key: Annotated[
-        Path | None, typer.Option(help="Where the key goes; never over an existing file.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Where the key goes, else REFLOAT_KEY_FILE; never over another.", metavar="FILE"),
+    ] = None,
+    lock: Annotated[
+        str | None,
+        typer.Option(help="Lock what each point needs for so long: nobody can undo it.", metavar="30d"),
     ] = None,
 ) -> int:
     """Make an empty replica in every region, and the key file that opens them."""
@@ -43,62 +75,120 @@ def init(
     import uuid
 
     from refloat.errors import RefloatError, UsageError
+    from refloat.flows.opening import key_named_in
     from refloat.vault.keys import KeyFile
+    from refloat.vault.lock import require_lockable
     from refloat.vault.replica import create_vault
     from refloat.vault.stores import open_store
 
     session = session_of(context)
     manifest, _ = load_manifest(session.file)
     stores = {region: open_store(url) for region, url in vault_urls(manifest, resolver(session)).items()}
-    path = key or Path(f"{manifest.pipeline}.key")
+    term = _term(lock)
+    if term is not None:
+        require_lockable(stores)
+    named, passphrase = key_named_in(os.environ)
+    path = key or Path(named or f"{manifest.pipeline}.key")
     if path.exists():
         raise UsageError("a file is there already", file=str(path), next="name another place with --key FILE")
     keys = KeyFile.create(uuid.uuid4().hex, manifest.pipeline)
-    keys.save(path)
-    try:
-        made = create_vault(stores, keys, session.clock, manifest.pipeline)
-    except (RefloatError, KeyboardInterrupt):
-        path.unlink()  # a key without a vault opens nothing and would stand in the way of the next try
-        raise
-    passphrase = os.environ.get(PASSPHRASE)
-    if passphrase:
-        _keep_wrapped(list(stores.values()), keys.wrapped(passphrase))
-    for region in made:
-        session.console.print(f"region {region}: an empty replica at {stores[region].url}")
-    session.console.print(
-        f"key: {path.resolve()}\nKeep it in two safe places that are in none of these regions; without it nothing "
-        f"can be recovered.\nnext: export {KEY_FILE}={path.resolve()} and refloat protect"
-    )
-    session.console.emit(
-        {"vault": keys.vault, "key": str(path.resolve()), "regions": {r: s.url for r, s in stores.items()}}
-    )
+    wrapped = [keys.wrapped(passphrase)] if passphrase else []
+    with telling(
+        f"the vault is made, and its key is {path.resolve()}", "refloat protect", over=False
+    ) as work:
+        try:
+            keys.save(path)
+            made = create_vault(stores, keys, session.clock, manifest.pipeline, term)
+            work.over = True
+        except (RefloatError, KeyboardInterrupt):
+            if not work.over:
+                _take_back(path, keys)
+            raise
+        with SIGNALS.held():
+            _keep_wrapped(list(stores.values()), wrapped)
+        for region in made:
+            session.console.print(f"region {region}: an empty replica at {stores[region].url}")
+        session.console.print(
+            f"key: {path.resolve()}\nKeep it in two safe places that are in none of these regions; without it "
+            f"nothing can be recovered.\nnext: export {KEY_FILE}={path.resolve()} and refloat protect"
+        )
+        regions = {region: store.url for region, store in stores.items()}
+        lock_s = 0 if term is None else int(term.total_seconds())
+        session.console.emit(
+            {"vault": keys.vault, "key": str(path.resolve()), "regions": regions, "lock_s": lock_s}
+        )
     return 0
 
 
-def _keep_wrapped(stores: list[Store], wrapped: bytes) -> None:
+def _term(lock: str | None) -> timedelta | None:
+    """For how long points are locked. Raises ``UsageError`` for what is no such time."""
+    from refloat.errors import UsageError
+    from refloat.limits import LOCK_SECONDS_MAX
+    from refloat.units import parse_duration
+
+    if lock is None:
+        return None
+    try:
+        seconds = parse_duration(lock)
+    except ValueError as error:
+        raise UsageError(f"--lock: {error}", next="for example --lock 30d") from error
+    if not 1 <= seconds <= LOCK_SECONDS_MAX:
+        raise UsageError(
+            "--lock takes a second to ten years: nobody can take a lock back", next="for example --lock 30d"
+        )
+    return timedelta(seconds=int(seconds))
+
+
+def _take_back(path: Path, keys: KeyFile) -> None:
+    """Remove the key, where it is ours: without a vault it opens nothing and stands in the way of the next try."""
+    with suppress(OSError):
+        if path.read_bytes() == keys.to_bytes():
+            path.unlink()
+
+
+def _keep_wrapped(stores: list[Store], wrapped: list[bytes]) -> None:
     """Keep the key in each replica, wrapped for a passphrase, so that the passphrase alone recovers."""
     from refloat.digest import object_name
     from refloat.vault.layout import key_name
 
     for store in stores:
-        store.create(key_name(object_name(wrapped)), wrapped)
+        for key in wrapped:
+            store.create(key_name(object_name(key)), key)
 
 
-@vault.command("check", epilog=examples("refloat vault check", "refloat vault check --read-data --json"))
+@vault.command(
+    "check",
+    epilog=examples(
+        "refloat vault check",
+        "refloat vault check --read-data --json",
+        "refloat vault check --read-data --share 1/30",
+    ),
+)
 def check(
     context: typer.Context,
     vault: VaultOption = None,
     read_data: Annotated[bool, typer.Option("--read-data", help="Read and verify every byte.")] = False,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/M",
+            help="With --read-data: only this share, as 1/30, what was not read for longest first; 1/1 is all anew.",
+        ),
+    ] = None,
 ) -> int:
     """Is everything there that the points need, and is it still what was written?"""
-    from refloat.errors import VaultError
+    from refloat.errors import Damaged, VaultError, WrongKey
+    from refloat.units import format_time
     from refloat.vault.check import check as inspect
 
     session = session_of(context)
+    part = _share(share, read_data=read_data)
     opened = open_place(session, vault)
     progress = session.console.progress()
     reports = {
-        region: inspect(replica, read_data=read_data, progress=progress)
+        region: inspect(
+            replica, read_data=read_data, progress=progress, reading=_reading(session, replica, part)
+        )
         for region, replica in opened.replicas.items()
     }
     session.console.close()
@@ -106,28 +196,76 @@ def check(
         _show(session.console.print, region, report)
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
+    wrong: list[dict[str, object]] = [
+        {"object": error.file, "region": region, "affects": [], "reason": error.message}
+        for region, error in opened.unreachable.items()
+        if isinstance(error, Damaged | WrongKey)
+    ]
     session.console.emit(
         {
-            "ok": all(report.ok for report in reports.values()) and not opened.unreachable,
+            "ok": all(report.ok and not report.lapsed for report in reports.values())
+            and not opened.unreachable,
             "packs": sum(report.packs for report in reports.values()),
             "chunks": sum(report.chunks for report in reports.values()),
             "bytes_read": sum(report.bytes_read for report in reports.values()),
-            "damaged": [
-                {
-                    "object": found.object,
-                    "region": found.region,
-                    "affects": list(found.affects),
-                    "reason": found.reason,
-                }
-                for report in reports.values()
-                for found in report.damaged
-            ],
+            "damaged": [*(found for report in reports.values() for found in _told(report.damaged)), *wrong],
+            "covered": [found for report in reports.values() for found in _told(report.covered)],
             "unreachable": sorted(opened.unreachable),
+            "read": {
+                region: {
+                    "since": None if far.since is None else format_time(far.since),
+                    "unread_bytes": far.unread_bytes,
+                    "began_at": None if far.began_at is None else format_time(far.began_at),
+                    "before_bytes": far.before_bytes,
+                }
+                for region, report in reports.items()
+                if (far := report.so_far) is not None
+            },
+            "locks": {
+                region: {
+                    "until": None if held.until is None else format_time(held.until),
+                    "lapsed": list(held.lapsed),
+                }
+                for region, report in reports.items()
+                if (held := report.held) is not None
+            },
         }
     )
-    if any(not report.ok for report in reports.values()):
+    if wrong or any(not report.ok for report in reports.values()):
         return VaultError.exit_code
-    return 1 if opened.unreachable else 0
+    return 1 if opened.unreachable or any(report.lapsed for report in reports.values()) else 0
+
+
+def _told(damages: Iterable[Damage]) -> Iterator[dict[str, object]]:
+    for found in damages:
+        affects = list(found.affects)
+        yield {
+            "object": found.object,
+            "region": found.region,
+            "affects": affects,
+            "reason": found.reason,
+        }
+
+
+def _share(share: str | None, *, read_data: bool) -> Fraction | None:
+    from refloat.errors import UsageError
+    from refloat.vault.reading import parse_share
+
+    if share is None:
+        return None
+    if not read_data:
+        raise UsageError("--share is of what --read-data reads", next="add --read-data")
+    try:
+        return parse_share(share)
+    except ValueError as error:
+        raise UsageError(f"--share: {error}", next="for example --share 1/30") from error
+
+
+def _reading(session: Session, replica: Replica, share: Fraction | None) -> Reading:
+    """What this machine knows of what was read of a replica."""
+    from refloat.vault.reading import Reading
+
+    return Reading(local_state_dir(), replica.descriptor, session.clock, share)
 
 
 @vault.command("repair", epilog=examples("refloat vault repair", "refloat vault repair --read-data"))
@@ -137,33 +275,42 @@ def repair(
         bool, typer.Option("--read-data", help="Read every byte to find what is damaged.")
     ] = False,
 ) -> int:
-    """Mend what is missing or damaged in each replica from another where it verifies."""
+    """Mend what is missing or damaged in a replica from another where it verifies; what names show, without a key."""
     from refloat.errors import VaultError
-    from refloat.vault.check import check as inspect
-    from refloat.vault.repair import repair as mend
 
     session = session_of(context)
-    opened = open_place(session, None)
-    progress = session.console.progress()
-    found = {}
-    for region, replica in opened.replicas.items():
-        report = inspect(replica, read_data=read_data, progress=progress)
-        others = [other for name, other in opened.replicas.items() if name != region]
-        found[region] = mend(replica, [damage.object for damage in report.damaged], others)
+    keyed = has_key()
+    found, unreachable = (_mended if keyed else _mended_by_names)(session, read_data=read_data)
     session.console.close()
     for region, done in found.items():
-        session.console.print(f"region {region}: {len(done.mended)} objects mended, {len(done.left)} left")
+        told = f", {len(done.uncovered)} uncovered" if done.uncovered else ""
+        session.console.print(
+            f"region {region}: {len(done.mended)} objects mended, {len(done.left)} left{told}"
+        )
+        for name, how in done.uncovered.items():
+            session.console.print(f"  {name}: {how}")
         for name, why in done.left.items():
             session.console.print(f"  {name}: {why}")
-    for region, error in opened.unreachable.items():
+    for region, error in unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
+    if not keyed:
+        session.console.warn(
+            "no key is given: names alone were compared, and not what only a key shows; "
+            f"set {KEY_FILE}, or {PASSPHRASE}, for the rest"
+        )
     session.console.emit(
         {
             "regions": {
-                region: {"mended": done.mended, "left": done.left, "again": done.again}
+                region: {
+                    "mended": done.mended,
+                    "left": done.left,
+                    "uncovered": done.uncovered,
+                    "again": done.again,
+                }
                 for region, done in found.items()
             },
-            "unreachable": sorted(opened.unreachable),
+            "unreachable": sorted(unreachable),
+            "key": keyed,
         }
     )
     if any(done.left for done in found.values()):
@@ -171,15 +318,101 @@ def repair(
     again = [region for region, done in found.items() if done.again]
     for region in again:
         session.console.warn(f"keys of {region} were mended; refloat vault repair again looks at the rest")
-    return 1 if opened.unreachable or again else 0
+    return 1 if unreachable or again else 0
+
+
+def _mended(session: Session, *, read_data: bool) -> Mended:
+    """Mend all that a key shows."""
+    from refloat.vault.check import check as inspect
+    from refloat.vault.repair import repair as mend
+    from refloat.vault.repair import uncover
+
+    described = _descriptors_mended(session)
+    opened = open_place(session, None)
+    progress = session.console.progress()
+    found = {}
+    for region, replica in opened.replicas.items():
+        report = inspect(replica, read_data=read_data, progress=progress)
+        others = [other for name, other in opened.replicas.items() if name != region]
+        found[region] = mend(replica, [damage.object for damage in report.damaged], others, progress)
+        found[region].mended.update(described.get(region, {}))
+        found[region].uncovered.update(uncover(replica, [cover.object for cover in report.covered]))
+    return found, opened.unreachable
+
+
+def _mended_by_names(session: Session, *, read_data: bool) -> Mended:
+    """Mend what names show, where no key is given. Raises the first region's error where none answers."""
+    from refloat.errors import UsageError
+    from refloat.flows.replicate import look
+    from refloat.vault.repair_names import repair_by_names
+
+    manifest, _ = load_manifest(session.file)
+    regions = look(vault_urls(manifest, resolver(session)), manifest.pipeline)
+    empty: dict[str, RefloatError] = {
+        region: UsageError(
+            "it holds no replica", region=region, next=f"refloat vault replicate --to {region}"
+        )
+        for region in regions.empty
+    }
+    unreachable = {**regions.unreachable, **empty}
+    if not regions.places:
+        raise next(iter(unreachable.values()))
+    progress = session.console.progress()
+    found = {}
+    for region, place in regions.places.items():
+        others = [other for name, other in regions.places.items() if name != region]
+        found[region] = repair_by_names(place, others, read_data=read_data, progress=progress)
+    return found, unreachable
+
+
+vault.command("replicate", epilog=vault_replicate.REPLICATE)(vault_replicate.replicate)
+vault.command("prune", epilog=vault_prune.PRUNE)(vault_prune.prune)
+vault.command("kit", epilog=vault_kit.KIT)(vault_kit.kit)
+vault.add_typer(vault_keys_add.keys, name="keys")
+vault.command("ls", epilog=vault_look.LS)(vault_look.ls)
+vault.command("cat", epilog=vault_look.CAT)(vault_look.cat)
+vault.command("export", epilog=vault_export.EXPORT)(vault_export.export)
+
+
+def _descriptors_mended(session: Session) -> dict[str, dict[str, str]]:
+    """Write each region's descriptor anew where it is gone or wrong, from what the key file knows."""
+    from refloat.vault.layout import VAULT
+    from refloat.vault.repair import mend_descriptor
+    from refloat.vault.stores import open_store
+
+    manifest, _ = load_manifest(session.file)
+    urls = vault_urls(manifest, resolver(session))
+    keys = key_file(session, urls.values())
+    return {
+        region: {VAULT: "the key file"}
+        for region, url in urls.items()
+        if mend_descriptor(region, open_store(url), keys, urls)
+    }
 
 
 def _show(say: Callable[[str], None], region: str, report: CheckReport) -> None:
-    from refloat.units import format_size
+    from refloat.units import format_size, format_time
 
     read = f", {format_size(report.bytes_read)} read" if report.bytes_read else ""
-    outcome = "sound" if report.ok else f"{len(report.damaged)} objects are damaged"
+    outcome = "sound" if not report.damaged else f"{len(report.damaged)} objects are damaged"
+    outcome += f", {len(report.covered)} are covered: a recovery still reads them" if report.covered else ""
     say(f"region {region}: {outcome}; {report.packs} packs, {report.chunks} chunks{read}")
-    for found in report.damaged:
+    if (far := report.so_far) is not None and far.began_at is not None:
+        say(
+            f"  {format_size(far.before_bytes)} were read since {format_time(far.began_at)}, before it was stopped"
+        )
+    if far is not None and far.unread_bytes:
+        say(f"  {format_size(far.unread_bytes)} were never read from this machine")
+    elif far is not None and far.since is not None:
+        say(f"  every byte was read since {format_time(far.since)}")
+    if report.held is not None and report.held.until is not None and not report.held.lapsed:
+        say(f"  what the newest point needs is locked until {format_time(report.held.until)}")
+    elif report.held is not None:
+        say(
+            f"  {len(report.held.lapsed)} objects that the newest point needs are not locked: refloat protect"
+        )
+        for name in report.held.lapsed:
+            say(f"    {name}")
+    for found in (*report.damaged, *report.covered):
         hit = f"; affects points {', '.join(p[:12] for p in found.affects)}" if found.affects else ""
         say(f"  {found.object}: {found.reason}{hit}")

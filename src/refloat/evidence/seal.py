@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pydantic import ValidationError
+
+from refloat.digest import Json
 from refloat.errors import RefloatError
 from refloat.evidence.model import Evidence
 from refloat.units import format_time, parse_time
 from refloat.vault.keys import Role
-from refloat.vault.layout import slot_name
+from refloat.vault.layout import damaged, slot_name
 from refloat.vault.replica import Replica
+from refloat.vault.slotlog import Entry
 
 STREAM = "evidence"
 
@@ -30,15 +34,25 @@ def _sealed_in(replica: Replica, evidence: Evidence) -> int:
     log = replica.log(STREAM, Role.OPERATOR)
     told = evidence.run, format_time(evidence.finished_at)
     for entry in log.entries():
-        if (entry.body.get("run"), format_time(parse_time(str(entry.body.get("finished_at"))))) == told:
+        if not entry.void and _told(entry) == told:
             return entry.slot
     return log.append(evidence.model_dump(mode="json")).slot
+
+
+def _told(entry: Entry) -> tuple[Json, str]:
+    return entry.body.get("run"), format_time(parse_time(str(entry.body.get("finished_at"))))
 
 
 def records(replica: Replica) -> Iterator[Evidence]:
     """Every record of a region, oldest first, each signature checked. Raises ``Damaged``."""
     for entry in replica.log(STREAM, Role.OPERATOR).entries():
-        yield Evidence.model_validate(entry.body)
+        if entry.void:
+            continue
+        try:
+            yield Evidence.model_validate(entry.body)
+        except ValidationError as error:
+            what = slot_name(STREAM, entry.slot)
+            raise damaged(what, f"{error.error_count()} fields of the record are wrong") from error
 
 
 def find(replica: Replica, run: str) -> Evidence | None:

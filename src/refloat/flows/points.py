@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pydantic import ValidationError
 
 from refloat.contracts import Facts
-from refloat.errors import Damaged, Missing, RefloatError, StoreError, VaultError
+from refloat.digest import Json
+from refloat.errors import Damaged, Missing, RefloatError, StoreError, UsageError, VaultError
+from refloat.limits import MANIFEST_FILES_BYTES_MAX
 from refloat.point.model import Grade, Point
 from refloat.point.select import Candidate
-from refloat.vault.layout import POINTS
+from refloat.vault.forgotten import forgotten_points
+from refloat.vault.keys import Role
+from refloat.vault.layout import POINTS, damaged, point_name
 from refloat.vault.replica import CommittedPoint, Replica
 
 MANIFEST = "refloat.yaml"
@@ -18,28 +25,76 @@ MANIFEST = "refloat.yaml"
 
 def read(replica: Replica, name: str) -> Point:
     """The body of a point, its signature checked. Raises ``Missing`` or ``Damaged``."""
-    return Point.model_validate(replica.read_point(name))
+    try:
+        body = replica.read_point(name)
+    except Missing as error:
+        if name in forgotten_points(replica):
+            raise _pruned(replica, name) from error
+        raise
+    return _point(name, body)
+
+
+def _point(name: str, body: Mapping[str, Json]) -> Point:
+    try:
+        return Point.model_validate(body)
+    except ValidationError as error:  # well signed, and still no point: by another program, or to do harm
+        raise damaged(point_name(name), f"{error.error_count()} of its fields are wrong") from error
+
+
+def _pruned(replica: Replica, name: str) -> Missing:
+    return Missing(
+        f"the point {name[:12]} was forgotten in {replica.region}, and its data has been removed since",
+        region=replica.region,
+        file=point_name(name),
+        next="choose another point: refloat points list",
+    )
 
 
 def candidates(replica: Replica) -> list[Candidate]:
-    """Every point committed in a region, oldest first, as its log tells."""
-    return [candidate(point) for point in replica.points()]
+    """Every point committed in a region, oldest first, as its log tells; also those that are forgotten."""
+    gone = forgotten_points(replica)
+    return [replace(candidate(point), forgotten=point.name in gone) for point in replica.points()]
 
 
 def stored(replica: Replica) -> list[Candidate]:
-    """Every point whose signed body lies in a region, oldest first, whatever its log says; damaged ones not."""
+    """Every point whose signed body lies in a region, oldest first, whatever its log says; damaged ones not.
+
+    Nor those of a writer that was removed: without a log nothing says which of them it made before.
+    """
     found = []
+    gone = forgotten_points(replica)
     for entry in replica.store.list(POINTS):
         name = entry.name.removeprefix(POINTS)
         with contextlib.suppress(Missing, Damaged):
-            point = read(replica, name)
-            found.append(Candidate(name, point.created_at, point.grade))
+            signer, body = replica.signed_point(name)
+            if replica.keyring.removal(Role.WRITER, signer) is None:
+                point = _point(name, body)
+                found.append(Candidate(name, point.created_at, point.grade, name in gone))
     return sorted(found, key=lambda candidate: (candidate.created_at, candidate.name))
 
 
 def candidate(point: CommittedPoint) -> Candidate:
     """What choosing needs to know of a committed point."""
     return Candidate(point.name, point.created_at, Grade(point.grade))
+
+
+def find(replicas: Sequence[Replica], start: str) -> tuple[str, Point, Replica]:
+    """The one point whose name begins so, rather one that is not forgotten, and a replica that holds it.
+
+    Raises ``UsageError``.
+    """
+    found: dict[str, Replica] = {}
+    kept: dict[str, Replica] = {}
+    for replica in replicas:
+        for known in candidates(replica):
+            if known.name.startswith(start):
+                (found if known.forgotten else kept)[known.name] = replica
+    found = kept or found
+    if len(found) != 1:
+        problem = "no point is called" if not found else "more than one point begins with"
+        raise UsageError(f"{problem} {start!r}", next="refloat points list")
+    ((name, replica),) = found.items()
+    return name, read(replica, name), replica
 
 
 def newest(replicas: Sequence[Replica]) -> tuple[str, Point, Replica] | None:
@@ -68,7 +123,13 @@ def manifest_files(replica: Replica, point: Point) -> dict[str, bytes]:
     """The manifest and the files it names, as a point carries them: path to bytes."""
     source = replica.source(point.manifest, Facts())
     found = {}
+    left = MANIFEST_FILES_BYTES_MAX
     for entry in source.entries():
+        left -= entry.size
+        if left < 0:
+            raise damaged(
+                f"folder {point.manifest}", f"it holds more than {MANIFEST_FILES_BYTES_MAX} bytes of files"
+            )
         if entry.type == "file":
             with source.open(entry.path) as file:
                 found[entry.path] = file.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from refloat.errors import RefloatError, UsageError, VaultError
 from refloat.evidence.seal import records
 from refloat.flows import points
 from refloat.flows.components import Components
+from refloat.flows.suspects import marked
 from refloat.manifest.model import Manifest
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
@@ -39,6 +41,7 @@ class Prepared:
     files: dict[str, bytes]
     plan: Plan
     known_points: frozenset[str] = frozenset()
+    homes: frozenset[str] = frozenset()
 
     @property
     def manifest(self) -> Manifest:
@@ -62,9 +65,13 @@ class Wanted:
         return bool(self.point or self.at or self.only)
 
 
-def prepare(replica: Replica, wanted: Wanted, resolver: Callable[[], Resolver]) -> Prepared:
-    """Choose the point and build the plan. Raises ``Refused`` or ``UsageError`` where none fits."""
-    known = candidates(replica, wanted.overrides)
+def prepare(
+    replica: Replica, wanted: Wanted, resolver: Callable[[], Resolver], others: Sequence[Replica] = ()
+) -> Prepared:
+    """Choose the point and build the plan; ``others`` tell more of the points' past.
+
+    Raises ``Refused`` or ``UsageError`` where none fits."""
+    known = marked(candidates(replica, wanted.overrides), [replica, *others])
     choice = select(known, point=wanted.point, at=wanted.at, overrides=wanted.overrides)
     point = _read(replica, choice.point, known)
     files = points.manifest_files(replica, point)
@@ -76,7 +83,8 @@ def prepare(replica: Replica, wanted: Wanted, resolver: Callable[[], Resolver]) 
     plan = build(choice.point, point, manifest, wanted.to, components.specs(), only=wanted.only)
     known_points = frozenset(candidate.name for candidate in known)
     planned = estimate(plan, point, timings(replica))
-    return Prepared(replica, choice, point, components, files, planned, known_points)
+    homes = _homes(replica, known, point, manifest)
+    return Prepared(replica, choice, point, components, files, planned, known_points, homes)
 
 
 def candidates(replica: Replica, overrides: Collection[str] = ()) -> list[Candidate]:
@@ -100,12 +108,20 @@ def _read(replica: Replica, name: str, known: Sequence[Candidate]) -> Point:
     try:
         return points.read(replica, name)
     except VaultError as error:
-        older = [candidate.name for candidate in known if candidate.name != name]
+        older = [candidate.name for candidate in known if candidate.name != name and not candidate.forgotten]
         if older:
             error.next = (
                 f"recover from another region's vault, or choose an older point: --point {older[-1][:12]}"
             )
         raise
+
+
+def _homes(replica: Replica, known: Sequence[Candidate], point: Point, manifest: Manifest) -> frozenset[str]:
+    """Where the pipeline lives: by its manifest, by the chosen point, and by the newest that can be read."""
+    for candidate in reversed(known):
+        with contextlib.suppress(VaultError):
+            return frozenset({manifest.primary, point.primary, points.read(replica, candidate.name).primary})
+    return frozenset({manifest.primary, point.primary})
 
 
 def timings(replica: Replica) -> list[StepTiming]:
@@ -143,6 +159,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         scratch=scratch,
         groups=prepared.manifest.groups,
         known_points=prepared.known_points,
+        homes=prepared.homes,
         missing=lambda: missing_for(replica, _trees(point, names)),
         source_health=lambda: source_health(prepared.components, point.primary),
         beside=lambda: beside(prepared.components, plan.to, names),
@@ -155,12 +172,16 @@ def _trees(point: Point, names: Sequence[str]) -> list[str]:
 
 def _component(prepared: Prepared, name: str) -> ComponentTarget:
     components, plan, snapshot = prepared.components, prepared.plan, prepared.point.components[name]
+    facts, priority = (
+        Facts(snapshot.identity, snapshot.position),
+        prepared.manifest.components[name].priority,
+    )
     return ComponentTarget(
         name=name,
         connector=components.connector(name),
         place=components.place(name, plan.to, source=prepared.point.primary),
         snapshot=snapshot,
-        source=lambda: prepared.replica.source(snapshot.tree, Facts(snapshot.identity, snapshot.position)),
+        source=lambda heard: prepared.replica.source(snapshot.tree, facts, priority=priority, heard=heard),
         parts=components.parts(name),
     )
 

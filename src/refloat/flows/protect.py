@@ -5,23 +5,24 @@ from __future__ import annotations
 import io
 import platform
 import secrets
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json
-from refloat.errors import RefloatError, Refused
-from refloat.flows import points
+from refloat.durable import scratch_folder
+from refloat.errors import RefloatError, Refused, UsageError
+from refloat.flows import points, verify
 from refloat.flows.components import Components
+from refloat.flows.suspects import suspects
 from refloat.manifest.model import Group, Manifest
 from refloat.point import invariants
 from refloat.point.capture import Capture, Captured, Member
 from refloat.point.evaluate import evaluate
 from refloat.point.model import Grade, GroupRecord, Point, Snapshot
+from refloat.registry import refloat_version
 from refloat.units import format_time
 from refloat.vault.vault import Vault
 from refloat.vault.writer import RegionResult, Writer
@@ -29,13 +30,20 @@ from refloat.vault.writer import RegionResult, Writer
 
 @dataclass(frozen=True)
 class Protected:
-    """What came of one protect. ``errors`` holds the components that could not be captured."""
+    """What came of one protect. ``errors`` holds the components that could not be captured.
+
+    ``required`` is the worst grade that is good enough. ``warnings`` say which files were not cut at their seams.
+    ``suspect`` holds, by component, why the point is never the newest good one.
+    """
 
     name: str
     point: Point
     copies_required: int
     regions: Mapping[str, RegionResult]
     errors: Mapping[str, RefloatError]
+    required: Grade = Grade.FUZZY
+    warnings: tuple[str, ...] = ()
+    suspect: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def copies(self) -> int:
@@ -44,9 +52,9 @@ class Protected:
 
     @property
     def ok(self) -> bool:
-        """Whether the point is what was asked for: consistent, everywhere it must be, nothing left out."""
+        """Whether the point is what was asked for: consistent, not suspect, everywhere it must be, nothing left out."""
         enough = self.copies >= self.copies_required
-        return enough and not self.errors and self.point.grade is not Grade.BROKEN
+        return enough and not self.suspect and not self.errors and self.point.grade.rank <= self.required.rank
 
     def document(self) -> dict[str, Json]:
         """The JSON document of `protect`."""
@@ -76,7 +84,8 @@ class Protected:
                     "new_bytes": snapshot.new_bytes,
                     "stored_bytes": snapshot.stored_bytes,
                     "seconds": snapshot.seconds,
-                    "error": self.errors[name].message if name in self.errors else None,
+                    "error": self.errors[name].told if name in self.errors else None,
+                    "suspect": list(self.suspect.get(name, ())),
                 }
                 for name, snapshot in self.point.components.items()
             },
@@ -90,17 +99,23 @@ def protect(
     clock: Clock,
     *,
     region: str | None = None,
+    require: Grade = Grade.FUZZY,
     progress: Progress | None = None,
 ) -> Protected:
     """Capture every component in ``region`` (the primary) into one recovery point, in every replica.
 
-    ``files`` are the manifest and the files it names. A unit that cannot be captured is carried over whole
-    from the newest point, so that its members still belong together, and its error is reported.
+    ``files`` are what the point carries beside the snapshots; ``require`` is the worst grade that is good
+    enough. A unit that cannot be captured is carried over whole from the newest point, so that its members
+    still belong together, and its error is reported.
     Raises the error of the first such unit where there is no earlier point from this region, or where no
     unit at all could be captured; ``Refused`` (rule ``primary_moved``) where no ``region`` is named and the
-    newest point is of another one than the primary; ``StoreError`` where no region took the point.
+    newest point is of another one than the primary; ``UsageError`` for a region that the manifest does not
+    know; ``StoreError`` where no region took the point.
     """
     manifest = components.manifest
+    if region is not None and region not in manifest.regions:
+        known = ", ".join(manifest.regions)
+        raise UsageError(f"the manifest knows no region {region!r}", next=f"its regions: {known}")
     replicas = list(vault.replicas.values())
     earlier = points.newest(replicas)
     previous = earlier[1] if earlier and earlier[1].pipeline == manifest.pipeline else None
@@ -109,9 +124,9 @@ def protect(
         previous = None  # what was captured elsewhere holds the addresses of that region
     with (
         Writer(replicas, progress or Silent()) as writer,
-        tempfile.TemporaryDirectory(prefix="refloat-") as scratch,
+        scratch_folder() as scratch,
     ):
-        capture = Capture(writer, clock, run=secrets.token_hex(8), scratch=Path(scratch), progress=progress)
+        capture = Capture(writer, clock, run=secrets.token_hex(8), scratch=scratch, progress=progress)
         taken = _Taken(components, region, previous)
         for unit in components.units():
             taken.add(unit, capture)
@@ -123,12 +138,30 @@ def protect(
             manifest=_store_files(writer, files),
             components=taken.snapshots,
             groups=taken.groups,
-            versions={"refloat": version("refloat"), "python": platform.python_version()},
+            versions={"refloat": refloat_version(), "python": platform.python_version()},
         )
         name, regions = writer.commit(point.model_dump(mode="json"))
-    lost = {r: RegionResult(complete=False, error=e.message, slot=None) for r, e in vault.unreachable.items()}
+    lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}
     required = min(manifest.copies_required, len(regions) + len(lost))
-    return Protected(name, point, required, {**regions, **lost}, taken.errors)
+    why = suspects(replicas).get(name, {})
+    return Protected(
+        name, point, required, {**regions, **lost}, taken.errors, require, tuple(writer.warnings), why
+    )
+
+
+def required_grade(require: str | None) -> Grade:
+    """The worst grade that is good enough: ``exact`` where that is required. Raises ``UsageError``."""
+    if require not in (None, Grade.EXACT):
+        raise UsageError(f"require takes exact, not {require!r}", next="leave it out, or require exact")
+    return Grade.EXACT if require else Grade.FUZZY
+
+
+def carried_files(components: Components, content: bytes, folder: Path) -> dict[str, bytes]:
+    """What a point carries beside the snapshots: the manifest's ``content``, and the golden sets it names.
+
+    Raises ``ManifestError`` for a golden set that cannot be read.
+    """
+    return {points.MANIFEST: content, **verify.golden_files(components, folder)}
 
 
 def _running(manifest: Manifest, previous: Point | None) -> str:

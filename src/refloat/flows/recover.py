@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import platform
 import secrets
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from importlib.metadata import version
-from pathlib import Path
 
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json
-from refloat.errors import RefloatError, StoreError, UsageError
+from refloat.durable import scratch_folder
+from refloat.errors import Interrupted, RefloatError, StoreError, UsageError, VaultError
 from refloat.evidence import assemble, seal
 from refloat.evidence.model import Evidence
 from refloat.flows import verify
 from refloat.flows.prepare import Prepared, Wanted, prepare, target
 from refloat.flows.protect import protect
-from refloat.manifest.resolve import Resolver
-from refloat.plan.model import Action, Plan, Step
+from refloat.manifest.resolve import Resolver, redact
+from refloat.plan.model import Action, Phase, Plan, Step
 from refloat.point.evaluate import evaluate
+from refloat.point.select import POINT_SUSPECT
+from refloat.registry import refloat_version
 from refloat.run import actions, engine
 from refloat.run.actions.readonly import ReadOnly
-from refloat.run.claim import Claim
+from refloat.run.claim import Claim, journal_gone, standing
 from refloat.run.context import Context, StepAction
 from refloat.run.journal import Journal
 from refloat.run.state import View
 from refloat.vault.keys import Role
+from refloat.vault.layout import stream_prefix
 from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.witness import lost_points
@@ -46,8 +48,12 @@ class Recovered:
 
     @property
     def ok(self) -> bool:
-        """Whether the pipeline is back, and answers as well as before where that was asked."""
-        return self.evidence.state == "done" and self.evidence.verified is not False
+        """Whether the pipeline is back and, where that was asked, known to answer as well as before.
+
+        What the manifest verifies and is not known is not ``ok``, also where a person overrode the rule.
+        """
+        asked = any(step.phase == Phase.VERIFY for step in self.evidence.steps)
+        return self.evidence.state == "done" and (self.evidence.verified is True or not asked)
 
     def document(self) -> dict[str, Json]:
         """The JSON document of `recover`."""
@@ -64,9 +70,9 @@ class Recovered:
         }
 
 
-def journal_of(replica: Replica, run: str, clock: Clock) -> Journal:
-    """The journal of a run, in the target's replica."""
-    return Journal(replica.log(f"runs/{run}", Role.OPERATOR), clock)
+def journal_of(replica: Replica, run: str, clock: Clock, hide: Callable[[str], str] = str) -> Journal:
+    """The journal of a run, in the target's replica; ``hide`` takes secrets out of what is written there."""
+    return Journal(replica.log(f"runs/{run}", Role.OPERATOR), clock, hide)
 
 
 def recover(
@@ -88,47 +94,70 @@ def recover(
     """
     plan, replica = prepared.plan, prepared.replica
     name = run or secrets.token_hex(6)
-    journal = journal_of(replica, name, clock)
+    late = prepared.components.resolver
+    journal = journal_of(replica, name, clock, lambda text: redact(text, late.secrets))
     claim = Claim.win(
         replica.log(f"targets/{plan.to}", Role.OPERATOR),
         run=name,
         view_of=lambda other: journal_of(replica, other, clock).view,
+        journaled=lambda: _streams(replica, "runs"),
         clock=clock,
         overrides=overrides,
     )
-    with tempfile.TemporaryDirectory(prefix="refloat-") as scratch:
-        more: dict[Action, StepAction] = {
-            Action.VERIFY: Verify(prepared, clock, progress or Silent()),
-            Action.PROTECT: Protect(prepared, vault, clock, progress or Silent()),
-        }
-        view = engine.execute(
-            plan,
-            journal,
-            claim,
-            actions.standard(target(prepared, Path(scratch)), evaluate, more),
-            clock=clock,
-            progress=progress,
-            on_event=on_event,
-            overrides=overrides,
-            declared_at=declared_at,
-            version=version("refloat"),
-        )
+    with resumable(plan.to, name, lambda: journal.view.plan is not None):
+        with scratch_folder() as scratch:
+            more: dict[Action, StepAction] = {
+                Action.VERIFY: Verify(prepared, clock, progress or Silent()),
+                Action.PROTECT: Protect(prepared, vault, clock, progress or Silent()),
+            }
+            view = engine.execute(
+                plan,
+                journal,
+                claim,
+                actions.standard(target(prepared, scratch), evaluate, more),
+                clock=clock,
+                progress=progress,
+                on_event=on_event,
+                overrides=overrides,
+                declared_at=declared_at,
+                version=refloat_version(),
+            )
+        return _told(prepared, vault, view, clock)
+
+
+def _told(prepared: Prepared, vault: Vault, view: View, clock: Clock) -> Recovered:
+    """The evidence of a run that ended, sealed in every region that answers."""
     evidence = assemble.evidence(
         view,
         prepared.point,
         prepared.manifest,
         finished_at=view.seen_at or clock.now(),
         lost_points=lost_points(list(vault.replicas.values())),
-        versions={"refloat": version("refloat"), "python": platform.python_version()},
-        vault=replica.keyring.vault,
+        versions={"refloat": refloat_version(), "python": platform.python_version()},
+        vault=prepared.replica.keyring.vault,
     )
     sealed = seal.seal(evidence, list(vault.replicas.values()))
     return Recovered(evidence, view.failure if evidence.state != "done" else None, sealed)
 
 
+@contextmanager
+def resumable(to: str, run: str, begun: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Whoever stops in here goes on with ``--resume``, also where only the telling is left; not with another run."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not begun():
+            raise
+        raise Interrupted(
+            f"run {run} was interrupted", next=f"refloat recover --to {to} --resume {run}"
+        ) from error
+
+
 def plan_of(replica: Replica, run: str, clock: Clock) -> tuple[Plan, View]:
     """The plan of a run that was begun, from its journal. Raises ``UsageError`` for one that was not."""
     view = journal_of(replica, run, clock).view
+    if view.plan is None and _was_begun(replica, run):
+        raise journal_gone(run)
     if view.plan is None:
         raise UsageError(f"no run {run!r} was begun in this region", next="refloat run list --to REGION")
     return view.plan, view
@@ -140,14 +169,47 @@ def prepare_again(replica: Replica, run: str, resolver: Callable[[], Resolver], 
     Choosing the point is over, so no rule about that is asked again; the run's own checks are.
     """
     plan, view = plan_of(replica, run, clock)
-    wanted = Wanted(plan.to, point=plan.point, only=plan.only, overrides=view.overrides | {"group_broken"})
+    wanted = Wanted(
+        plan.to, point=plan.point, only=plan.only, overrides=view.overrides | {"group_broken", POINT_SUSPECT}
+    )
     return replace(prepare(replica, wanted, resolver), plan=plan)
 
 
 def runs_of(replica: Replica, region: str) -> list[str]:
-    """The runs that ever claimed a region, oldest first."""
-    claims = replica.log(f"targets/{region}", Role.OPERATOR).entries()
-    return list(dict.fromkeys(str(entry.body["run"]) for entry in claims))
+    """The runs that ever claimed a region, oldest first.
+
+    Where a claim cannot be read, every journal that is there may be that of the run which it named.
+    """
+    found = standing(replica.log(f"targets/{region}", Role.OPERATOR))
+    journaled = [] if found.damage is None else _streams(replica, "runs")
+    return list(dict.fromkeys((*found.runs, *journaled)))
+
+
+def unfinished(replica: Replica, clock: Clock) -> Iterator[tuple[str, Plan | None]]:
+    """The runs whose journals are not at their end, each with its plan; None where the journal is damaged."""
+    for run in _streams(replica, "runs"):
+        try:
+            head = replica.log(f"runs/{run}", Role.OPERATOR).head()
+            record = None if head is None else head.body.get("record")
+            if not (isinstance(record, Mapping) and record.get("type") == "finished"):
+                view = journal_of(replica, run, clock).view
+                if view.plan is not None and not view.ended:
+                    yield run, view.plan
+        except VaultError:
+            yield run, None
+
+
+def _was_begun(replica: Replica, run: str) -> bool:
+    """Whether a claim on any target says that the journal of a run was begun."""
+    claims = (replica.log(f"targets/{region}", Role.OPERATOR) for region in _streams(replica, "targets"))
+    return any(run in standing(log).begun for log in claims)
+
+
+def _streams(replica: Replica, kind: str) -> list[str]:
+    """What the streams of a kind are called, as far as a listing tells."""
+    prefix = stream_prefix(kind)
+    names = (entry.name.removeprefix(prefix) for entry in replica.store.list(prefix))
+    return sorted({name.rpartition("/")[0] for name in names})
 
 
 @dataclass(frozen=True)

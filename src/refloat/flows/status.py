@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.digest import Json
-from refloat.errors import RefloatError, StoreError, VaultError
+from refloat.errors import Missing, RefloatError, StoreError, VaultError
 from refloat.flows import points
+from refloat.flows.suspects import suspects
 from refloat.manifest.model import Manifest
 from refloat.point.exposure import Exposure, Held, State, exposure, worst
 from refloat.point.model import Grade, Point
 from refloat.units import format_time
-from refloat.vault.replica import Replica
+from refloat.vault.forgotten import kept_points
+from refloat.vault.layout import point_name
+from refloat.vault.lock import locked_until
+from refloat.vault.replica import CommittedPoint, Replica
 from refloat.vault.vault import Vault
 
 
 @dataclass(frozen=True)
 class ComponentStatus:
-    """One component: where it stands against its objective, for each region that could be lost."""
+    """One component: where it stands against its objective, for each region that could be lost.
+
+    ``suspect`` holds why the newest point of all does not count for it.
+    """
 
     tier: str
     rpo_objective_s: float
     as_of: datetime | None
     exposure: Mapping[str, Exposure]
+    suspect: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:
-        """The worst over all losses."""
-        return worst([loss.state for loss in self.exposure.values()])
+        """The worst over all losses; a person should hear of a suspicion as well."""
+        heard: list[State] = ["warn"] if self.suspect else []
+        return worst([*heard, *(loss.state for loss in self.exposure.values())])
 
 
 @dataclass(frozen=True)
@@ -42,10 +52,19 @@ class Status:
     regions: Mapping[str, Mapping[str, Json]]
     components: Mapping[str, ComponentStatus]
 
+    @property
+    def all_told(self) -> bool:
+        """Whether every region of the manifest answered, and its log could be read."""
+        return not any("error" in region for region in self.regions.values())
+
     def exposure(self, lost: str) -> tuple[float | None, str]:
-        """The worst over components of losing a region: seconds (None: all of it) and which one it is."""
+        """The worst over components of losing a region: seconds, and which one it is and why.
+
+        None is all of it, or not known. A component that no other region holds is worse than any age, and
+        its seconds are the age of what would be lost with the region.
+        """
         losses = {name: component.exposure[lost] for name, component in self.components.items()}
-        name = max(losses, key=lambda n: (losses[n].seconds is None, losses[n].seconds or 0.0))
+        name = max(losses, key=lambda n: _badness(losses[n]))
         return losses[name].seconds, f"{name}: {losses[name].reason}"
 
     def document(self) -> dict[str, Json]:
@@ -66,6 +85,7 @@ class Status:
                         for region, loss in component.exposure.items()
                     },
                     "state": component.state,
+                    "suspect": list(component.suspect),
                 }
                 for name, component in self.components.items()
             },
@@ -73,16 +93,20 @@ class Status:
 
 
 def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
-    """Read every replica's newest consistent point and say what each loss would cost.
+    """Read every replica's newest point that a recovery would choose and say what each loss would cost.
 
     The pipeline runs where the newest point was made, which after a recovery need not be the primary. A
     region whose log or newest point is damaged cannot be counted on, like one that does not answer.
     """
     newest: dict[str, Point | None] = {}
+    last: list[CommittedPoint] = []
+    doubtful = suspects(list(vault.replicas.values()))
     errors: dict[str, RefloatError] = dict(vault.unreachable)
     for name, replica in vault.replicas.items():
         try:
-            newest[name] = _newest_consistent(replica)
+            kept = kept_points(replica)
+            newest[name] = _newest_good(replica, kept, doubtful)
+            last.extend(kept[-1:])
         except (VaultError, StoreError) as error:
             errors[name] = error
     if not newest:
@@ -90,12 +114,21 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
     held = [Held(name, _as_of(newest[name]) if name in newest else None) for name in manifest.regions]
     runs_in = _runs_in(manifest, newest.values())
     now = clock.now()
+    made_last = max(last, key=lambda point: point.created_at, default=None)
+    suspect = doubtful.get(made_last.name, {}) if made_last else {}
     return Status(
         pipeline=manifest.pipeline,
         runs_in=runs_in,
         regions={name: _region(name, vault, errors) for name in manifest.regions},
-        components={name: _component(name, manifest, runs_in, held, now) for name in manifest.components},
+        components={
+            name: replace(_component(name, manifest, runs_in, held, now), suspect=suspect.get(name, ()))
+            for name in manifest.components
+        },
     )
+
+
+def _badness(loss: Exposure) -> tuple[bool, bool, float]:
+    return loss.seconds is None, loss.state == "unprotected", loss.seconds or 0.0
 
 
 def _runs_in(manifest: Manifest, newest: Iterable[Point | None]) -> str:
@@ -121,12 +154,27 @@ def _region(name: str, vault: Vault, errors: Mapping[str, RefloatError]) -> dict
     if replica is None or error is not None:
         message = error.message if error is not None else "it is not part of this vault"
         return {"reachable": replica is not None, "head": None, "error": message}
-    return {"reachable": True, "head": replica.head()}
+    return {"reachable": True, "head": replica.head(), **_lock(replica)}
 
 
-def _newest_consistent(replica: Replica) -> Point | None:
-    for committed in reversed(replica.points()):
-        if points.candidate(committed).grade is not Grade.BROKEN:
+def _lock(replica: Replica) -> dict[str, Json]:
+    """For how long the region locks its points, and until when its newest one is locked, as its body is."""
+    term, newest = replica.keyring.lock, replica.last_point()
+    body = None if newest is None else point_name(newest.name)
+    until = None
+    if body and term:
+        with suppress(Missing):
+            until = locked_until(replica.store, [body]).get(body)
+    return {
+        "lock_s": int(term.total_seconds()) if term else 0,
+        "locked_until": format_time(until) if until else None,
+        "lock_lapsed": bool(body and term) and (until is None or until <= replica.clock.now()),
+    }
+
+
+def _newest_good(replica: Replica, kept: Sequence[CommittedPoint], doubtful: Collection[str]) -> Point | None:
+    for committed in reversed(kept):
+        if committed.name not in doubtful and points.candidate(committed).grade is not Grade.BROKEN:
             return points.read(replica, committed.name)
     return None
 

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from refloat import registry
 from refloat.clock import Clock
 from refloat.contracts import Probe, Progress, Silent
@@ -45,7 +47,9 @@ def golden_files(components: Components, folder: Path) -> dict[str, bytes]:
             found[carried_as(name)] = path.read_bytes()
         except OSError as error:
             raise ManifestError(
-                f"verify.{name}.golden cannot be read: {error.strerror}", file=str(path)
+                f"verify.{name}.golden cannot be read: {error.strerror}",
+                file=str(path),
+                next=f"put the questions there, or correct `golden` of verify.{name}",
             ) from error
     return found
 
@@ -104,7 +108,8 @@ def identities(components: Components, region: str) -> dict[str, Mapping[str, Js
         try:
             found[name] = components.connector(name).inspect(components.place(name, region)).identity
         except RefloatError as error:
-            raise error.at(component=name, region=region) from error
+            error.at(component=name, region=region)
+            raise
     return found
 
 
@@ -169,9 +174,10 @@ def best_baseline(replicas: Sequence[Replica], digest: str, profile: str, region
 def _baselines(replica: Replica) -> list[Baseline]:
     """What a replica keeps, as far as it can be read: a baseline that is lost makes a bound unknown, no more."""
     kept = []
-    with contextlib.suppress(VaultError, StoreError):
+    with contextlib.suppress(VaultError, StoreError, ValidationError):
         for entry in replica.log(STREAM, Role.OPERATOR).entries():
-            kept.append(Baseline.model_validate(entry.body))
+            if not entry.void:
+                kept.append(Baseline.model_validate(entry.body))
     return kept
 
 

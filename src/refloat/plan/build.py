@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from refloat.contracts import Layer, Spec, Staging
 from refloat.errors import UsageError
 from refloat.manifest.document import nearest
-from refloat.manifest.graph import capture_order
+from refloat.manifest.graph import capture_order, order_of_need
 from refloat.manifest.model import Manifest
 from refloat.plan.model import Action, Phase, Plan, Step
 from refloat.point.model import Point
@@ -145,7 +145,8 @@ class _Parts:
         return checks + [self.of(name, _check(f"target:{name}")) for name in self.names]
 
     def stage(self, preflight: Sequence[Step]) -> list[Step]:
-        return [self.stage_one(name, preflight) for name in self.names]
+        """What serving needs first is brought first, where not all can be at the same time."""
+        return [self.stage_one(name, preflight) for name in order_of_need(self.manifest, self.names)]
 
     def stage_one(self, name: str, preflight: Sequence[Step]) -> Step:
         """In place means that what is live changes: that waits until all that stands beside is valid."""

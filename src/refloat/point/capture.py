@@ -7,15 +7,16 @@ captured again, a bounded number of times; then what can be frozen is frozen and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from refloat.clock import Clock
-from refloat.contracts import Connector, Facts, Freezable, Op, Place, Progress, Silent, Sink
+from refloat.contracts import Connector, Facts, Freezable, Op, Place, Progress, Silent, Sink, Tokened
 from refloat.deadline import within
 from refloat.errors import RefloatError
 from refloat.limits import CAPTURE_ATTEMPTS_MAX
@@ -59,8 +60,16 @@ class FinishingSink(Sink, Protocol):
 class Sinks(Protocol):
     """Where captures go: the vault's writer."""
 
-    def sink(self, previous: str | None = None) -> FinishingSink:
-        """A sink for one component; ``previous`` is the tree of its earlier snapshot."""
+    def sink(
+        self, previous: str | None = None, heard: Callable[[int], None] = lambda size: None
+    ) -> FinishingSink:
+        """A sink for one component; ``previous`` is the tree of its earlier snapshot.
+
+        ``heard`` is told the bytes of each piece that comes, carried files among them.
+        """
+
+    def holds(self, tree: str) -> bool:
+        """Whether everything below a tree that was stored earlier is still there."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +114,12 @@ class _Seen:
 class _Attempt:
     """What is known of a unit while it is being captured."""
 
-    before: Mapping[str, _Seen]
+    before: Mapping[str, _Seen | None]
     after: Mapping[str, _Seen] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
 
-    def latest(self, name: str) -> _Seen:
-        """The newest inspection of a member."""
+    def latest(self, name: str) -> _Seen | None:
+        """The newest inspection of a member; None where it was not worth one yet."""
         return self.after.get(name) or self.before[name]
 
     def moved(self, name: str) -> bool:
@@ -124,15 +133,58 @@ class _Attempt:
         one that moved was so at some moment of its own capture.
         """
         snapshot, first, last = self.snapshots[name], self.before[name], self.after[name]
-        if first.facts.position == last.facts.position == snapshot.position:
-            return first.started.timestamp(), last.ended.timestamp()
-        return snapshot.captured_from.timestamp(), snapshot.captured_to.timestamp()
+        started, ended = snapshot.captured_from, snapshot.captured_to
+        if last.facts.position == snapshot.position:
+            if first is None:
+                ended = last.ended
+            elif first.facts.position == snapshot.position:
+                started, ended = first.started, last.ended
+        return started.timestamp(), ended.timestamp()
+
+
+class _Hold:
+    """A freeze that is ended exactly once, by whoever comes last: the one who took it or the one who gave it up."""
+
+    def __init__(self, frozen: AbstractContextManager[None]) -> None:
+        self._frozen = frozen
+        self._lock = threading.Lock()
+        self._taken = False
+        self._given_up = False
+
+    def take(self) -> None:
+        """Freeze; may take long, and end when nobody waits any more."""
+        self._frozen.__enter__()
+        with self._lock:
+            self._taken, late = True, self._given_up
+        if late:
+            self._frozen.__exit__(None, None, None)
+
+    def give_up(self) -> None:
+        """Thaw what is frozen, or will be."""
+        with self._lock:
+            taken, self._given_up = self._taken, True
+        if taken:
+            self._frozen.__exit__(None, None, None)
 
 
 def _unchanged(earlier: Facts, now: Facts) -> bool:
     """Whether a component is still what its earlier snapshot holds; not knowing counts as changed."""
     same = earlier.token == now.token and earlier.identity_digest() == now.identity_digest()
     return now.token is not None and same
+
+
+def _unmoved(member: Member) -> Facts | None:
+    """What is known of a member, where its token says that nothing changed since."""
+    connector, previous = member.connector, member.previous
+    if previous is None or previous.token is None or not isinstance(connector, Tokened):
+        return None
+    return previous.facts if connector.token(member.place) == previous.token else None
+
+
+def _facts(member: Member) -> Facts:
+    """What is live; as it was known where the token says that nothing changed since."""
+    known = _unmoved(member)
+    return member.connector.inspect(member.place) if known is None else known
 
 
 class Capture:
@@ -152,7 +204,7 @@ class Capture:
 
         Raises ``RefloatError`` naming the component that could not be inspected or captured.
         """
-        attempt = _Attempt({member.name: self._inspect(member) for member in members})
+        attempt = _Attempt({member.name: self._look(member) for member in members})
         pending = list(members)
         for _ in range(CAPTURE_ATTEMPTS_MAX):
             pending = self._round(members, pending, attempt)
@@ -162,7 +214,7 @@ class Capture:
             with ExitStack() as frozen:
                 for member in members:
                     if isinstance(member.connector, Freezable):
-                        frozen.enter_context(member.connector.freeze(member.place))
+                        frozen.enter_context(self._frozen(member, member.connector))
                 pending = self._round(members, pending, attempt)
         return Captured(
             snapshots=attempt.snapshots,
@@ -177,16 +229,32 @@ class Capture:
         attempt.after = {member.name: self._inspect(member) for member in members}
         return [member for member in members if attempt.moved(member.name)]
 
+    def _look(self, member: Member) -> _Seen | None:
+        """What there is before the capture; None where a token tells that it is another thing than before."""
+        if not isinstance(member.connector, Tokened):
+            return self._inspect(member)
+        started = self._clock.now()
+        facts = self._within(member, "looking at", lambda: _unmoved(member))
+        return None if facts is None else _Seen(facts, started, self._clock.now())
+
     def _inspect(self, member: Member) -> _Seen:
         started = self._clock.now()
-        facts = self._within(member, "inspecting", lambda: member.connector.inspect(member.place))
+        facts = self._within(member, "inspecting", lambda: _facts(member))
         return _Seen(facts, started, self._clock.now())
 
     def _take(self, member: Member, attempt: _Attempt) -> Snapshot:
-        """Capture one member, or carry its earlier snapshot over when nothing changed since."""
+        """Capture one member, or carry its earlier snapshot over when nothing changed since.
+
+        A vault that has lost some of the earlier snapshot gets it again from the component.
+        """
         seen = attempt.latest(member.name)
         previous = member.previous
-        if previous is None or not _unchanged(previous.facts, seen.facts):
+        if (
+            previous is None
+            or seen is None
+            or not _unchanged(previous.facts, seen.facts)
+            or not self._sinks.holds(previous.tree)
+        ):
             return self._capture(member)
         return previous.model_copy(
             update={
@@ -201,8 +269,12 @@ class Capture:
         )
 
     def _capture(self, member: Member) -> Snapshot:
-        self._progress.start(member.name)
-        sink = self._sinks.sink(member.previous.tree if member.previous else None)
+        previous = member.previous
+        about = previous.bytes if previous else None  # as many as the last time, until there are more
+        self._progress.start(member.name, about)
+        sink = self._sinks.sink(
+            previous.tree if previous else None, lambda size: self._progress.advance(member.name, size)
+        )
         op = Op(
             place=member.place,
             run=self._run,
@@ -233,6 +305,16 @@ class Capture:
             seconds=round(self._clock.monotonic() - began, 4),
         )
 
+    @contextmanager
+    def _frozen(self, member: Member, connector: Freezable) -> Iterator[None]:
+        """Hold a member still, and let it go whatever happens: also where it stands still only after we gave up."""
+        hold = _Hold(connector.freeze(member.place))
+        try:
+            self._within(member, "freezing", hold.take)
+            yield
+        finally:
+            self._within(member, "thawing", hold.give_up)
+
     def _folder(self, component: str) -> Path:
         folder = self._scratch / component
         folder.mkdir(parents=True, exist_ok=True)
@@ -243,4 +325,5 @@ class Capture:
         try:
             return within(member.deadline_s, f"{doing} {member.name}", call, cancelled)
         except RefloatError as error:
-            raise error.at(component=member.name, region=member.place.region) from error
+            error.at(component=member.name, region=member.place.region)
+            raise

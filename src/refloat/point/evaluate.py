@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-
-import cel
 
 from refloat.contracts import Facts
 from refloat.digest import Json
 from refloat.limits import INVARIANT_SECONDS_MAX
 from refloat.point import invariants
+from refloat.point import language as cel
 from refloat.point.model import Verdict
+
+# The library quotes the whole expression, then each error with its place and all that it would have expected.
+_FIRST_ERROR = re.compile(r"ERROR: <input>:\d+:(\d+): (?:Syntax error: )?(.*?)(?: expecting \{| \| )")
 
 
 def evaluate(
@@ -39,7 +43,7 @@ def evaluate(
 
 def _answers(expressions: Sequence[str], variables: Mapping[str, Json], seconds_max: float) -> list[str]:
     """The lines the worker managed to write."""
-    command = [sys.executable, "-m", "refloat.point.worker"]
+    command = [sys.executable, "-m", "refloat.point.worker", str(os.getpid())]
     asked = json.dumps({"expressions": list(expressions), "scope": variables})
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -58,5 +62,7 @@ def syntax_error(expression: str) -> str | None:
     try:
         cel.compile(expression)
     except ValueError as error:
-        return " ".join(str(error).split())
+        said = " ".join(str(error).split())
+        found = _FIRST_ERROR.search(said)
+        return f"column {found[1]}: {found[2]}" if found else said
     return None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refloat.contracts import Facts
 from refloat.digest import Json, json_digest
+from refloat.manifest.model import Name
 
 
 class Record(BaseModel):
@@ -87,7 +88,7 @@ class Point(Record):
     primary: str
     created_at: datetime
     manifest: str = Field(description="chunk name of the tree with the manifest and the files it names")
-    components: Mapping[str, Snapshot]
+    components: Mapping[Name, Snapshot]  # a recovery makes folders of these names
     groups: Mapping[str, GroupRecord] = Field(default_factory=dict)
     profile: str = "default"
     versions: Mapping[str, str] = Field(default_factory=dict)

@@ -97,6 +97,7 @@ def begin(
         )
     if view.ended:
         return view
+    claim.begun()
     return journal.take_over(Held(epoch=claim.epoch, holder=claim.holder, overrides=tuple(sorted(overrides))))
 
 
@@ -276,7 +277,10 @@ class _Engine:
         """Do the step once: None when it is done and recorded, else what went wrong."""
         context = self.context(step, cancelled)
         action = self.actions[step.action]
-        self.progress.start(step.id, None, "step")
+        if step.action is Action.STAGE:
+            self.progress.start(step.id, step.bytes)
+        else:
+            self.progress.start(step.id, None, "step")
         try:
             detail = within(step.timeout_s, step.id, lambda: action.do(step, context), cancelled)
         except HoldLost:

@@ -6,13 +6,16 @@ Order of writes, on which resuming rests:
 2. ``Intent`` is durable before its side effect begins, ``Remembered`` before the call returns.
 3. ``Outcome`` is written after the side effect, so an intent without one is unknown, never done.
 4. ``Finished`` is the last entry, written before the claim on the target is released.
+
+A store has an entry whole or not at all, so a write that was cut is simply absent. One that is there and is not
+what was written was damaged since, be it the last: it may have announced a side effect, so nobody goes on.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
@@ -24,26 +27,38 @@ from refloat.vault.slotlog import Entry, SlotLog, SlotTaken
 
 APPEND_ATTEMPTS_MAX = 5  # with the pauses between them about three seconds of a store's absence
 APPEND_PAUSE_S = 0.2  # doubled after each attempt
+SAYING = frozenset({"error", "after", "detail"})  # parts of a record that say something to people
+SAID = frozenset({"reason", "message", "next", "file", "why"})  # and what they say
+DAMAGED_NEXT = (
+    "what the run did cannot be told, so it cannot go on: see what is live in the target, then begin another "
+    "run: refloat recover --to REGION --override claim_damaged"
+)
 
 
 class Journal:
     """One run's journal, read once and then followed; safe to use from several threads.
 
     An entry is written to the slot after the last one known here. Losing that slot means that another
-    orchestrator took over: ``HoldLost``. Once a write has failed for good nothing more is written.
+    orchestrator took over: ``HoldLost``. Once a write has failed for good nothing more is written. ``hide``
+    takes the secrets out of a text: what went wrong quotes what it was given, and a journal is kept.
     """
 
-    def __init__(self, log: SlotLog, clock: Clock) -> None:
+    def __init__(self, log: SlotLog, clock: Clock, hide: Callable[[str], str] = str) -> None:
         self._log = log
         self._clock = clock
+        self._hide = hide
         self._lock = threading.RLock()
         self._mark = uuid.uuid4().hex
         self._entries: list[Stamped] = []
         self._view = View()
         self._next = 0
         self._broken: RefloatError | None = None
-        for entry in log.entries():
-            self._take(entry)
+        try:
+            for entry in log.entries():
+                self._take(entry)
+        except VaultError as error:
+            error.next = error.next if error.code == VaultError.code else DAMAGED_NEXT
+            raise
 
     @property
     def view(self) -> View:
@@ -95,13 +110,25 @@ class Journal:
         raise HoldLost("another orchestrator goes on writing this run's journal", next="try again")
 
     def _body(self, record: AnyRecord) -> Mapping[str, Json]:
-        return {"record": record.model_dump(mode="json"), "by": self._mark}
+        told = {name: self._hidden(name, value) for name, value in record.model_dump(mode="json").items()}
+        return {"record": told, "by": self._mark}
+
+    def _hidden(self, name: str, value: Json) -> Json:
+        """A part of a record without secrets in what it says to people; by the rest a run is resumed."""
+        if name in SAID and isinstance(value, str):
+            return self._hide(value)
+        if name in SAYING and isinstance(value, Mapping):
+            return {key: self._hidden(key, below) for key, below in value.items()}
+        return value
 
     def _take(self, entry: Entry) -> None:
+        """Follow an entry; of one that a removed operator signed nothing counts but that its slot is taken."""
+        self._next = entry.slot + 1
+        if entry.void:
+            return
         stamped = Stamped(entry.slot, entry.time, _parsed(entry))
         self._entries.append(stamped)
         self._view = follow(self._view, stamped)
-        self._next = entry.slot + 1
 
     def _write(self, body: Mapping[str, Json]) -> Entry:
         pause_s = APPEND_PAUSE_S

@@ -174,6 +174,9 @@ class StepView:
     error: Mapping[str, Json] | None = None
 
 
+_PENDING = StepView()
+
+
 @dataclass(frozen=True)
 class View:
     """A run as its journal tells it."""
@@ -197,7 +200,7 @@ class View:
 
     def step(self, id: str) -> StepView:
         """What is known of a step; pending where nothing is."""
-        return self.steps.get(id, StepView())
+        return self.steps.get(id, _PENDING)
 
     def entered(self, state: RunState) -> datetime | None:
         """When the run first was in ``state``; None where it never was."""
@@ -431,9 +434,15 @@ def _flags(plan: Plan, view: View) -> tuple[str, ...]:
         "unprotected": any(step.action is Action.PROTECT for step in optional),
         "partial": bool(plan.only),
         "skips": any(step.action is not Action.PROTECT for step in optional),
-        "unverified": not any(step.phase is Phase.VERIFY for step in plan.steps),
+        "unverified": _is_unverified(plan, view),
     }
     return tuple(flag for flag, raised in flags.items() if raised)
+
+
+def _is_unverified(plan: Plan, view: View) -> bool:
+    """Nothing was measured; or what was measured did not pass, and a person overrode the rule."""
+    measured = [view.step(step.id) for step in plan.steps if step.phase is Phase.VERIFY]
+    return not measured or any("overridden" in step.detail for step in measured)
 
 
 def _back(plan: Plan, view: View, running: frozenset[str]) -> Decision:

@@ -25,13 +25,16 @@ def token(run: str, component: str) -> str:
 
 @dataclass(frozen=True)
 class ComponentTarget:
-    """One component where it is recovered to. ``place`` is what is live there, ``source`` its snapshot."""
+    """One component where it is recovered to. ``place`` is what is live there.
+
+    ``source`` gives its snapshot, and is told whom to tell how many bytes of it are read.
+    """
 
     name: str
     connector: Connector
     place: Place
     snapshot: Snapshot
-    source: Callable[[], Source]
+    source: Callable[[Callable[[int], None]], Source]
     parts: Mapping[str, Connector] = field(default_factory=dict)
 
     def staged(self, run: str) -> Place:
@@ -45,8 +48,9 @@ class Target:
 
     ``missing`` names what the point needs and the region's replica lacks. ``source_health`` asks the
     components that run in the source region. ``known_points`` are the points of this vault: what one of
-    them put into the target is not foreign. ``beside`` names the components that are in the region already
-    and are not recovered. ``scratch`` is a folder for temporary files.
+    them put into the target is not foreign. ``homes`` are the regions in which the pipeline lives, as far as
+    is known. ``beside`` names the components that are in the region already and are not recovered.
+    ``scratch`` is a folder for temporary files.
     """
 
     region: str
@@ -56,6 +60,7 @@ class Target:
     scratch: Path
     groups: Mapping[str, Group] = field(default_factory=dict)
     known_points: frozenset[str] = frozenset()
+    homes: frozenset[str] = frozenset()
     missing: Callable[[], Sequence[str]] = tuple
     source_health: Callable[[], Mapping[str, Health]] = dict
     beside: Callable[[], Sequence[str]] = tuple

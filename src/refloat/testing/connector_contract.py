@@ -32,6 +32,7 @@ from refloat.contracts import (
     Runnable,
     Settings,
     Staging,
+    Tokened,
 )
 from refloat.digest import Json, canonical_json
 from refloat.errors import ConnectorError, DeadlineExceeded
@@ -78,7 +79,7 @@ class ActingSink(MemorySink):
         *,
         mode: int = 0o644,
         mtime_ns: int = 0,
-        token: str = "",
+        token: str | Callable[[], str] = "",
         length: int | None = None,
     ) -> int:
         """Keep the file, acting around the first one of all views."""
@@ -270,6 +271,14 @@ class ConnectorContract(_Hooks):
         after = self.inspect(settings)
         assert after.token is None or after.token != before.token
         assert after.scope() != before.scope()
+
+    def test_the_token_alone_is_that_of_the_facts(self, tmp_path: Path) -> None:
+        if not isinstance(self.connector, Tokened):
+            return
+        settings = self.here(tmp_path)
+        for _ in range(2):
+            assert self.connector.token(Place("part", SOURCE, settings)) == self.inspect(settings).token
+            self.mutate(settings)
 
     def test_the_identity_digest_moves_when_the_identity_does(self, tmp_path: Path) -> None:
         settings = self.here(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -41,7 +41,7 @@ class MemorySink:
         *,
         mode: int = 0o644,
         mtime_ns: int = 0,
-        token: str = "",
+        token: str | Callable[[], str] = "",
         length: int | None = None,
     ) -> int:
         """Keep at most ``length`` bytes of ``content`` and return how many there were."""
@@ -51,12 +51,18 @@ class MemorySink:
                 stored = _read(file, length)
         else:
             stored = _read(content, length)
+        told = token() if callable(token) else token
         entry = Entry(
-            name, EntryType.FILE, size=len(stored), mode=mode & 0o7777, mtime_ns=mtime_ns, token=token
+            name, EntryType.FILE, size=len(stored), mode=mode & 0o7777, mtime_ns=mtime_ns, token=told
         )
         self.held.entries[name], self.held.stored[name] = entry, stored
         self.held.read.append(name)
         return len(stored)
+
+    def earlier(self, path: str) -> str:
+        """The token of a file in the sink before this one; empty where it was not there."""
+        before = self._previous.entries.get(self._name(path))
+        return "" if before is None else before.token
 
     def carry(self, path: str, token: str) -> bool:
         """Take ``path`` over from the sink before this one if its token was ``token``, which is not empty."""

@@ -13,15 +13,18 @@ import random
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
+from typing import ClassVar
 
 import pytest
 
 from refloat.contracts import ObjectInfo, Put, Store
 from refloat.errors import Missing, UsageError
-from refloat.limits import MIB
+from refloat.limits import MIB, PACK_BYTES_MAX
+from refloat.testing.races import race_processes
 
 _RACERS = 8
+_RACED_NAMES = 10
 _NOT_NAMES = [
     "",
     "/a",
@@ -49,11 +52,14 @@ _NAMES = [
     "a-b_c",
     "a..b",
     "x" * 200,
+    f"{'x' * 199}/{'y' * 199}/{'z' * 112}",  # 512 characters
 ]
 
 
 class StoreContract(ABC):
-    """What ``contracts.Store`` promises, as tests."""
+    """What ``contracts.Store`` promises, as tests. ``objects_listed`` should be more than one page of a listing."""
+
+    objects_listed: ClassVar[int] = 1_100
 
     @abstractmethod
     def make(self, tmp_path: Path) -> Store:
@@ -80,11 +86,34 @@ class StoreContract(ABC):
         buffer[:] = bytes(10)
         assert store.get("a") == b"2345"
 
-    def test_five_mebibytes_come_back(self, store: Store) -> None:
-        content = random.Random(5).randbytes(5 * MIB)
-        store.create("packs/ab/large", content)
+    def test_a_full_pack_comes_back_whole_and_in_parts(self, store: Store) -> None:
+        content = random.Random(5).randbytes(PACK_BYTES_MAX)
+        assert store.create("packs/ab/large", content) is Put.CREATED
+        assert store.size("packs/ab/large") == PACK_BYTES_MAX
         assert store.get("packs/ab/large") == content
-        assert store.get("packs/ab/large", 3 * MIB, 100) == content[3 * MIB : 3 * MIB + 100]
+        assert store.get("packs/ab/large", 33 * MIB, 100) == content[33 * MIB :][:100]
+        assert store.get("packs/ab/large", PACK_BYTES_MAX - 7, 100) == content[-7:]
+
+    def test_a_reader_never_sees_half_of_what_is_being_created(self, store: Store) -> None:
+        content = random.Random(8).randbytes(8 * MIB)
+        seen: list[bytes] = []
+        begun = Event()
+
+        def read() -> None:
+            while not seen:
+                begun.set()
+                try:
+                    seen.append(store.get("packs/ab/slow"))
+                except Missing:
+                    assert store.size("packs/ab/slow") in (None, len(content))
+
+        with ThreadPoolExecutor(2) as pool:
+            readers = [pool.submit(read) for _ in range(2)]
+            begun.wait()
+            store.create("packs/ab/slow", content)
+            for reader in readers:
+                reader.result()
+        assert all(found == content for found in seen)
 
     @pytest.mark.parametrize(
         ("start", "length", "expected"),
@@ -156,6 +185,12 @@ class StoreContract(ABC):
         store.create("a/b", b"12345")
         assert list(store.list("a/")) == [ObjectInfo("a/b", 5)]
 
+    def test_a_listing_of_several_pages_is_read_to_its_end(self, store: Store) -> None:
+        names = [f"index/{number:04d}" for number in range(self.objects_listed)]
+        with ThreadPoolExecutor(_RACERS) as pool:
+            assert set(pool.map(lambda name: store.create(name, b"1"), names)) == {Put.CREATED}
+        assert _names(store, "index/") == names
+
     def test_list_of_an_empty_store_is_empty(self, store: Store) -> None:
         assert list(store.list("")) == []
         assert list(store.list("log/points/")) == []
@@ -185,6 +220,17 @@ class StoreContract(ABC):
 
     def test_the_url_is_an_address(self, store: Store) -> None:
         assert "://" in store.url
+
+
+class SharedStoreContract(StoreContract):
+    """The same, of a store that other processes reach by its address."""
+
+    def test_one_of_many_processes_creates_and_its_bytes_stay(self, store: Store) -> None:
+        # fault 15
+        names = [f"log/points/{number:016d}" for number in range(_RACED_NAMES)]
+        winners = race_processes(store.url, names, _RACERS)
+        assert [len(winners[name]) for name in names] == [1] * _RACED_NAMES
+        assert [store.get(name) for name in names] == [b"%d" % winners[name][0] for name in names]
 
 
 def _names(store: Store, prefix: str) -> list[str]:

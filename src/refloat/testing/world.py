@@ -59,17 +59,21 @@ groups:
 
 
 class WorldClock:
-    """A clock that moves by itself a little, so that nothing happens twice at one moment, and by ``sleep``."""
+    """A clock that moves by itself a little, so that nothing happens twice at one moment, and by ``sleep``.
+
+    ``jump`` sets the wall time wrong, as a bad time server does; what is measured stays right.
+    """
 
     def __init__(self, start: datetime = datetime(2026, 11, 1, tzinfo=UTC), step_s: float = 0.001) -> None:
         self._start = start
         self._step_s = step_s
         self._elapsed_s = 0.0
+        self._wrong_s = 0.0
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
         """The wall time, in UTC."""
-        return self._start + timedelta(seconds=self.monotonic())
+        return self._start + timedelta(seconds=self.monotonic() + self._wrong_s)
 
     def monotonic(self) -> float:
         """Seconds since the world began; each look takes one step."""
@@ -81,6 +85,11 @@ class WorldClock:
         """Let ``seconds`` pass at once."""
         with self._lock:
             self._elapsed_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Let the wall time be wrong by ``seconds`` more."""
+        with self._lock:
+            self._wrong_s += seconds
 
 
 @dataclass

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from refloat.contracts import Health, Occupied, Staging
+from refloat.contracts import Health, Identifiable, Occupied, Staging
 from refloat.digest import Json
-from refloat.errors import Missing
+from refloat.errors import Missing, Refused
 from refloat.plan.model import Step
 from refloat.point.model import Grade
 from refloat.run.actions.readonly import ReadOnly
 from refloat.run.context import Context
 from refloat.run.target import ComponentTarget, Target
+from refloat.units import format_time
 
+ELSEWHERE = "bring only the bytes with --into DIR, or recover --to another region"
+FOREIGN = "something refloat did not put there"
 MISSING_SHOWN_MAX = 5  # names in one message; the rest is counted
 
 
@@ -85,9 +88,10 @@ class Check(ReadOnly):
                 if alive
                 else f"whether {', '.join(unknown)} answers is unknown"
             )
-            refused = context.refuse(
-                "source_alive", f"{what} in {source}", next=f"stop what runs in {source}"
-            )
+            hint = f"stop what runs in {source}"
+            if source == self.target.region:
+                hint = f"{ELSEWHERE}; to take {source} itself back, {hint}"
+            refused = context.refuse("source_alive", f"{what} in {source}", next=hint)
             return {"health": told, **refused}
         return {"health": told}
 
@@ -99,19 +103,28 @@ class Check(ReadOnly):
         holder = connector.holder(component.place)
         if holder is None:
             return {"holder": None}
+        if self.target.region in self.target.homes:
+            serving = self._serving(component, context) if holder else {}
+            return {"holder": holder, **serving, **self._home(component, context)}
         if holder in self.target.known_points:
             return {"holder": holder, **self._serving(component, context)}
-        what = (
-            "something refloat did not put there"
-            if not holder
-            else f"what point {holder} put there, of another vault"
-        )
-        return context.refuse(
-            "target_foreign",
-            f"the target of {component.name} holds {what}",
-            component=component.name,
-            next="move it away",
-        )
+        return self._foreign(component, holder, context)
+
+    def _foreign(self, component: ComponentTarget, holder: str, context: Context) -> Mapping[str, Json]:
+        """What another put there. What a connector can name stands in the way, whatever rule is overridden."""
+        rule, name, connector = "target_foreign", component.name, component.connector
+        what = f"what point {holder} put there, of another vault" if holder else FOREIGN
+        message = f"the target of {name} holds {what}"
+        named = connector.occupant(component.place) if isinstance(connector, Identifiable) else None
+        if named is not None:
+            raise Refused(rule, f"{message}: {named.message}", component=name, next=named.next)
+        return context.refuse(rule, message, component=name, next="move it away")
+
+    def _home(self, component: ComponentTarget, context: Context) -> Mapping[str, Json]:
+        """What is live where the pipeline lives is newer than any point, whoever put it there."""
+        region, as_of = self.target.region, format_time(component.snapshot.as_of)
+        message = f"{component.name} is live in {region}, where the pipeline lives: it would be taken back to {as_of}"
+        return context.refuse("target_primary", message, component=component.name, next=ELSEWHERE)
 
     def _serving(self, component: ComponentTarget, context: Context) -> Mapping[str, Json]:
         """What an earlier recovery started there must not serve while everything below it is exchanged."""
@@ -128,4 +141,5 @@ class Check(ReadOnly):
         if staging is Staging.NONE:
             return {"holder": "nothing is put there"}
         message = f"who put what is live at the target of {name} cannot be told"
-        return context.refuse("target_foreign", message, component=name, next="look at it")
+        hint = ELSEWHERE if self.target.region in self.target.homes else "look at it"
+        return context.refuse("target_foreign", message, component=name, next=hint)

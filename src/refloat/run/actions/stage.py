@@ -32,7 +32,8 @@ class Stage:
         """Raises what the connector raises, ``Missing`` and ``Damaged`` for bytes that are not right."""
         component = self.target.component(step)
         with self.target.op(step, context) as op:
-            component.connector.stage(component.source(), op)
+            source = component.source(lambda size: context.progress.advance(step.id, size))
+            component.connector.stage(source, op)
         return {"files": component.snapshot.files, "bytes": component.snapshot.bytes}
 
     def observe(self, step: Step, context: Context) -> Observation:

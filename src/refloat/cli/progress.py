@@ -1,0 +1,186 @@
+"""How far long work is, with its rate and the time that is left: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from typing import TYPE_CHECKING
+
+from refloat.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+RATE_AFTER_S = 1.0  # before, a rate says nothing
+LINE_EVERY_S = 30.0  # in a log: often enough to see that it goes on, seldom enough to stay readable
+WIDE_COLUMNS = 90  # from here on a bar has room for all that is told beside it
+BAR_COLUMNS = 30
+NAME_COLUMNS = 16  # of what is worked on, where there is little room
+
+
+@dataclass
+class Work:
+    """A piece of work: how much is done of ``total`` in ``unit``, and since when, in seconds of some clock.
+
+    A ``total`` that was exceeded was a guess, and is not known any more.
+    """
+
+    total: int | None
+    unit: str
+    begun_s: float
+    done: int = 0
+
+    @property
+    def known(self) -> int | None:
+        """The total, as far as it is one."""
+        return self.total if self.total and self.done <= self.total else None
+
+    def amount(self) -> str:
+        """How much is done, in words."""
+        return _amount(self.done, self.unit)
+
+    def speed(self, now_s: float) -> list[str]:
+        """The rate, and where the total is known the time that is left; nothing before they can be told."""
+        took_s = now_s - self.begun_s
+        if took_s < RATE_AFTER_S or not self.done or not took_s:
+            return []
+        rate = self.done / took_s
+        told = [f"{_amount(round(rate), self.unit)}/s"]
+        if self.known is not None and self.done < self.known:
+            told.append(f"{format_duration(ceil((self.known - self.done) / rate))} left")
+        return told
+
+    def percent(self) -> list[str]:
+        """How much that is of the total, where it is known."""
+        return [f"{100 * self.done // self.known}%"] if self.known else []
+
+    def told(self, now_s: float, *, wide: bool = True) -> str:
+        """``42%, 2.0 GiB, 95.0 MiB/s, 31s left``; what is done is left out where there is little room."""
+        speed = self.speed(now_s)
+        amount = [self.amount()] if wide or not (speed or self.known) else []
+        return ", ".join([*self.percent(), *amount, *speed])
+
+
+def _amount(amount: int, unit: str) -> str:
+    return format_size(amount) if unit == "bytes" else f"{amount} {unit}"
+
+
+class Lines:
+    """Progress as plain lines: one when a piece of work is over, and now and then one while it goes on."""
+
+    def __init__(self, note: Callable[[str], None], clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._note = note
+        self._clock_s = clock_s
+        self._lock = threading.Lock()
+        self._works: dict[str, Work] = {}
+        self._told_s: dict[str, float] = {}
+
+    def start(self, task: str, total: int | None = None, unit: str = "bytes") -> None:
+        """A piece of work begins."""
+        now_s = self._clock_s()
+        with self._lock:
+            self._works[task], self._told_s[task] = Work(total, unit, now_s), now_s
+
+    def advance(self, task: str, amount: int = 1) -> None:
+        """``amount`` more of it is done; say so where nothing was said for long."""
+        now_s = self._clock_s()
+        with self._lock:
+            work = self._works.get(task)
+            if work is None:
+                return
+            work.done += amount
+            if now_s - self._told_s[task] < LINE_EVERY_S:
+                return
+            self._told_s[task] = now_s
+            told = work.told(now_s)
+        self._note(f"{task}: {told}")
+
+    def finish(self, task: str, note: str = "") -> None:
+        """It is over: say so, with its size, rate and time."""
+        now_s = self._clock_s()
+        with self._lock:
+            work = self._works.pop(task, None) or Work(None, "bytes", now_s)
+        if work.total == 0 and not work.done and not note:
+            return  # there was nothing to do
+        size = [work.amount()] if work.done else []
+        parts = [*size, format_duration(now_s - work.begun_s), *work.speed(now_s)[:1]]
+        self._note(f"{task}: {', '.join([*parts, *([note] if note else [])])}")
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._note(text)
+
+
+class Bars:
+    """Progress as bars on a terminal; the display starts with the first piece of work."""
+
+    def __init__(self, redacted: Callable[[str], str], *, color: bool) -> None:
+        self._redacted = redacted
+        self._lock = threading.Lock()
+        self._bars: dict[str, tuple[TaskID, Work]] = {}
+        self._color = color
+
+    @cached_property
+    def _display(self) -> RichProgress:
+        return _display(color=self._color)  # not before it is needed: it takes a while to load
+
+    @cached_property
+    def _wide(self) -> bool:
+        return self._display.console.width >= WIDE_COLUMNS
+
+    def start(self, task: str, total: int | None = None, unit: str = "bytes") -> None:
+        """A bar appears."""
+        with self._lock:
+            self._display.start()
+            id = self._display.add_task(self._redacted(task), total=total, told="")
+            self._bars[task] = id, Work(total, unit, time.monotonic())
+
+    def advance(self, task: str, amount: int = 1) -> None:
+        """It grows by ``amount``."""
+        with self._lock:
+            if task not in self._bars:
+                return
+            id, work = self._bars[task]
+            work.done += amount
+            full = max(work.total, work.done) if work.total else None
+            told = work.told(time.monotonic(), wide=self._wide)
+            self._display.update(id, total=full, completed=work.done, told=told)
+
+    def finish(self, task: str, note: str = "") -> None:
+        """It is full, and says ``note``."""
+        with self._lock:
+            if task not in self._bars:
+                return
+            id, work = self._bars.pop(task)
+            full = work.total or work.done or 1
+            told = self._redacted(note) or (work.amount() if work.done else "")
+            self._display.update(id, total=full, completed=full, told=told)
+
+    def say(self, text: str) -> None:
+        """One line above the bars."""
+        self._display.console.print(self._redacted(text), markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Leave the bars as they are and give the terminal back."""
+        if "_display" in vars(self):
+            self._display.stop()
+
+
+def _display(*, color: bool) -> RichProgress:
+    """A display with all that is told where the terminal is wide enough, and with what matters most elsewhere."""
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    console = RichConsole(stderr=True, no_color=not color)
+    told = TextColumn("{task.fields[told]}", markup=False)
+    if console.width >= WIDE_COLUMNS:
+        name = TextColumn("{task.description}", markup=False)
+        return Progress(name, BarColumn(BAR_COLUMNS), told, TimeElapsedColumn(), console=console)
+    short = Column(no_wrap=True, max_width=NAME_COLUMNS, overflow="ellipsis")
+    return Progress(TextColumn("{task.description}", markup=False, table_column=short), told, console=console)

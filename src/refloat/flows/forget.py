@@ -1,0 +1,260 @@
+"""Forget: the points that `keep` has no use for are let go of, on record, and a prune may remove their data.
+
+Everything that is decided by is read first, then the decision is made (``point.retain``), and only then a region is
+told, one after the other. A region that does not answer keeps what it has until it is told another time; since no
+region prunes what another needs, nothing is lost by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from refloat.clock import Clock
+from refloat.contracts import Progress
+from refloat.errors import Missing, RefloatError, Refused, VaultError
+from refloat.evidence.seal import records
+from refloat.flows import points, request
+from refloat.flows.opening import rolled_back_message
+from refloat.flows.recover import unfinished
+from refloat.flows.suspects import Listings, accepted, overridden, part_of
+from refloat.manifest.model import Keep, Manifest
+from refloat.point.retain import RULES, Decided, Listed, Objection, Seen, decide, objections
+from refloat.point.suspicion import Part, judge
+from refloat.vault.forgotten import Forgotten, forgotten, write_forgotten
+from refloat.vault.keys import Role
+from refloat.vault.prune import plan_prune
+from refloat.vault.replica import GETS_AT_ONCE, CommittedPoint, Replica
+from refloat.vault.vault import Vault
+from refloat.vault.witness import rolled_back
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a region that has a point is told, and in which slot; ``seen`` is the last slot of its log of points."""
+
+    points: Mapping[str, str]
+    slot: int
+    seen: int
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What a prune would mark in a region once the points are forgotten."""
+
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ForgetPlan:
+    """What is kept and forgotten, what speaks against it, and what each region is told.
+
+    ``frees`` is empty where it cannot be told, and ``unknown`` says why then.
+    """
+
+    keep: Keep
+    decided: tuple[Decided, ...]
+    objections: tuple[Objection, ...]
+    overrides: frozenset[str]
+    entries: Mapping[str, Entry]
+    frees: Mapping[str, Freed] = field(default_factory=dict)
+    unknown: str | None = None
+
+    @property
+    def goes(self) -> frozenset[str]:
+        """The points that are forgotten."""
+        return frozenset(one.point.name for one in self.decided if not one.kept)
+
+
+def plan_forget(
+    manifest: Manifest,
+    vault: Vault,
+    clock: Clock,
+    *,
+    overrides: Collection[str] = (),
+    progress: Progress | None = None,
+) -> ForgetPlan:
+    """Decide of every point. Nothing is changed.
+
+    Raises ``WrongKey`` without the admin's role; ``Refused`` (``log_rolled_back``) where a log of points is not the
+    one that was seen; ``UsageError`` for an override of no rule of ``point.retain``; the error of a region whose logs
+    cannot be read to their end.
+    """
+    named = known_rules(overrides)
+    replicas = list(vault.replicas.values())
+    for replica in replicas:
+        replica.keyring.signer(Role.ADMIN)
+    _require_whole(replicas)
+    logs = {replica.region: (replica.points(), forgotten(replica)) for replica in replicas}
+    seen = _seen(vault, logs, clock)
+    holds = {n: component.hold for n, component in manifest.components.items() if component.hold is not None}
+    decided = decide(seen, manifest.keep, holds)
+    entries = {
+        region: _entry(region, decided, logs[region], manifest.keep, seen)
+        for region, (log, _) in logs.items()
+        if log
+    }
+    plan = ForgetPlan(manifest.keep, decided, objections(seen, decided), named, entries)
+    return _with_freed(plan, vault, clock, progress) if plan.goes else plan
+
+
+def forget(vault: Vault, plan: ForgetPlan) -> None:
+    """Tell each region what it forgets. It may be cut anywhere and begun anew with a new plan.
+
+    Raises ``Refused`` for the first rule that says no and is not overridden, before anything is written;
+    ``StoreError``, and ``SlotTaken`` where another forgets since the plan was made.
+    """
+    for objection in plan.objections:
+        if objection.rule not in plan.overrides:
+            raise Refused(
+                objection.rule,
+                f"nothing is forgotten: {objection.message}",
+                next=f"{objection.next}; or name the rule: --override {objection.rule}",
+            )
+    if not plan.goes:
+        return
+    overridden = plan.overrides & {objection.rule for objection in plan.objections}
+    for region, entry in plan.entries.items():
+        if entry.points or overridden:
+            try:
+                write_forgotten(
+                    vault.replicas[region], entry.slot, entry.points, seen=entry.seen, overrides=overridden
+                )
+            except RefloatError as error:
+                raise error.at(region=region) from error.__cause__
+
+
+def spared(vault: Vault, clock: Clock) -> frozenset[str]:
+    """The points that a prune spares though they are forgotten: a run that is not over names them.
+
+    All that are forgotten, where a run's journal cannot be read.
+    """
+    names, unreadable = _in_use(vault.replicas.values(), clock)
+    if not unreadable:
+        return names
+    with suppress(VaultError):
+        for replica in vault.replicas.values():
+            names |= forgotten(replica).points.keys()
+    return names
+
+
+def known_rules(names: Iterable[str]) -> frozenset[str]:
+    """The safety rules to override. Raises ``UsageError`` for one that does not exist here."""
+    return request.known_rules(names, RULES, noun="safety rule of forgetting")
+
+
+# ------------------------------------------------------------------------------------------------ what is seen
+
+
+def _require_whole(replicas: Sequence[Replica]) -> None:
+    for region, (seen, there) in rolled_back(replicas).items():
+        raise Refused(
+            "log_rolled_back",
+            f"nothing is forgotten: {rolled_back_message(region, seen, there)}",
+            region=region,
+            next="keep the vault as it is, and find out who changed it",
+        )
+
+
+def _seen(vault: Vault, logs: Mapping[str, tuple[Sequence[CommittedPoint], Forgotten]], clock: Clock) -> Seen:
+    replicas = list(vault.replicas.values())
+    listed = {
+        region: tuple(_listed(point) for point in log if point.name not in told.points)
+        for region, (log, told) in logs.items()
+    }
+    bodies = {replica.region: _bodies(replica, listed[replica.region]) for replica in replicas}
+    parts = {name: held for found in bodies.values() for name, held in found.items() if held is not None}
+    missing = {name for found in bodies.values() for name, held in found.items() if held is None}
+    let_go = {name for _, told in logs.values() for name in told.points}
+    in_use, unreadable = _in_use(replicas, clock)
+    known = {point.name: point for points in listed.values() for point in points if point.name in parts}
+    oldest_first = sorted(known.values(), key=lambda point: (point.created_at, point.name))
+    return Seen(
+        now=clock.now(),
+        regions=listed,
+        parts=parts,
+        verified=_verified(replicas),
+        in_use=in_use,
+        gone=frozenset() if vault.unreachable else frozenset((missing & let_go) - parts.keys()),
+        accepted=overridden(logs.values()),
+        suspects=judge(
+            [(p.name, parts[p.name]) for p in oldest_first], accepted(logs.values()), Listings(replicas)
+        ),
+        unreadable_runs=unreadable,
+    )
+
+
+def _listed(point: CommittedPoint) -> Listed:
+    return Listed(point.name, point.slot, point.created_at, points.candidate(point).grade)
+
+
+def _bodies(replica: Replica, listed: Sequence[Listed]) -> dict[str, dict[str, Part] | None]:
+    """What each point holds; None where its body is not there. One that is damaged is left out."""
+
+    def read(point: Listed) -> tuple[str, dict[str, Part] | None] | None:
+        try:
+            components = points.read(replica, point.name).components
+        except Missing:
+            return point.name, None
+        except VaultError:
+            return None
+        return point.name, {name: part_of(held) for name, held in components.items()}
+
+    with ThreadPoolExecutor(GETS_AT_ONCE, thread_name_prefix="points") as pool:
+        return dict(found for found in pool.map(read, listed) if found is not None)
+
+
+def _verified(replicas: Sequence[Replica]) -> frozenset[str]:
+    """The points of which a recovery was verified, as far as the evidence can be read."""
+    names: set[str] = set()
+    for replica in replicas:
+        with suppress(VaultError):
+            for record in records(replica):
+                names |= {record.point} if record.verified else set()
+    return frozenset(names)
+
+
+def _in_use(replicas: Iterable[Replica], clock: Clock) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The points that runs which are not over name, and the runs of which that cannot be told."""
+    runs = {run: plan for replica in replicas for run, plan in unfinished(replica, clock)}
+    unreadable = tuple(sorted(run for run, plan in runs.items() if plan is None))
+    return frozenset(plan.point for plan in runs.values() if plan is not None), unreadable
+
+
+# ------------------------------------------------------------------------------------------- what a region is told
+
+
+def _entry(
+    region: str,
+    decided: Sequence[Decided],
+    logs: tuple[Sequence[CommittedPoint], Forgotten],
+    keep: Keep,
+    seen: Seen,
+) -> Entry:
+    log, told = logs
+    beyond = f"beyond {spoken(keep)}"
+    goes = {
+        one.point.name: "its data is gone" if one.point.name in seen.gone else beyond
+        for one in decided
+        if not one.kept and region in one.regions
+    }
+    return Entry(goes, told.next_slot, log[-1].slot)
+
+
+def spoken(keep: Keep) -> str:
+    """The policy in words: `last 24, daily 7`."""
+    return ", ".join(f"{name} {count}" for name, count in keep.model_dump().items() if count)
+
+
+def _with_freed(plan: ForgetPlan, vault: Vault, clock: Clock, progress: Progress | None) -> ForgetPlan:
+    """The plan with what a prune would mark after it; or why that cannot be told."""
+    try:
+        now = clock.now()
+        plans = plan_prune(vault, now, progress, forgetting=plan.goes, spared=spared(vault, clock))
+    except RefloatError as error:
+        return replace(plan, unknown=error.message)
+    frees = {one.region: Freed(len(one.mark), sum(one.mark.values())) for one in plans}
+    return replace(plan, frees=frees)
