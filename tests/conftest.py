@@ -1,8 +1,73 @@
-"""What holds for every test: a machine that is slow for a moment is no defect, so no example has a deadline."""
+"""What holds for every test: a slow machine is no defect, so no example has a deadline; the longest files go first."""
 
 from __future__ import annotations
 
+import functools
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
-settings.register_profile("refloat", parent=settings(), deadline=None, print_blob=True)
+EXAMPLES = int(os.environ.get("REFLOAT_EXAMPLES", "50"))  # of a property whose test says no number of its own
+settings.register_profile("refloat", parent=settings(), max_examples=EXAMPLES, deadline=None, print_blob=True)
 settings.load_profile("refloat")
+
+TESTS = Path(__file__).parent
+LONGEST_FIRST = (
+    "sim/test_simulation.py",
+    "unit/flows/test_cut_anywhere.py",
+    "scenarios/test_killed_at_random.py",
+    "unit/examples/test_pydocs_endpoint.py",
+    "scenarios/test_disks.py",
+    "scenarios/test_demo_story.py",
+    "sim/test_state_machine.py",
+    "sim/test_power_loss.py",
+    "unit/run/test_killed_at_every_step.py",
+    "services/test_object_lock.py",
+    "unit/examples/test_pydocs_build.py",
+    "unit/cli/test_bad_input.py",
+    "scenarios/test_killed_recovery.py",
+    "scenarios/test_signals.py",
+    "unit/connectors/test_process.py",
+    "scenarios/test_killed_protect.py",
+    "scenarios/test_two_at_once.py",
+    "services/test_azure_and_gcs.py",
+    "scenarios/test_long_work.py",
+)
+"""Files of half a minute and more: one that came last would keep one worker busy and the others waiting."""
+
+_PLACES = {TESTS / name: place for place, name in enumerate(LONGEST_FIRST)}
+assert all(path.is_file() for path in _PLACES), "a file has another name now"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for disks, servers and processes of their own a good deal."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by file; within a file the order stays. ``--no-loadscope-reorder`` lets the workers keep to it."""
+    items.sort(key=lambda item: _PLACES.get(item.path, len(_PLACES)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped stands at the end once more, by reason: green is not all that there is to try."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    counted = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    for reason, count in counted.most_common():
+        terminalreporter.write_line(f"{count} skipped, {reason}", yellow=True, bold=True)
+
+
+@pytest.fixture
+def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pure and dear is done once for each input: for tests that do the same a hundred times."""
+    from refloat.flows import prepare
+    from refloat.testing import world
+    from refloat.vault import keys
+
+    monkeypatch.setattr(keys, "is_signed", functools.cache(keys.is_signed))
+    for room in (prepare, world):
+        monkeypatch.setattr(room, "parse", functools.cache(room.parse))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import json
 import os
 import shutil
@@ -11,12 +13,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+
+from refloat.cli.main import run
 
 COMMAND_SECONDS_MAX = 120.0  # none takes this long; one that does is stuck
 POLL_S = 0.001  # finer than the moments at which processes are killed
@@ -48,11 +53,17 @@ groups:
 
 @dataclass
 class Operator:
-    """Two regions as folders, a home, a key that lies in neither, and what is run from there."""
+    """Two regions as folders, a home, a key that lies in neither, and what is run from there.
+
+    ``inside`` are the words before each command: what it is run in. Without them, what only has to be done is done by
+    ``commands``, where there are some.
+    """
 
     root: Path
     home: Path
     has_key: bool = True
+    inside: tuple[str, ...] = ()
+    commands: Commands | None = None
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -69,6 +80,16 @@ class Operator:
 
     def vault(self, region: str) -> str:
         return str(self.root / region / "vault")
+
+    def entries(self, region: str = "us") -> int:
+        """How many entries the journals of the region's runs have; one that is being written is none yet."""
+        journals = self.root / region / "vault" / "log" / "runs"
+        return sum(path.name.isdigit() for path in journals.glob("*/*"))
+
+    def claims(self, region: str = "us") -> int:
+        """How many entries the log of claims on a region has; its run gives it back with the last."""
+        log = self.root / region / "vault" / "log" / "targets" / region
+        return sum(path.name.isdigit() for path in log.glob("*"))
 
     # ------------------------------------------------------------------------------------ the pipeline lives
 
@@ -121,7 +142,7 @@ class Operator:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Begin a command in a process of its own."""
-        command = [sys.executable, "-m", "refloat", "--json", "--quiet", *arguments]
+        command = [*self.inside, sys.executable, "-m", "refloat", "--json", "--quiet", *arguments]
         process = subprocess.Popen(
             command,
             cwd=self.home,
@@ -136,11 +157,16 @@ class Operator:
 
     def run(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
         """A command's exit code, its document, and what it said to people."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+        if self.commands is None or self.inside:
+            process = self.start(*arguments)
+            out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+            code = process.returncode
+        else:
+            ended = self.commands.run(self, "--json", "--quiet", *arguments)
+            out, err, code = ended.out, ended.err, ended.code
         document = json.loads(out)
         assert document.pop("schema") == 1
-        return process.returncode, document, err
+        return code, document, err
 
     def refloat(self, *arguments: str, exits: int = 0) -> dict[str, Any]:
         """A command's document, where it ends as it must."""
@@ -194,9 +220,10 @@ def newcomer_at(root: Path) -> Operator:
     return operator
 
 
-def operator_at(root: Path) -> Operator:
+def operator_at(root: Path, commands: Commands) -> Operator:
     """Somebody whose pipeline has a manifest and an empty vault."""
     operator = newcomer_at(root)
+    operator.commands = commands
     operator.manifest.write_text(MANIFEST.format(root=root))
     operator.here("vault", "init", "--key", str(operator.key))
     return operator
@@ -210,8 +237,133 @@ def newcomer(tmp_path: Path) -> Iterator[Operator]:
 
 
 @pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def operator(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Iterator[Operator]:
     """One for all tests of a module."""
-    operator = operator_at(tmp_path_factory.mktemp("small"))
+    operator = operator_at(tmp_path_factory.mktemp("small"), commands)
     yield operator
     operator.end()
+
+
+@pytest.fixture(scope="session")
+def operator_of(commands: Commands) -> Callable[[Path], Operator]:
+    """Makes somebody in a folder whose pipeline has a manifest and no vault yet."""
+
+    def make(root: Path) -> Operator:
+        operator = newcomer_at(root)
+        operator.commands = commands
+        operator.manifest.write_text(MANIFEST.format(root=root))
+        return operator
+
+    return make
+
+
+# ---------------------------------------------------------------------------------- without starting Python anew
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended; ``out`` and ``err`` are all that it said."""
+
+    argv: tuple[str, ...]
+    code: int
+    seconds: float
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one line on stdout, where that is JSON."""
+        assert self.out.count("\n") == 1, self
+        document: dict[str, Any] = json.loads(self.out)
+        assert document["schema"] == 1, self
+        return document
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Runs an operator's commands in processes that are forked from one that has imported everything."""
+
+    server: subprocess.Popen[str]
+    folder: Path
+
+    def run(
+        self,
+        operator: Operator,
+        *argv: str,
+        env: Mapping[str, str] | None = None,
+        sent: signal.Signals | None = None,
+        after_s: float | None = None,
+    ) -> Ended:
+        """One command to its end, which leaves nothing that runs and no traceback; perhaps with a signal ``sent``."""
+        assert self.server.stdin is not None and self.server.stdout is not None
+        out, err = self.folder / "out", self.folder / "err"
+        operator.home.mkdir(exist_ok=True)
+        asked = {
+            "argv": argv,
+            "env": {**operator.environment(), **(env or {})},
+            "cwd": str(operator.home),
+            "out": str(out),
+            "err": str(err),
+            "kill_after_s": after_s,
+            "with": sent or signal.SIGKILL,
+        }
+        self.server.stdin.write(json.dumps(asked) + "\n")
+        self.server.stdin.flush()
+        told = json.loads(self.server.stdout.readline())
+        ended = Ended(argv, told["code"], told["seconds"], read(out), read(err))
+        assert told["left"] == [], f"it is gone, and this still runs: {told['left']}, {ended}"
+        assert "Traceback" not in ended.err or "--debug" in argv, ended
+        assert "Exception ignored" not in ended.err, ended
+        return ended
+
+    def done(self, operator: Operator, *argv: str, exits: int | Collection[int] = 0, **more: Any) -> Any:
+        """The document of a command that ends as it must."""
+        ended = self.run(operator, "--json", "--quiet", *argv, **more)
+        assert ended.code in ([exits] if isinstance(exits, int) else exits), ended
+        return ended.document
+
+
+def read(path: Path) -> str:
+    return path.read_text(errors="surrogateescape")
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("quickserver.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    yield Commands(server, tmp_path_factory.mktemp("said"))
+    server.communicate()
+
+
+# ------------------------------------------------------------------------------------------- in this very process
+
+Asked = tuple[int, dict[str, Any], str]
+"""An exit code, the document on stdout, and what stood on stderr."""
+
+
+_put_together = functools.cache(typer.main.get_command)
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Callable[..., Asked]]:
+    """Runs a command in this process, in its folder and its environment. The command line is put together once."""
+    with pytest.MonkeyPatch.context() as patch:  # other modules add verbs of their own
+        patch.setattr(typer.main, "get_command", _put_together)
+        yield asked
+
+
+def asked(*arguments: str) -> Asked:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(["--json", "--quiet", *arguments])
+    assert out.getvalue().count("\n") == 1, (arguments, out.getvalue(), err.getvalue())
+    assert "Traceback" not in err.getvalue(), (arguments, err.getvalue())
+    document: dict[str, Any] = json.loads(out.getvalue())
+    assert document.pop("schema") == 1
+    assert document.get("error", {}).get("code") != "defect", (arguments, document)
+    return code, document, err.getvalue()

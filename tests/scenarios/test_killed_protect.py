@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-EARLY, AMID = 1, 7  # kills before the work begins, and in its course
+EARLY, AMID = 1, 2  # kills before the work begins, and in its course
 SLACK = 1.2  # a little is done after the scratch space is gone
 
 
@@ -115,6 +117,47 @@ def test_an_interrupted_protect_leaves_no_half_point_and_the_next_one_succeeds(l
         ended, out = living.interrupt(start(living), sent, living.at_work, 0.0)
         assert ended == code
         assert json.loads(out)["error"]["code"] == "interrupted"
+        assert not list(living.temporary.glob("refloat-*/**/*")), "it takes its scratch space away"
         assert not living.at_work()  # it took its scratch space away
     assert living.here("points", "list")["points"] == before
     assert living.here("protect")["grade"] == "exact"
+
+
+ENDLESS = "all(i, pages.current.many.all(j, pages.current.many.all(k, pages.current.many.all(m, m >= 0))))"
+
+
+def test_nothing_that_a_killed_protect_started_lives_on(operator) -> None:  # fault 18
+    """Not even an expression that never ends, which nobody is left to stop."""
+    current = operator.root / "eu" / "pages" / "current.json"
+    current.write_text(json.dumps({"version": 1, "many": list(range(2000))}))
+    endless = operator.manifest.with_name("endless.yaml")
+    must = f"pages.current.many.{ENDLESS}"
+    endless.write_text(
+        operator.manifest.read_text().replace("pages.current.version == ledger.version", f'"{must}"')
+    )
+    process = operator.start("-f", str(endless), "protect")
+    while not (workers := children(process.pid)) and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.5)  # it is at the expression now
+    process.kill()
+    process.communicate()
+    assert workers
+    end = time.monotonic() + 20  # a worker that had not yet begun first loads its library
+    while any(alive(worker) for worker in workers) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not any(alive(worker) for worker in workers)
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for task in tasks for child in task.read_text().split()]
+    return []
+
+
+def alive(process: int) -> bool:
+    """Whether a process still runs; one that nobody has waited for does not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-EARLY, AMID, LATE = 1, 9, 2  # kills before the first entry of the journal, in its course, after its last
+EARLY, AMID, LATE = 1, 2, 1  # kills before the first entry of the journal, in its course, after its last
 JITTER_S = 0.01  # about the time between two entries
 AFTERMATH_S = 0.15  # from the last entry to the end of the process
 
@@ -76,11 +76,6 @@ def where(lost) -> tuple[str, ...]:
     return ("--vault", lost.vault("us"), "--to", "us")
 
 
-def entries(lost) -> int:
-    """How many entries the journals of all runs have."""
-    return len(list((lost.root / "us" / "vault" / "log" / "runs").glob("*/*")))
-
-
 def runs_of(lost) -> list[dict[str, Any]]:
     """The runs that were begun, as a person would look them up."""
     found: list[dict[str, Any]] = lost.refloat("run", "list", *where(lost))["runs"]
@@ -91,18 +86,20 @@ def undisturbed(lost) -> Undisturbed:
     put_back(lost)
     began = time.monotonic()
     process = lost.start("recover", *where(lost))
-    while not entries(lost) and process.poll() is None:
+    while not lost.entries() and process.poll() is None:
         time.sleep(0.001)
     start_s = time.monotonic() - began
     _, err = process.communicate()
     assert process.returncode == 0, err
-    return Undisturbed(start_s, entries(lost))
+    return Undisturbed(start_s, lost.entries())
 
 
 def killed_at(lost, moment: Moment) -> int:
     """Recover and be killed: the exit code."""
     process = lost.start("recover", *where(lost))
-    code, _ = lost.interrupt(process, signal.SIGKILL, lambda: entries(lost) >= moment.entries, moment.after_s)
+    code, _ = lost.interrupt(
+        process, signal.SIGKILL, lambda: lost.entries() >= moment.entries, moment.after_s
+    )
     lost.tidy()
     return int(code)
 
@@ -132,7 +129,7 @@ def test_an_interrupted_recovery_says_how_to_go_on_and_goes_on(
 ) -> None:  # fault 31
     put_back(lost)
     process = lost.start("recover", *where(lost))
-    ended, out = lost.interrupt(process, sent, lambda: entries(lost) >= 5, 0.0)
+    ended, out = lost.interrupt(process, sent, lambda: lost.entries() >= 5, 0.0)
     assert ended == code
     error = json.loads(out)["error"]
     assert error["code"] == "interrupted"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import json
 import os
 import re
+import runpy
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +18,7 @@ import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -21,8 +26,16 @@ from types import ModuleType
 import pytest
 import typer.main
 
+import refloat
 from refloat import errors, registry
 from refloat.cli.main import VERBS, app, hoisted, run
+from refloat.flows import protect as protecting
+from refloat.limits import PRUNE_GRACE_S
+from refloat.testing.world import World
+from refloat.vault.prune import plan_prune, prune
+from refloat.vault.replica import create_vault
+from refloat.vault.stores.local import LocalStore
+from refloat.vault.writer import Writer
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "examples").rglob("*.md")])
@@ -103,7 +116,9 @@ def named_commands(text: str) -> set[tuple[str, ...]]:
     found = set()
     for line in lines:
         for call in re.findall(r"(?:^|[\s|&;$(/])refloat((?: [^|&;\n]+)?)", f" {line}"):
-            words = re.sub(r"-f \S+|--file=\S+|--[a-z-]+|-q\b", "", call).split()
+            words = re.sub(
+                r"-f \S+|--file=\S+|--(show|install)-completion \w+|--[a-z-]+|-q\b", "", call
+            ).split()
             found.add(tuple(words[:2]))
     return found
 
@@ -150,8 +165,8 @@ def test_every_command_line_that_is_shown_can_be_typed(path: Path) -> None:
 
 
 def test_a_command_line_that_lacks_what_it_needs_is_noticed() -> None:
-    text = "```sh\nKEY=a refloat -f x.yaml recover \\\n  --resume 3f2a | jq .  # again\n```\n"
-    assert shown_lines(text) == ["refloat -f x.yaml recover    --resume 3f2a"]
+    text = "```sh\nKEY=a refloat -f x.yaml plan \\\n  --point 3f2a | jq .  # again\n```\n"
+    assert shown_lines(text) == ["refloat -f x.yaml plan    --point 3f2a"]
     with pytest.raises(Exception, match="to"):
         parse(shown_lines(text)[0])
 
@@ -171,6 +186,29 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
         assert there.exists(), target
         if anchor:
             assert anchor in anchors(there.read_text()), target
+
+
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+
+
+def named_in(path: Path) -> set[str]:
+    """The tests that a file holds."""
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=names_of(DOCUMENTS))
+def test_every_test_that_a_document_names_is_there(path: Path) -> None:
+    text = path.read_text()
+    named = NAMED_TEST.findall(text)
+    assert len(named) == text.count("::test_"), "each as `tests/file.py::test_name`"
+    assert [f"{file}::{test}" for file, test in named if test not in named_in(ROOT / file)] == []
+
+
+def test_every_promise_of_security_names_tests_that_show_it() -> None:
+    text = (ROOT / "docs" / "THREATS.md").read_text()
+    promises = text.partition("\n## Promises\n")[2].partition("\n## ")[0].split("\n### ")[1:]
+    assert [promise.partition(".")[0] for promise in promises] == [*map(str, range(1, 8))]
+    assert [promise for promise in promises if not NAMED_TEST.search(promise)] == []
 
 
 def test_every_connector_and_probe_has_a_section_with_its_settings() -> None:
@@ -202,7 +240,7 @@ def written(document: str, folder: Path) -> list[Path]:
 
 
 def test_no_other_document_holds_python_that_nobody_runs() -> None:
-    others = [path for path in DOCUMENTS if path.name not in ("EXTENDING.md", "FORMAT.md")]
+    others = [path for path in DOCUMENTS if path.name not in ("EXTENDING.md", "FORMAT.md", "PYTHON.md")]
     assert [path.name for path in others if blocks(path.read_text(), "python")] == []
 
 
@@ -341,12 +379,11 @@ def paths(value: object, at: list[str]) -> Iterator[list[str]]:
 
 
 def require_described(verb: str, *printed: Mapping[str, object]) -> None:
+    """Everything printed is in the manual; that all of the manual is printed, ``test_contract_pins`` sees."""
     rows = {path for path, _ in MANUAL.DOCUMENTS[verb]}
     for document in printed:
         missing = [".".join(path) for path in paths(document, []) if not is_described(path, rows)]
         assert missing == [], verb
-    first = {re.split(r"[.\[]", path)[0] for path, meaning in MANUAL.DOCUMENTS[verb] if "only" not in meaning}
-    assert first <= set().union(*printed), f"{verb} does not print what the manual says"
 
 
 def test_the_manual_describes_every_key_that_commands_print(pipeline: Path, spoken: Spoken) -> None:
@@ -360,6 +397,9 @@ def test_the_manual_describes_every_key_that_commands_print(pipeline: Path, spok
     require_described("points diff", spoken(f"points diff {one['point']} {two['point']}"))
     require_described("points why", spoken("points why"), spoken(f"points why {two['point']}"))
     require_described("plan", spoken("plan --to us"))
+    require_described("recover --into DIR", spoken("recover --into brought"))
+    listed = spoken(f"vault ls {two['point']}"), spoken(f"vault ls {two['point']} pages")
+    require_described("vault ls", *listed)
     recovered = spoken("recover --to us")
     require_described("recover", recovered)
     require_described("run list", spoken("run list --to us"))
@@ -367,6 +407,8 @@ def test_the_manual_describes_every_key_that_commands_print(pipeline: Path, spok
     require_described("evidence list", spoken("evidence list"))
     require_described("evidence show", spoken(f"evidence show {recovered['run']}"))
     require_described("vault check", spoken("vault check"))
+    require_described("vault repair", spoken("vault repair"))
+    require_described("vault prune", spoken("vault prune"))
     require_described("init", spoken("init -f new.yaml --pipeline p --region a=v --component i=files:p"))
 
 
@@ -388,6 +430,31 @@ def test_the_manual_describes_failures_and_verification(
     assert [key for key in refused["error"] if f"`{key}`" not in text] == []
 
 
+def test_the_scripts_of_the_manual_protect_and_recover(
+    pipeline: Path, spoken: Spoken, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoken("vault init --key small.key")
+    nightly, disaster, only_bytes = written("PYTHON.md", pipeline)
+    runpy.run_path(str(nightly))
+    shutil.rmtree(pipeline / "eu")
+    shutil.rmtree(pipeline / "vaults" / "eu")
+    runpy.run_path(str(disaster))
+    assert capsys.readouterr().out.startswith("done ")
+    assert (pipeline / "us" / "pages" / "current.json").exists()
+    runpy.run_path(str(only_bytes))
+    assert capsys.readouterr().out.startswith(f"{pipeline / 'recovered'} 1 whether eu saw newer")
+    assert (pipeline / "recovered" / "pages" / "content" / "current.json").exists()
+
+
+def test_the_manual_for_python_names_everything_public_and_every_argument() -> None:
+    text = (ROOT / "docs" / "PYTHON.md").read_text()
+    for call in (refloat.accept, refloat.protect, refloat.recover, refloat.Vault.open):
+        options = [p.name for p in inspect.signature(call).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{call.__qualname__}(")]
+        assert [name for name in options if f"{name}=" not in row] == []
+    assert [name for name in refloat.__all__ if f"| `{name}" not in text] == []
+
+
 def test_the_reader_of_the_format_restores_files_without_refloat(pipeline: Path, spoken: Spoken) -> None:
     folder = pipeline / "eu" / "pages" / "deep"
     folder.mkdir()
@@ -402,10 +469,41 @@ def test_the_reader_of_the_format_restores_files_without_refloat(pipeline: Path,
         ("pages", "content/deep/large.bin", folder / "large.bin"),
         ("answers", "log.jsonl", pipeline / "eu" / "answers.jsonl"),
     ):
-        command = [sys.executable, str(script), "small.key", "vaults/us", component, path]
-        read = subprocess.run(command, cwd=pipeline, capture_output=True, timeout=60, check=False)
-        assert read.returncode == 0, read.stderr.decode()
-        assert read.stdout == original.read_bytes()
+        assert read_by(script, pipeline, "small.key", "vaults/us", component, path) == original.read_bytes()
+
+
+def read_by(script: Path, folder: Path, *arguments: str) -> bytes:
+    """What the reader of the format restores."""
+    command = [sys.executable, str(script), *arguments]
+    read = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+    assert read.returncode == 0, read.stderr.decode()
+    return read.stdout
+
+
+def test_the_reader_of_the_format_reads_an_index_object_that_replaces_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protecting, "Writer", partial(Writer, pack_bytes_max=4096))
+    world = World.small(tmp_path, group="")
+    world.stores = {region: LocalStore(tmp_path / f"vault-{region}") for region in ("eu", "us")}
+    create_vault(world.stores, world.key_file, world.clock, "small")
+    passing = tmp_path / "eu" / "pages" / "passing.bin"
+    passing.write_bytes(os.urandom(8192))
+    first = world.protect().name
+    passing.unlink()
+    world.release(2)
+    assert world.protect().ok
+    world.key_file.save(tmp_path / "small.key")
+    (script,) = written("FORMAT.md", tmp_path)
+    for _ in range(3):
+        plans = plan_prune(vault := world.vault(), world.clock.now(), forgetting=[first])
+        for plan in plans:
+            prune(vault.replicas[plan.region], plan)
+        for path in ("content/current.json", "content/deep/page-1.txt"):
+            read = read_by(script, tmp_path, "small.key", "vault-us", "pages", path)
+            assert read == (tmp_path / "eu" / path.replace("content", "pages")).read_bytes()
+        world.clock.sleep(PRUNE_GRACE_S)
+    assert any(path.read_bytes()[9] == 2 for path in (tmp_path / "vault-us" / "index").iterdir())
 
 
 def test_the_tables_of_the_format_are_those_of_the_code() -> None:
@@ -414,8 +512,6 @@ def test_the_tables_of_the_format_are_those_of_the_code() -> None:
     text = (ROOT / "docs" / "FORMAT.md").read_text()
     for table in (
         {id: codec.name for id, codec in codecs.CODECS.items()},
-        codecs.RESERVED,
         segmenters.SEGMENTERS,
-        segmenters.RESERVED,
     ):
         assert [name for id, name in table.items() if f"| {id} | `{name}` |" not in text] == []

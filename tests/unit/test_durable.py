@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from refloat.connectors.beside import is_own_name
-from refloat.durable import opened_folder, partial_of, remove_file, replace_file, sync_folder
+from refloat.durable import (
+    opened_file,
+    opened_folder,
+    partial_of,
+    remove_file,
+    remove_tree,
+    replace_file,
+    sync_folder,
+)
 
 
 class Killed(BaseException):
@@ -49,7 +58,7 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
 ) -> None:
     steps = _watch(monkeypatch)
     replace_file(tmp_path / "state.json", b"new")
-    assert steps == ["sync file", "rename", "sync folder"]
+    assert steps == ["remove", "sync file", "rename", "sync folder"]
     assert (tmp_path / "state.json").read_bytes() == b"new"
     assert not partial_of(tmp_path / "state.json").exists()
 
@@ -100,3 +109,64 @@ def test_syncing_a_folder_that_is_a_file_or_is_not_there_is_refused(tmp_path: Pa
         sync_folder(tmp_path / "file")
     with pytest.raises(FileNotFoundError):
         sync_folder(tmp_path / "absent")
+
+
+def test_a_link_where_a_file_is_written_first_leads_nobody_outside(tmp_path: Path) -> None:  # fault 60
+    outside, file = tmp_path / "outside", tmp_path / "region" / "state.json"
+    outside.write_bytes(b"theirs")
+    file.parent.mkdir()
+    partial_of(file).symlink_to(outside)
+    replace_file(file, b"new")
+    assert (outside.read_bytes(), file.read_bytes()) == (b"theirs", b"new")
+    assert [path.name for path in file.parent.iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(  # faults 13, 14
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    file = tmp_path / "state.json"
+    file.write_bytes(b"old")
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        replace_file(file, b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"state.json": b"old"}
+
+
+def test_a_file_is_opened_only_where_it_is_one(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"f")
+    (tmp_path / "link").symlink_to("f")
+    os.mkfifo(tmp_path / "pipe")
+    with opened_file(tmp_path / "link") as descriptor:
+        assert os.read(descriptor, 9) == b"f"
+    for name in ("pipe", ".", "link"):
+        with pytest.raises(OSError), opened_file(tmp_path / name, follow=False):
+            pytest.fail("it was opened")
+    assert len(list(Path("/proc/self/fd").iterdir())) < 200
+
+
+def deep(folder: Path, levels: int) -> None:
+    """Folders within folders, whose path is longer than any system call takes."""
+    folder.mkdir()
+    above = os.open(folder, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d" * 250, dir_fd=above)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    os.fchmod(above, 0o500)
+    os.close(above)
+
+
+def test_a_tree_is_removed_however_deep_it_is_and_without_following_links(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir(mode=0o500)
+    deep(tmp_path / "tree", 40)
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "tree").chmod(0o500)
+    remove_tree(tmp_path / "tree")
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"]
+    assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o500

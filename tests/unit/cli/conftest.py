@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 
 from refloat.cli.main import run
+
+sys.path.insert(0, str(Path(__file__).parent))  # for contract_pins
 
 REGIONS = """\
 regions:
@@ -183,6 +186,7 @@ def desk(
 
 class _Endpoint(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 4096  # head and body in one packet, or the body waits 40 ms for an acknowledgement
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -162,7 +162,6 @@ def test_what_this_version_does_nothing_with_is_told():
         "witness",
         "drills",
         "notify",
-        "components.docs.hold",
         "components.docs.profiles",
     ]
 
@@ -293,7 +292,8 @@ def test_a_component_that_is_not_there_makes_it_fail(check: Check, world: Path):
 
 
 def test_a_region_that_cannot_be_used_makes_it_fail(check: Check, world: Path):
-    write(world, us="ftp://nowhere")
+    (world / "vault" / "us").mkdir(parents=True)
+    (world / "vault" / "us" / "vault.json").write_text("{")
     code, document = check()
     assert code == 1
     assert wheres(document, "error") == ["regions.us"]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -78,26 +75,12 @@ def test_a_manifest_behind_a_file_is_refused(session: Session):
         load_manifest(session.file / "refloat.yaml")
 
 
-def test_no_more_than_a_manifest_is_ever_read():
-    reading, writing = os.pipe()
-    written = 0
-
-    def write() -> None:
-        nonlocal written
-        with contextlib.suppress(BrokenPipeError):
-            while written < 8 * MANIFEST_BYTES_MAX:
-                written += os.write(writing, b"#" * 4096)
-
-    writer = threading.Thread(target=write)
-    path = Path(f"/proc/self/fd/{reading}")
-    with path.open("rb"):
-        writer.start()
-        with pytest.raises(ManifestError, match=f"larger than {MANIFEST_BYTES_MAX}"):
-            load_manifest(path)
-    os.close(reading)
-    writer.join()
-    os.close(writing)
-    assert written < 2 * MANIFEST_BYTES_MAX
+def test_no_more_than_a_manifest_is_ever_read(tmp_path: Path):
+    path = tmp_path / "refloat.yaml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # more than any memory; the disk keeps none of it
+    with pytest.raises(ManifestError, match=f"larger than {MANIFEST_BYTES_MAX}"):
+        load_manifest(path)
 
 
 def test_an_error_in_the_manifest_names_the_file(tmp_path: Path):

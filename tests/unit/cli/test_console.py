@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 
 import pytest
 
-from refloat.cli.console import Bars, Console, Lines
+from refloat.cli.console import Console
+from refloat.cli.progress import Bars, Lines
 from refloat.contracts import Silent
 from refloat.errors import ManifestError, Refused, Retry, StoreError
 
@@ -53,7 +55,7 @@ def test_an_error_says_what_where_and_what_next(capsys: pytest.CaptureFixture[st
 
 
 def test_an_error_in_json_is_the_one_document(capsys: pytest.CaptureFixture[str]):
-    Console(json_mode=True).render_error(Refused("group_broken", "no", component="index"))
+    Console(json_mode=True).render_error(Refused("group_broken", "no", component="index", next="mend it"))
     assert document(capsys) == {
         "schema": 1,
         "error": {
@@ -63,7 +65,7 @@ def test_an_error_in_json_is_the_one_document(capsys: pytest.CaptureFixture[str]
             "region": None,
             "file": None,
             "retry": "never",
-            "next": None,
+            "next": "mend it",
             "rule": "group_broken",
         },
     }
@@ -187,3 +189,19 @@ def test_on_a_terminal_there_are_bars_until_the_console_closes(monkeypatch: pyte
     assert "half [way]" in shown
     assert "carried" in shown
     assert shown.count("\x1b[?25h") == shown.count("\x1b[?25l") == 1  # the cursor is given back
+
+
+def test_a_bar_says_its_share_its_rate_and_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("refloat.cli.progress.RATE_AFTER_S", 0)
+    console = Console(color=False)
+    progress = console.progress()
+    progress.start("copy", 4096)
+    progress.advance("copy", 1024)
+    console.close()
+    assert re.search(
+        r"copy \S+ +25%, 1\.0 KiB, [0-9.]+ [KMGT]?i?B/s, [0-9.]+s left 0:00:00", terminal.getvalue()
+    )

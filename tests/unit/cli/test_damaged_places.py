@@ -33,8 +33,9 @@ def test_protecting_goes_on_and_warns_of_what_a_recovery_would_be_refused_for(de
 
 def test_status_says_which_region_is_damaged_and_counts_on_it_no_more(desk) -> None:
     spoil_log(desk)
-    document = desk.ask("status")
+    document = desk.ask("status", exits=1)
     assert "damaged" in document["regions"]["us"]["error"]
+    assert document["regions"]["us"]["reachable"] is True
     assert document["components"]["pages"]["exposure"]["eu"]["seconds"] is None
     assert "us is damaged" in desk.said
 

@@ -23,7 +23,8 @@ def test_the_list_tells_what_recover_told(recovered) -> None:
 
 
 def test_records_are_listed_newest_first(recovered) -> None:
-    second = recovered.ask("recover", *recovered.where, "--to", "us")["run"]
+    again = ("--to", "us", "--override", "target_primary")
+    second = recovered.ask("recover", *recovered.where, *again)["run"]
     listed = recovered.ask("evidence", "list", *recovered.where)["evidence"]
     assert [record["run"] for record in listed] == [second, recovered.done["run"]]
 
@@ -66,6 +67,7 @@ def test_a_page_that_cannot_be_written_is_told(recovered) -> None:
     )
     assert code == 1
     assert document["error"]["file"] == nowhere
+    assert "the folders above it exist" in document["error"]["next"]
 
 
 def test_people_read_the_outcome_first(recovered) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -60,9 +61,15 @@ def test_the_primary_and_the_file_can_be_chosen(empty_folder: Path, capsys: pyte
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
 def test_what_is_there_is_never_written_over(empty_folder: Path, make):
     make(empty_folder / "refloat.yaml")
-    before = (empty_folder / "refloat.yaml").lstat()
+    before = written(empty_folder / "refloat.yaml")
     assert run(["init", *FLAGS]) == 3
-    assert (empty_folder / "refloat.yaml").lstat() == before
+    assert written(empty_folder / "refloat.yaml") == before
+
+
+def written(path: Path) -> tuple[int, ...]:
+    """All of a file's state but when it was last read."""
+    found = path.lstat()
+    return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def test_nobody_is_asked_anything_in_vain(empty_folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -101,6 +108,20 @@ def test_bad_usage_writes_nothing(
 def test_a_place_that_cannot_be_written_to_is_told(capsys: pytest.CaptureFixture[str]):
     assert run(["-f", "no/such/folder/m.yaml", "init", *FLAGS]) == 2
     assert "cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_halfway_leaves_no_half_manifest(  # fault 13
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        assert run(["init", *FLAGS]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "the manifest cannot be written: File too large" in capsys.readouterr().err
+    assert list(empty_folder.iterdir()) == []
+    assert run(["init", *FLAGS]) == 0
 
 
 def test_on_a_terminal_it_asks(

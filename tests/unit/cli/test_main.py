@@ -77,6 +77,7 @@ def verbs() -> Iterator[list[str]]:
     for group in app.registered_groups:
         below = group.typer_instance
         assert below is not None
+        yield [str(group.name)]
         yield from ([str(group.name), str(command.name)] for command in below.registered_commands)
 
 
@@ -112,6 +113,7 @@ def test_help_loads_nothing_heavy():
         "mlflow",
         "pyarrow",
         "httpx",
+        "shamir_mnemonic",
     ]
     program = f"""
 import sys
@@ -173,10 +175,52 @@ def test_what_nobody_foresaw_is_called_a_defect(verb: Verb, capsys: pytest.Captu
     assert "--debug" in told
 
 
-def test_the_machines_own_error_names_the_file(verb: Verb, capsys: pytest.CaptureFixture[str]):
+def test_the_machines_own_error_names_the_file_and_what_to_do(verb: Verb, capsys: pytest.CaptureFixture[str]):
     verb(raising(OSError(28, "No space left on device", "/v/packs")))
     run(["act"])
-    assert capsys.readouterr().err == "error: No space left on device\n  file: /v/packs\n"
+    assert capsys.readouterr().err == (
+        "error: No space left on device\n  file: /v/packs\n"
+        "  next: free some space on this file system and run the same command again\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "/no/such/page.html"),
+            "the folders above it exist",
+        ),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/a']"), "set TMPDIR"),
+        (FileNotFoundError(2, "No such file or directory"), "--debug"),
+        (OSError(24, "Too many open files"), "--debug"),
+        (PermissionError(13, "Permission denied", b"/v"), "as a user who may"),
+        (OSError(5, "Input/output error"), "the disk may be failing"),
+        (StoreError("x"), "see whether the store answers"),
+        (Damaged("x"), "refloat vault repair"),
+        (KeyboardInterrupt(), "refloat act"),
+    ],
+)
+def test_every_error_says_what_to_do_next(
+    verb: Verb, capsys: pytest.CaptureFixture[str], error: BaseException, words: str
+):
+    verb(raising(error))
+    run(["act", "--json"])
+    assert words in json.loads(capsys.readouterr().out)["error"]["next"]
+    run(["act"])
+    assert "\n  next: " in capsys.readouterr().err
+
+
+def kinds(kind: type[errors.RefloatError]) -> Iterator[type[errors.RefloatError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from kinds(below)
+
+
+def test_no_kind_of_error_leaves_a_person_without_a_next_step():
+    for kind in kinds(errors.RefloatError):
+        error = kind("rule", "x") if issubclass(kind, Refused) else kind("x")
+        assert error.document()["next"] == kind.otherwise != "", kind
 
 
 @pytest.mark.parametrize(
@@ -225,7 +269,7 @@ def test_a_signal_ends_in_order(number: signal.Signals, code: int):
         out, told = process.communicate(timeout=30)
     assert process.returncode == code
     assert out == "cleaned up\n"
-    assert told == "error: interrupted\n  next: the same command again\n"
+    assert told == "error: interrupted\n  next: refloat act\n"
 
 
 def test_a_reader_that_leaves_is_no_defect():

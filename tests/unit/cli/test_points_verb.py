@@ -11,7 +11,9 @@ def test_the_list_has_exactly_these_keys_newest_first(desk) -> None:
     newest = desk.ask("protect")["point"]
     document = desk.ask("points", "list")
     assert document.keys() == {"points"}
-    assert [point.keys() for point in document["points"]] == [{"point", "created_at", "grade", "regions"}] * 2
+    assert [point.keys() for point in document["points"]] == [
+        {"point", "created_at", "grade", "suspect", "regions"}
+    ] * 2
     assert document["points"][0]["point"] == newest
     assert [point["regions"] for point in document["points"]] == [["eu", "us"]] * 2
 

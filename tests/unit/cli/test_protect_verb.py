@@ -9,7 +9,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 KEYS = {"point", "grade", "created_at", "copies_required", "regions", "groups", "components"}
-COMPONENT_KEYS = {"snapshot", "as_of", "carried", "bytes", "new_bytes", "stored_bytes", "seconds", "error"}
+COMPONENT_KEYS = {
+    "snapshot",
+    "as_of",
+    "carried",
+    "bytes",
+    "new_bytes",
+    "stored_bytes",
+    "suspect",
+    "seconds",
+    "error",
+}
 
 
 def test_the_document_has_exactly_these_keys(unprotected) -> None:
@@ -104,8 +114,8 @@ def test_an_unreachable_region_exits_1_and_the_others_have_the_point(desk) -> No
 def test_no_region_at_all_is_an_error(desk) -> None:
     for region in ("eu", "us"):
         shutil.rmtree(desk.vault(region))
-    error = desk.error("protect", exits=1)
-    assert error["code"] == "store"
+    error = desk.error("protect", exits=4)
+    assert error["code"] == "vault"
     assert "eu" in error["message"] and "us" in error["message"]
 
 
@@ -122,7 +132,7 @@ def test_a_component_that_is_gone_is_told_and_keeps_its_age(desk) -> None:  # fa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--require", "fuzzy"), "--require takes exact, not 'fuzzy'"),
+        (("--require", "fuzzy"), "require takes exact, not 'fuzzy'"),
         (("--region", "asia"), "the manifest knows no region 'asia'"),
         (("--regoin", "us"), "no such option"),
         (("now",), "unexpected extra argument"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 
 import pytest
 
@@ -59,6 +61,35 @@ def test_a_recovery_that_did_not_happen_claims_no_small_loss(desk) -> None:
     assert {rpo["seconds"] for rpo in done["rpo"].values()} == {None}
     assert "nothing was verified" not in desk.said
     assert "--override target_foreign" in desk.said
+
+
+ASSISTANT = """\
+  assistant:
+    kind: process
+    with:
+      command: [python3, -c, pass]
+      cwd: "${{region}}"
+      packages: [pytest]
+      health: "http://127.0.0.1:${{region.port}}/"
+regions:
+  eu: {{vault: "eu/vault", vars: {{port: "1"}}}}
+  us: {{vault: "us/vault", vars: {{port: "PORT"}}}}
+"""
+
+
+def test_a_port_that_is_taken_is_named_with_the_process_that_holds_it(unprotected) -> None:
+    desk = unprotected
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        desk.write_manifest(regions=ASSISTANT.replace("PORT", str(port)))
+        desk.ask("protect")
+        for more in ((), ("--override", "target_foreign")):  # which would not free it
+            error = desk.ask("recover", "--to", "us", *more, exits=3)["error"]
+            assert (error["rule"], error["component"]) == ("target_foreign", "assistant")
+            assert f"port {port} is taken by process {os.getpid()} (" in error["message"]
+            assert "stop what listens there" in error["next"] and "`vars`" in error["next"]
+            assert "--override" not in error["next"]
+    assert not (desk.root / "us" / "pages").exists()
 
 
 def test_a_page_that_cannot_be_written_does_not_undo_a_recovery(desk, monkeypatch) -> None:

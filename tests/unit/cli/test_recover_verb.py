@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from refloat.cli.recover import moment
 from refloat.errors import UsageError
+from refloat.flows.request import moment
 
 KEYS = {
     "run",
@@ -116,13 +116,6 @@ def test_a_target_that_holds_something_else_is_refused_and_left_alone(desk) -> N
     assert not (desk.root / "us" / "answers.jsonl").exists()
 
 
-def test_the_region_where_it_lives_is_no_place_to_recover_to_unasked(desk) -> None:
-    before = desk.pages("eu")
-    document = desk.ask("recover", "--to", "eu", exits=3)
-    assert (document["state"], document["error"]["rule"]) == ("blocked", "target_foreign")
-    assert desk.pages("eu") == before
-
-
 def test_a_log_that_was_rolled_back_is_refused_unless_the_rule_is_named(desk) -> None:  # fault 54
     old = desk.root / "old"
     shutil.copytree(desk.vault("us"), old)
@@ -171,9 +164,9 @@ def test_a_damaged_pack_exits_4_before_anything_is_touched(desk) -> None:
         content[len(content) // 3] ^= 1
         pack.chmod(0o600)
         pack.write_bytes(content)
-    code, document = desk.answer(*bare(desk))
-    assert code in (1, 4), document
-    assert "error" in document
+    error = desk.error(*bare(desk), exits=4)
+    assert error["code"] == "vault_damaged"
+    assert error["next"]
     assert not (desk.root / "us" / "pages").exists()
 
 
@@ -240,6 +233,23 @@ def test_a_person_may_go_on_unverified_by_name(verified, endpoint) -> None:
     assert (document["state"], document["verified"]) == ("done", False)
     assert document["overrides"] == ["quality_unverified"]
     assert verified.pages("us")
+
+
+def test_a_person_may_go_on_where_it_is_unknown_and_is_told_so_with_exit_code_1(verified) -> None:
+    verified.release(2)  # another identity than the baseline was measured for
+    verified.ask("protect")
+    document = verified.ask(*bare(verified), "--override", "quality_unverified", exits=1)
+    assert (document["state"], document["verified"]) == ("done", None)
+    assert document["overrides"] == ["quality_unverified"]
+    assert "unverified" in document["flags"]
+    assert "not every bound could be told" in verified.said
+    assert verified.pages("us")
+
+
+def test_what_is_not_recovered_is_not_asked_to_be_verified(verified) -> None:
+    document = verified.ask(*bare(verified), "--only", "answers")
+    assert (document["state"], document["verified"]) == ("done", None)
+    assert set(document["flags"]) >= {"partial", "unverified"}
 
 
 def test_people_read_objectives_beside_results(verified) -> None:

@@ -13,7 +13,7 @@ def recovered(desk):
 
 
 def test_the_list_has_exactly_these_keys_newest_first(recovered) -> None:
-    second = recovered.ask("recover", "--to", "us")["run"]
+    second = recovered.ask("recover", "--to", "us", "--override", "target_primary")["run"]
     document = recovered.ask("run", "list", "--to", "us")
     assert document.keys() == {"runs"}
     assert [run.keys() for run in document["runs"]] == [{"run", "started_at", "point", "state"}] * 2
@@ -41,7 +41,7 @@ def test_a_blocked_run_tells_which_step_and_why(desk) -> None:
     shown = desk.ask("run", "show", run, "--to", "eu")
     assert shown["state"] == "blocked"
     failed = {step["id"]: step["error"] for step in shown["steps"] if step["status"] == "failed"}
-    assert failed["preflight.check:target:pages"]["rule"] == "target_foreign"
+    assert failed["preflight.check:target:pages"]["rule"] == "target_primary"
     assert not any(step["attempts"] for step in shown["steps"] if step["id"].startswith("activate"))
 
 

@@ -7,11 +7,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from refloat.cli.status import _lost
 from refloat.cli.system import SystemClock
+from refloat.flows.status import ComponentStatus, Status
+from refloat.point.exposure import Exposure
 from refloat.vault.keyfile import KeyFile
 
 KEYS = {"pipeline", "runs_in", "regions", "exposure", "components"}
-COMPONENT_KEYS = {"tier", "rpo_objective_s", "as_of", "exposure", "state"}
+REGION_KEYS = {"reachable", "head", "lock_s", "locked_until", "lock_lapsed"}
+COMPONENT_KEYS = {"tier", "rpo_objective_s", "as_of", "exposure", "state", "suspect"}
 
 
 def test_the_document_has_exactly_these_keys(desk) -> None:
@@ -19,8 +23,8 @@ def test_the_document_has_exactly_these_keys(desk) -> None:
     assert document.keys() == KEYS
     assert (document["pipeline"], document["runs_in"]) == ("small", "eu")
     assert {region: seen.keys() for region, seen in document["regions"].items()} == {
-        "eu": {"reachable", "head"},
-        "us": {"reachable", "head"},
+        "eu": REGION_KEYS,
+        "us": REGION_KEYS,
     }
     assert {lost: loss.keys() for lost, loss in document["exposure"].items()} == {
         "eu": {"seconds", "reason"},
@@ -62,14 +66,16 @@ def test_a_broken_point_does_not_count_as_a_copy(desk) -> None:
     assert desk.ask("status")["components"]["pages"]["as_of"] == before
 
 
-def test_a_region_that_does_not_answer_makes_it_unknown_and_not_safe(desk) -> None:
+def test_a_region_that_does_not_answer_makes_it_unknown_and_not_safe_and_exits_1(desk) -> None:
     shutil.rmtree(desk.vault("us"))
-    document = desk.ask("status")
+    document = desk.ask("status", exits=1)
     assert document["regions"]["us"]["reachable"] is False
     assert document["regions"]["us"]["head"] is None
     assert document["regions"]["us"]["error"]
     assert document["components"]["pages"]["state"] == "unknown"
     assert document["exposure"]["eu"]["seconds"] is None
+    assert document["regions"]["eu"]["reachable"] is True
+    assert document["exposure"]["us"]["seconds"] == 0  # what the others say is said all the same
     assert "warning: us does not answer" in desk.said
 
 
@@ -109,3 +115,21 @@ def test_people_read_one_column_a_loss(desk) -> None:
     out = desk.read("status")
     assert "if eu is lost" in out and "if us is lost" in out
     assert "nothing" in out
+
+
+def test_a_component_that_no_other_region_holds_is_worse_than_any_age() -> None:
+    def component(loss: Exposure) -> ComponentStatus:
+        return ComponentStatus("critical", 60, None, {"eu": loss})
+
+    old = component(Exposure(50.0, "the newest copy is in us", "warn"))
+    alone = component(Exposure(1.0, "no other region holds a copy", "unprotected"))
+    found = Status("small", "eu", {"eu": {}}, {"old": old, "alone": alone})
+    assert found.exposure("eu") == (1.0, "alone: no other region holds a copy")
+
+
+def test_people_are_not_told_a_loss_that_is_not_known_or_a_small_one_where_all_is_lost() -> None:
+    assert _lost(Exposure(1.0, "no other region holds a copy", "unprotected")) == "all of it (1s old)"
+    assert _lost(Exposure(None, "no other region holds a copy", "unprotected")) == "all of it"
+    assert _lost(Exposure(None, "us does not answer", "unknown")) == "not known"
+    assert _lost(Exposure(0.0, "dated ahead of this clock", "unknown")) == "not known"
+    assert _lost(Exposure(0.0, "the pipeline runs in eu", "ok")) == "nothing"

@@ -9,7 +9,7 @@ import pytest
 
 from refloat.vault.keyfile import KeyFile
 
-KEYS = {"ok", "packs", "chunks", "bytes_read", "damaged", "unreachable"}
+KEYS = {"ok", "packs", "chunks", "bytes_read", "damaged", "covered", "unreachable", "read", "locks"}
 
 
 def spoil(path: Path) -> None:
@@ -28,19 +28,36 @@ def test_it_says_where_the_key_went_and_nobody_else_reads_it(unprotected) -> Non
     for region in ("eu", "us"):
         shutil.rmtree(desk.vault(region))
     document = desk.ask("vault", "init", "--key", "new.key")
-    assert document.keys() == {"vault", "key", "regions"}
+    assert document.keys() == {"vault", "key", "regions", "lock_s"}
+    assert document["lock_s"] == 0
     assert document["key"] == str(desk.root / "new.key")
     assert (desk.root / "new.key").stat().st_mode & 0o077 == 0
     assert document["regions"].keys() == {"eu", "us"}
     assert KeyFile.load(desk.root / "new.key").vault == document["vault"]
 
 
-def test_the_key_is_called_after_the_pipeline_unless_told(unprotected) -> None:
+def test_the_key_is_called_after_the_pipeline_unless_told(unprotected, monkeypatch) -> None:
     desk = unprotected
     for region in ("eu", "us"):
         shutil.rmtree(desk.vault(region))
     desk.key.unlink()
+    monkeypatch.delenv("REFLOAT_KEY_FILE")
     assert desk.ask("vault", "init")["key"] == str(desk.root / "small.key")
+
+
+def test_the_key_goes_where_it_will_be_looked_for(unprotected, monkeypatch) -> None:
+    desk = unprotected
+    for region in ("eu", "us"):
+        shutil.rmtree(desk.vault(region))
+    monkeypatch.setenv("REFLOAT_KEY_FILE", str(desk.root / "there.key"))
+    assert desk.ask("vault", "init")["key"] == str(desk.root / "there.key")
+    assert desk.ask("protect")["grade"] == "exact"
+    assert "both set" in both_set(desk, monkeypatch)["message"]
+
+
+def both_set(desk, monkeypatch) -> dict[str, str]:
+    monkeypatch.setenv("REFLOAT_PASSPHRASE", "one")
+    return desk.error("vault", "init", exits=2)
 
 
 def test_a_key_is_never_written_over_another(unprotected) -> None:
@@ -56,9 +73,9 @@ def test_a_key_is_never_written_over_another(unprotected) -> None:
 
 def test_a_vault_is_never_made_over_another_and_no_key_is_left_lying(desk) -> None:
     before = desk.ask("points", "list")
-    code, document = desk.answer("vault", "init", "--key", "second.key")
-    assert code in (2, 3)
-    assert document["error"]["next"]
+    error = desk.error("vault", "init", "--key", "second.key", exits=3)
+    assert (error["code"], error["rule"]) == ("refused", "vault_exists")
+    assert error["next"]
     assert not (desk.root / "second.key").exists()
     assert desk.ask("points", "list") == before
 
@@ -150,3 +167,31 @@ def test_the_wrong_key_exits_4(desk, monkeypatch) -> None:
 def test_people_read_one_line_a_region(desk) -> None:
     out = desk.read("vault", "check")
     assert "region eu: sound" in out and "region us: sound" in out
+
+
+def test_a_share_at_a_time_is_remembered_until_every_byte_was_read(desk) -> None:
+    for _ in range(2):
+        assert "--share" in desk.error("vault", "check", "--share", "1/2", exits=2)["message"]
+    first = desk.ask("vault", "check", "--read-data", "--share", "1/9")["read"]
+    assert all(far["unread_bytes"] > 0 for far in first.values())
+    for _ in range(8):
+        last = desk.ask("vault", "check", "--read-data", "--share", "1/9")
+    assert all(far["unread_bytes"] == 0 and far["since"] for far in last["read"].values())
+    assert "every byte was read since" in desk.read("vault", "check", "--read-data", "--share", "1/9")
+
+
+def test_a_check_that_was_stopped_goes_on_and_says_so(desk) -> None:
+    everything = desk.ask("vault", "check", "--read-data")
+    (read, _) = sorted((desk.root / "home").glob("**/read/*"))
+    lines = read.read_text().splitlines()
+    began = lines[0].split()[0]
+    for _ in range(2):
+        read.write_text(f"{began} began\n{lines[0]}\n")  # as a check leaves it that is stopped then
+        told = desk.read("vault", "check", "--read-data")
+        assert f"were read since {began}, before it was stopped" in told
+    read.write_text(f"{began} began\n{lines[0]}\n")
+    document = desk.ask("vault", "check", "--read-data")
+    (gone_on,) = [far for far in document["read"].values() if far["began_at"]]
+    assert gone_on["began_at"] == began
+    assert gone_on["before_bytes"] == everything["bytes_read"] - document["bytes_read"] > 0
+    assert desk.ask("vault", "check", "--read-data")["bytes_read"] == everything["bytes_read"]

@@ -66,6 +66,7 @@ def test_a_golden_set_that_is_gone_exits_2_and_is_named(verified) -> None:
     error = verified.error("verify", exits=2)
     assert error["code"] == "manifest"
     assert error["file"].endswith("golden.jsonl")
+    assert "`golden` of verify.pages" in error["next"]
 
 
 def test_people_read_before_and_now(verified) -> None:

@@ -49,7 +49,9 @@ def test_a_cancelled_call_has_no_time_left_and_is_no_deadline(tmp_path: Path) ->
         (errno.EACCES, Retry.NEVER, "as a user who may"),
         (errno.ENOSPC, Retry.LATER, "free some space"),
         (errno.EBUSY, Retry.LATER, "mount point"),
-        (errno.EIO, Retry.LATER, "file system reports"),
+        (errno.EIO, Retry.LATER, "kernel's log"),
+        (errno.EROFS, Retry.NEVER, "mounted read-only"),
+        (errno.ETIMEDOUT, Retry.LATER, "file system reports"),
     ],
 )
 def test_an_error_of_the_file_system_says_what_to_do(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -17,7 +18,8 @@ from refloat import durable
 from refloat.connectors import beside as module
 from refloat.connectors.beside import Beside, fingerprint, is_own_name, marker_of
 from refloat.contracts import Observed, Op, Place, Settings
-from refloat.errors import ConnectorError
+from refloat.durable import partial_of
+from refloat.errors import ConnectorError, Retry
 
 MARKER = {"schema": 1, "point": "p1", "component": "index", "run": "r1", "epoch": 3, "token": "t1"}
 STEPS = ("_rename", "_exchange", "_write_document", "_sync_folder", "_remove")
@@ -499,6 +501,93 @@ def test_a_mount_point_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pyt
         place.switch(MARKER)
     assert "mount point" in str(caught.value.next)
     assert text_of(place.live) == "old"
+
+
+def test_a_mount_point_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "index")
+    with pytest.raises(ConnectorError, match="staging") as caught:
+        Beside(tmp_path / "index", "t1").stage(lambda path: pytest.fail("it was written"))
+    assert "mount point" in str(caught.value.next)
+
+
+LIES_THERE: dict[str, Callable[[Path, Path], object]] = {
+    "link": lambda path, outside: path.symlink_to(outside),
+    "dangling link": lambda path, outside: path.symlink_to("nowhere"),
+    "link to itself": lambda path, outside: path.symlink_to(path.name),
+    "file": lambda path, outside: path.write_text("theirs"),
+    "folder": lambda path, outside: shutil.copytree(outside, path),
+    "pipe": lambda path, outside: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("there", LIES_THERE)
+def test_whatever_lies_at_the_live_path_is_foreign_and_comes_back_after_a_revert(  # fault 43
+    tmp_path: Path, there: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    live = tmp_path / "region" / "index"
+    live.parent.mkdir()
+    LIES_THERE[there](live, outside)
+    before = live.lstat()
+    place = Beside(live, "t1")
+    assert place.holder() == ""
+    place.stage(write_folder("new"))
+    place.switch(MARKER)
+    assert text_of(live) == "new"
+    place.revert()
+    place.discard()
+    assert os.path.samestat(live.lstat(), before)
+    assert [path.name for path in live.parent.iterdir()] == ["index"]
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"kept": "kept"}
+
+
+@pytest.mark.parametrize("there", ["link", "dangling link", "folder", "pipe"])
+def test_nothing_is_read_or_written_through_what_lies_where_our_own_files_go(  # fault 60
+    tmp_path: Path, there: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    place = Beside(tmp_path / "region" / "index", "t1")
+    place.live.parent.mkdir()
+    for path in (place.staged, place.previous, partial_of(place.done), partial_of(place.marker)):
+        if there != "folder" or path in (place.staged, place.previous):
+            LIES_THERE[there](path, outside)
+    if there != "folder":
+        LIES_THERE[there](place.marker, outside / "kept")
+    assert place.holder() is None
+    place.stage(write_folder("new"))
+    place.switch(MARKER)
+    assert (text_of(place.live), place.holder()) == ("new", "p1")
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"kept": "kept"}
+
+
+def test_what_did_not_reach_the_disk_is_not_staged_and_is_written_anew(  # fault 14
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Beside(tmp_path / "index", "t1")
+    real, inodes = module._sync_file_system, []
+
+    def write(path: Path) -> None:
+        path.write_text("new")
+        inodes.append(path.stat().st_ino)
+
+    def broken(path: Path) -> None:
+        monkeypatch.setattr(module, "_sync_file_system", real)
+        (tmp_path / "another").write_text("keeps the inode from being given out again")
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(module, "_sync_file_system", broken)
+    with pytest.raises(ConnectorError) as caught:
+        place.stage(write)
+    assert caught.value.retry is Retry.LATER
+    assert place.observe() is Observed.PARTIAL
+    place.stage(write)
+    assert (len(inodes), place.observe()) == (2, Observed.STAGED)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -124,6 +125,30 @@ def test_the_digest_of_one_file_is_its_own(tmp_path: Path) -> None:
     assert Files().inspect(place(FilesSettings(path=str(path)))).identity["digest"] == f"sha256:{digest}"
 
 
+def test_only_what_is_included_is_captured_with_the_folders_above_it(tmp_path: Path) -> None:
+    root = tmp_path / "live"
+    for path in ("a/x.bin", "a/y.txt", "b/z.txt", "c/d/e.bin", "models/f.txt", "models/old/g.bin", "-h.bin"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(path)
+    os.mkfifo(root / "b" / "pipe")  # what is not included need not be brought back
+    locked = root / "models" / "old"
+    settings = FilesSettings(path=str(root), include=("*.bin", "models"), exclude=("models/old",))
+    sink, facts = capture(settings, tmp_path)
+    found = {entry.path for entry in sink.source(facts).entries()}
+    files = {"a", "a/x.bin", "c", "c/d", "c/d/e.bin", "models", "models/f.txt", "-h.bin"}
+    assert found == {"content", *(f"content/{path}" for path in files)}
+    assert facts.identity["files"] == 4
+    (root / "b" / "z.txt").write_text("changed")
+    (locked / "g.bin").write_text("changed")
+    assert capture(settings, tmp_path)[1].identity == facts.identity, "what is not captured does not count"
+
+
+@pytest.mark.parametrize("pattern", ["", "models/", "/models"])
+def test_an_include_that_could_match_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(ValueError, match="matches nothing"):
+        FilesSettings(path=str(tmp_path), include=(pattern,))
+
+
 def test_excluded_names_and_paths_are_left_out(tmp_path: Path) -> None:
     root = tree(tmp_path, a_py="", a_pyc="", cache__x="", deep__cache__y="", deep__a_pyc="", deep__z="")
     settings = FilesSettings(path=str(root), exclude=("*.pyc", "cache", "deep/z*"))
@@ -171,6 +196,15 @@ def test_links_are_stored_and_never_followed(tmp_path: Path) -> None:
     (root / "gone").unlink()
     (root / "gone").symlink_to("/elsewhere")
     assert Files().inspect(place(FilesSettings(path=str(root)))).identity_digest() != facts.identity_digest()
+
+
+def test_a_link_to_a_name_that_is_no_text_is_captured_and_carried(tmp_path: Path) -> None:
+    root = tree(tmp_path, a_txt="one")
+    (root / "odd").symlink_to(os.fsdecode(b"to \xff"))
+    sink, facts = capture(FilesSettings(path=str(root)), tmp_path)
+    assert os.fsencode(sink.held.entries["content/odd"].target) == b"to \xff"
+    assert facts.token is not None
+    assert Files().inspect(place(FilesSettings(path=str(root)))) == facts
 
 
 def test_the_configured_path_itself_may_be_a_link(tmp_path: Path) -> None:
@@ -262,6 +296,67 @@ def test_a_file_that_vanishes_meanwhile_is_neither_stored_nor_in_the_facts(tmp_p
     assert facts.identity["files"] == 1
 
 
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("swap", [_fifo, _socket, _folder], ids=["pipe", "socket", "folder"])
+def test_a_file_swapped_for_something_else_between_look_and_open_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: Callable[[Path], None]
+) -> None:
+    root = tree(tmp_path, a_txt="one", b_txt="two")
+    between_look_and_open(monkeypatch, lambda: swap(root / "a.txt"))
+    sink, facts = capture(FilesSettings(path=str(root)), tmp_path)
+    assert (set(sink.held.stored), facts.identity["files"]) == ({"content/b.txt"}, 1)
+
+
+def test_a_file_that_grows_as_fast_as_it_is_read_comes_to_an_end(tmp_path: Path) -> None:
+    root = tree(tmp_path, a_log=b"x" * 100)
+
+    class Growing(MemorySink):
+        def file(self, path: str, content: Path | BinaryIO, **named: Any) -> int:
+            assert not isinstance(content, Path)
+            for _ in range(50):
+                with (root / "a.log").open("ab") as log:
+                    log.write(b"y" * 100)
+                content.read(10)
+            return super().file(path, io.BytesIO(content.read()), **named)
+
+    _, facts = capture(FilesSettings(path=str(root)), tmp_path, Growing())
+    assert (root / "a.log").stat().st_size == 5100
+    digest = hashlib.sha256(b"x" * 100).hexdigest()
+    assert facts.identity["digest"] == listing_digest([("a.log", digest)])
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["inspected", "captured"])
+def test_a_file_of_which_the_disk_gives_only_a_part_is_no_snapshot(  # fault 41
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled: bool
+) -> None:
+    root = tree(tmp_path, a_bin=b"x" * 5000)
+    settings = FilesSettings(path=str(root))
+    monkeypatch.setattr(files, "_TICK_NS", 0 if settled else 10**18)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    real = os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda handle, buffers, at: 0 if at else real(handle, [buffers[0][:4096]], 0)
+    )
+    for act in (lambda: Files().inspect(place(settings)), lambda: capture(settings, tmp_path)):
+        with pytest.raises(ConnectorError, match="4096 of its 5000 bytes"):
+            act()
+
+
 def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
     root = tree(tmp_path, a_txt="one", b_txt="two", c_txt="three")
     settings, connector = FilesSettings(path=str(root)), Files()
@@ -298,6 +393,39 @@ def test_a_file_stamped_in_the_running_tick_has_no_token_yet(
     sink, facts = capture(FilesSettings(path=str(root)), tmp_path)
     assert facts.token is None
     assert sink.held.entries["content/a.txt"].token == ""
+
+
+def test_the_next_command_reads_nothing_of_what_did_not_change_but_what_is_exposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, a_txt="one", b_json='{"c": 1}')
+    settings = FilesSettings(path=str(root), expose={"b": "b.json"})
+    first, facts = capture(settings, tmp_path)
+    really, opened = files._opened, []
+    monkeypatch.setattr(files, "_opened", lambda found: (opened.append(found.path), really(found))[1])
+    connector, second = Files(), MemorySink(first)
+    assert connector.token(place(settings)) == facts.token and opened == []
+    assert connector.capture(second, op(settings, tmp_path)) == connector.inspect(place(settings)) == facts
+    assert (opened, second.held.read) == (["b.json"], [])
+
+
+def test_what_is_stored_is_not_read_again_to_see_that_it_stayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, a_txt="one")
+    settings, connector = FilesSettings(path=str(root)), Files()
+    facts = connector.capture(MemorySink(), op(settings, tmp_path))
+    monkeypatch.setattr(files, "_opened", lambda found: pytest.fail(f"{found.path} was opened"))
+    assert connector.inspect(place(settings)) == facts
+
+
+def test_other_documents_to_expose_make_another_token(tmp_path: Path) -> None:
+    root = tree(tmp_path, a_json="{}", b_json="{}")
+    told = {
+        Files().token(place(FilesSettings(path=str(root), expose={"x": name})))
+        for name in ("a.json", "b.json")
+    }
+    assert len(told) == 2
 
 
 def test_asking_again_does_not_read_what_did_not_change(

@@ -12,11 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
-from lancedb.index import IvfFlat
 
 from refloat.connectors.lancedb import MANIFEST_NUMBER_MAX, LanceDB, LanceDBSettings
 from refloat.contracts import Connector, Facts, Observed, Op, Place, Settings, Source
@@ -48,9 +46,17 @@ def rows(first: int, count: int, *, embedder: str = EMBEDDER, dimension: int = D
     return pa.table(columns, schema=schema)
 
 
+def database(folder: Path) -> Any:
+    import lancedb  # half a second, in every process that only looks which tests there are
+
+    return lancedb.connect(str(folder))
+
+
 def make(folder: Path, count: int = 300, *, table: str = "passages", **changes: Any) -> Any:
     """A table with an index, a later append and a deletion."""
-    made = lancedb.connect(str(folder)).create_table(table, rows(0, count, **changes), mode="overwrite")
+    from lancedb.index import IvfFlat
+
+    made = database(folder).create_table(table, rows(0, count, **changes), mode="overwrite")
     made.create_index("vector", config=IvfFlat(num_partitions=2))
     made.add(rows(count, 5, **changes))
     made.delete("id = 3")
@@ -58,7 +64,7 @@ def make(folder: Path, count: int = 300, *, table: str = "passages", **changes: 
 
 
 def open_table(folder: Path, table: str = "passages") -> Any:
-    return lancedb.connect(str(folder)).open_table(table)
+    return database(folder).open_table(table)
 
 
 def place(folder: Path, *tables: str) -> Place:
@@ -166,7 +172,7 @@ def test_identity_says_how_vectors_look_and_who_made_them(tmp_path: Path) -> Non
 
 
 def test_a_table_without_vectors_has_no_dimension(tmp_path: Path) -> None:
-    lancedb.connect(str(tmp_path / "answers")).create_table("plain", pa.table({"id": [1, 2]}))
+    database(tmp_path / "answers").create_table("plain", pa.table({"id": [1, 2]}))
     facts = LanceDB().inspect(place(tmp_path / "answers"))
     assert set(facts.identity["tables"]["plain"]) == {"fields", "indexes"}  # type: ignore[index, call-overload]
 
@@ -270,7 +276,7 @@ def test_an_empty_database_and_an_empty_table_come_back(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     source = captured(tmp_path / "none", tmp_path / "scratch")
     assert recovered(source, tmp_path / "us-none", tmp_path / "scratch").identity == {"tables": {}}
-    lancedb.connect(str(tmp_path / "eu")).create_table("passages", schema=rows(0, 1).schema)
+    database(tmp_path / "eu").create_table("passages", schema=rows(0, 1).schema)
     source = captured(tmp_path / "eu", tmp_path / "scratch")
     facts = recovered(source, tmp_path / "us", tmp_path / "scratch")
     assert facts.position["tables"] == {"passages": {"version": 1, "rows": 0}}
@@ -289,8 +295,48 @@ def test_a_snapshot_that_lost_a_data_file_is_refused(tmp_path: Path) -> None:
     assert LanceDB().observe(op(tmp_path / "us", tmp_path / "scratch")) is Observed.PARTIAL
 
 
+@pytest.mark.parametrize("part", ["data", "_deletions"])
+def test_a_table_that_names_files_which_are_not_there_is_not_captured(  # fault 41
+    tmp_path: Path, part: str
+) -> None:
+    opened = database(tmp_path / "eu")
+    table = opened.create_table("notes", pa.table({"id": range(300)}))
+    table.add(pa.table({"id": range(300, 303)}))
+    table.delete("id = 3")
+    folder = tmp_path / "eu" / "notes.lance" / part
+    min(folder.iterdir(), key=lambda path: path.stat().st_size).unlink()
+    assert LanceDB().inspect(place(tmp_path / "eu")).position["tables"]["notes"]["rows"] == 302  # type: ignore[index,call-overload]
+    with pytest.raises(ConnectorError, match=r"not there|cannot be read") as caught:
+        captured(tmp_path / "eu", tmp_path / "scratch")
+    assert "notes" in caught.value.message
+
+
+def test_files_that_only_the_history_of_a_table_names_may_be_gone(tmp_path: Path) -> None:
+    table = database(tmp_path / "eu").create_table("notes", pa.table({"id": range(300)}))
+    table.add(pa.table({"id": range(300, 600)}))
+    table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+    source = captured(tmp_path / "eu", tmp_path / "scratch")
+    LanceDB().stage(source, op(tmp_path / "us", tmp_path / "scratch"))
+
+
+def test_a_table_of_a_newer_format_is_refused_in_these_words(tmp_path: Path) -> None:  # fault 42
+    database(tmp_path / "eu").create_table("notes", pa.table({"id": range(3)}))
+    (manifest,) = (tmp_path / "eu" / "notes.lance" / "_versions").glob("*.manifest")
+    stored = manifest.read_bytes()
+    start = int.from_bytes(stored[-16:-8], "little")
+    needs_more = stored[start + 4 : -16] + bytes([9 << 3, 0x80, 0x80, 0x04])  # reader feature flag 65536
+    manifest.write_bytes(stored[:start] + len(needs_more).to_bytes(4, "little") + needs_more + stored[-16:])
+    for act in (
+        lambda: LanceDB().inspect(place(tmp_path / "eu")),
+        lambda: captured(tmp_path / "eu", tmp_path / "scratch"),
+    ):
+        with pytest.raises(ConnectorError, match="cannot be read by this version"):
+            act()
+
+
 @pytest.mark.parametrize("what", ["rows", "dimension", "self_recall"])
 def test_a_staged_table_that_is_not_like_its_baseline_is_refused(tmp_path: Path, what: str) -> None:
+    # fault 42
     make(tmp_path / "eu")
     source = captured(tmp_path / "eu", tmp_path / "scratch")
     baseline = source._stored["baseline.json"].decode()

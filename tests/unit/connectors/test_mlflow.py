@@ -14,18 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
 import pytest
+
+if TYPE_CHECKING:  # seconds, in every process that only looks which tests there are
+    from mlflow import MlflowClient
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-
-import mlflow
-import mlflow.sklearn
-import numpy as np
-from mlflow import MlflowClient
-from sklearn.linear_model import LogisticRegression
 
 from refloat.connectors.files import Files
 from refloat.connectors.mlflow import MLflow, MLflowSettings
@@ -56,6 +54,8 @@ def op(region: Path, scratch: Path, *, token: str = "t1", **changes: Any) -> Op:
 
 
 def client(region: Path) -> MlflowClient:
+    from mlflow import MlflowClient
+
     return MlflowClient(tracking_uri=settings(region).tracking_uri)
 
 
@@ -73,6 +73,9 @@ def values(region: Path, table: str, column: str) -> list[Any]:
 
 def build(region: Path) -> None:
     """A run with a model, two versions of it, a prompt, a trace and a data set, all through MLflow."""
+    import mlflow
+    from sklearn.linear_model import LogisticRegression
+
     (region / "models").mkdir(parents=True)
     mlflow.set_tracking_uri(settings(region).tracking_uri)
     mlflow.create_experiment("topics", artifact_location=str(region / "models"))
@@ -111,6 +114,8 @@ TAGS = {
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Built once; each test gets a copy whose rows were moved by hand, not by the connector."""
+    import mlflow
+
     region = tmp_path_factory.mktemp("template") / "origin"
     home = Path.cwd()
     region.mkdir()
@@ -263,6 +268,13 @@ def test_a_deleted_version_is_gone_and_one_without_files_is_unresolved(eu: Path)
     assert MLflow().health(place(eu)).value == "sick"
 
 
+def test_a_champion_without_its_files_is_not_captured(eu: Path, tmp_path: Path) -> None:  # fault 41
+    shutil.rmtree(model_folder(eu))
+    with pytest.raises(ConnectorError, match="clf@champion") as caught:
+        captured(eu, tmp_path / "scratch")
+    assert "mounted" in str(caught.value.next)
+
+
 def test_links_in_a_model_are_no_part_of_its_digest(eu: Path, tmp_path: Path) -> None:
     before = MLflow().inspect(place(eu)).identity
     (model_folder(eu) / "link").symlink_to("model.skops")
@@ -353,6 +365,8 @@ def test_another_database_than_mlflows_is_an_error(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def tracking(region: Path) -> Iterator[MlflowClient]:
+    import mlflow
+
     mlflow.set_tracking_uri(settings(region).tracking_uri)
     try:
         yield client(region)
@@ -363,6 +377,8 @@ def tracking(region: Path) -> Iterator[MlflowClient]:
 def test_mlflow_loads_everything_in_the_new_region_after_the_old_one_is_gone(
     eu: Path, tmp_path: Path
 ) -> None:
+    import mlflow
+
     source = captured(eu, tmp_path / "scratch")
     (run,), (model,) = values(eu, "runs", "run_uuid"), values(eu, "logged_models", "model_id")
     shutil.rmtree(eu)
@@ -459,6 +475,8 @@ def test_locations_written_as_uris_stay_uris(eu: Path, tmp_path: Path) -> None:
 
 
 def test_old_versions_that_name_a_folder_or_a_run_resolve(eu: Path, tmp_path: Path) -> None:
+    import mlflow
+
     folder = model_folder(eu)
     shutil.copytree(folder, eu / "models/1/old/artifacts/model")
     with rows(eu) as connection:

@@ -198,3 +198,15 @@ def test_a_tally_does_not_depend_on_how_the_bytes_come_in(
     assert tally.last == (lines[-1][:longest] if lines else b"")
     digest = f"sha256:{hashlib.sha256(lines[0][:longest]).hexdigest()}" if lines else ""
     assert tally.first == digest
+
+
+def test_a_pipe_where_the_log_should_be_holds_up_nobody(tmp_path: Path) -> None:  # fault 40
+    path = tmp_path / "answers.jsonl"
+    os.mkfifo(path)
+    for act in (
+        lambda: Predictions().inspect(place(path)),
+        lambda: Predictions().capture(MemorySink(), op(path)),
+    ):
+        with pytest.raises(ConnectorError, match="not a regular file"):
+            act()
+    assert Predictions().health(place(path)) is Health.SICK

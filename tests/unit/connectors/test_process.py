@@ -321,12 +321,19 @@ def test_a_port_that_is_taken_is_refused_before_anything_starts(
     source = captured(settings, tmp_path)
     with socket.create_server(("127.0.0.1", int(settings.command[-1]))):
         assert Process().holder(Place("assistant", "us", settings)) == ""
+        named = Process().occupant(Place("assistant", "us", settings))
+        assert named is not None and f"{os.getpid()} (" in named.message and "stop what" in str(named.next)
         for act in (lambda: Process().stage(source, run(settings)), lambda: Process().start(run(settings))):
             with pytest.raises(
                 ConnectorError, match=rf"port {settings.command[-1]} is taken by process {os.getpid()}"
             ):
                 act()
     assert not (Path(settings.cwd) / "starts").exists()
+    assert Process().occupant(Place("assistant", "us", settings)) is None
+
+
+def test_a_process_that_is_gone_is_shown_by_its_number() -> None:
+    assert table.shown(2**22 + 1) == str(2**22 + 1)  # beyond the largest pid that Linux gives
 
 
 def test_holder_names_the_point_while_its_process_runs(tmp_path: Path, run: Callable[..., Op]) -> None:

@@ -6,7 +6,10 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -481,6 +484,82 @@ def test_a_locked_database_is_worth_another_try(tmp_path: Path, monkeypatch: pyt
         assert SQLite().health(place(settings)) is Health.UNKNOWN
         connection.execute("ROLLBACK")
     assert SQLite().health(place(settings)) is Health.HEALTHY
+
+
+@pytest.mark.parametrize("harm", ["cut short", "scribbled over"])
+def test_a_database_that_could_not_be_recovered_is_not_captured(
+    tmp_path: Path, harm: str
+) -> None:  # fault 41
+    path = tmp_path / "online.db"
+    settings = make(path, journal="DELETE")
+    with opened(path) as connection:
+        connection.execute("CREATE TABLE later (x)")
+        connection.execute("INSERT INTO later VALUES (zeroblob(50000))")
+    size = path.stat().st_size
+    if harm == "cut short":
+        os.truncate(path, size - 2 * 4096)
+    else:  # where no count of rows comes by
+        with path.open("r+b") as file:
+            file.seek(size - 3 * 4096)
+            file.write(b"\x55" * 4096)
+        assert inspect(path).position["rows"] == {"features": 200, "later": 1}
+    sink = MemorySink()
+    with pytest.raises(ConnectorError, match=r"malformed|not sound") as caught:
+        SQLite().capture(sink, op(settings, tmp_path))
+    assert (caught.value.file, sink.held.stored) == (str(path), {})
+
+
+@pytest.mark.parametrize(("at", "value"), [(19, 9), (47, 9)], ids=["read version", "schema format"])
+def test_a_newer_format_is_refused_in_these_words(tmp_path: Path, at: int, value: int) -> None:  # fault 42
+    path = tmp_path / "online.db"
+    settings = make(path, journal="DELETE")
+    content = bytearray(path.read_bytes())
+    content[at] = value
+    path.write_bytes(content)
+    with pytest.raises(ConnectorError, match="newer than SQLite") as caught:
+        SQLite().capture(MemorySink(), op(settings, tmp_path))
+    assert "as new as" in str(caught.value.next)
+    sink = MemorySink()
+    sink.file("database.sqlite", path)
+    target = op(SQLiteSettings(path=str(tmp_path / "us.db")), tmp_path)
+    with pytest.raises(ConnectorError, match="newer than SQLite"):
+        SQLite().stage(sink.source(Facts()), target)
+    assert not (tmp_path / "us.db").exists()
+
+
+def test_a_pipe_where_the_database_should_be_holds_up_nobody(tmp_path: Path) -> None:  # fault 40
+    os.mkfifo(tmp_path / "online.db")
+    settings = SQLiteSettings(path=str(tmp_path / "online.db"))
+    for act in (SQLite().inspect, lambda place: SQLite().capture(MemorySink(), op(settings, tmp_path))):
+        with pytest.raises(ConnectorError, match="not a regular file"):
+            act(place(settings))
+
+
+HOLDS_THE_LOCK = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_writer_that_was_stopped_with_the_lock_in_its_hand_is_not_waited_for(  # faults 39, 40
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS_MAX", 0.1)
+    settings = make(tmp_path / "online.db", journal="DELETE")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_LOCK, settings.path], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "locked\n"
+        writer.send_signal(signal.SIGSTOP)
+        with pytest.raises(ConnectorError, match="locked") as caught:
+            SQLite().capture(MemorySink(), op(settings, tmp_path))
+        writer.kill()
+    assert caught.value.retry is Retry.LATER
+    SQLite().capture(MemorySink(), op(settings, tmp_path))
 
 
 @pytest.mark.parametrize("journal", ["WAL", "DELETE"])

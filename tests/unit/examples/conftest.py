@@ -1,7 +1,8 @@
-"""One region of the example pipeline, built once for all tests; what changes it works on a copy."""
+"""One region of the example pipeline, built once for all tests and processes; what changes it works on a copy."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -21,10 +22,8 @@ from pydocs_assistant.paths import Region  # noqa: E402
 from pydocs_region import Served, finish, program, serving, step_is, wait_until  # noqa: E402
 
 
-@pytest.fixture(scope="session")
-def region(tmp_path_factory: pytest.TempPathFactory) -> Region:
-    """A region built in two goes: killed with SIGKILL while it trained its models, then resumed."""
-    made = Region.at(tmp_path_factory.mktemp("regions") / "eu")
+def build_in_two_goes(made: Region) -> None:
+    """Build a region: killed with SIGKILL while it trains its models, then resumed."""
     first = program("build", "--root", made.root)
     wait_until(lambda: step_is(made, "training", "running"), first)
     os.kill(first.pid, signal.SIGKILL)
@@ -32,13 +31,10 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Region:
     second = program("build", "--root", made.root)
     printed = finish(second)
     assert second.returncode == 0, printed
-    return made
 
 
-@pytest.fixture
-def copied(region: Region, tmp_path: Path) -> Region:
-    """A copy of the region that a test may change; the registry's addresses are those of the copy."""
-    root = tmp_path / "copy"
+def copy_of(region: Region, root: Path) -> Region:
+    """A copy of a region; the registry's addresses are those of the copy."""
     shutil.copytree(region.root, root, ignore=shutil.ignore_patterns("FENCE"))
     copy = Region.at(root)
     columns = {
@@ -54,6 +50,29 @@ def copied(region: Region, tmp_path: Path) -> Region:
                 (str(region.artifacts), str(copy.artifacts)),
             )
     return copy
+
+
+@pytest.fixture(scope="session")
+def region(tmp_path_factory: pytest.TempPathFactory) -> Region:
+    """A region built in two goes, by the first process of this run that asks for one; a copy for each process."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / "region.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        whole = shared / "region"
+        if not whole.exists():
+            making = shared / "region-being-built"
+            shutil.rmtree(making, ignore_errors=True)  # what a build left that failed
+            build_in_two_goes(Region.at(making))
+            copy_of(Region.at(making), whole)
+    return copy_of(Region.at(whole), tmp_path_factory.mktemp("regions") / "eu")
+
+
+@pytest.fixture
+def copied(region: Region, tmp_path: Path) -> Region:
+    """A copy of the region that a test may change."""
+    return copy_of(region, tmp_path / "copy")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from mlflow import MlflowClient
 
 from pydocs_assistant import features, golden, index, passages, registry
 from pydocs_assistant.paths import Region, folder_digest, write_whole
@@ -185,6 +184,8 @@ def test_mlflow_itself_loads_the_champion_by_its_alias(region: Region, copied: R
 
 
 def test_training_never_saw_the_held_out_passages(region: Region) -> None:
+    from mlflow import MlflowClient
+
     learned = MlflowClient(region.tracking_uri).get_model_version_by_alias("embedder", "champion").run_id
     run = registry.client_of(region).get_run(learned)
     held_out = golden.held_out_passages(golden.read(region))

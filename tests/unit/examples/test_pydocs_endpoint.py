@@ -21,6 +21,7 @@ from pydocs_assistant.paths import Region
 from pydocs_assistant.predictions import PredictionLog
 from pydocs_assistant.refusals import ForeignIndexError
 from pydocs_assistant.registry import Registered
+from pydocs_assistant.serve import serve
 from pydocs_region import Served, finish, program, serving
 
 QUESTION = {"id": "q-1", "user": "ann", "question": "How does enumerate of threading work?"}
@@ -183,22 +184,23 @@ def test_a_classifier_of_another_embedder_is_refused(tmp_path: Path) -> None:
         check_classifier({"embedder": embedder, "classifier": classifier})
 
 
-def test_a_region_without_models_is_refused(copied: Region) -> None:
+def _refused(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Why a start is refused, without waiting for a process that loads everything once more."""
+    assert serve(root, host="127.0.0.1", port=1, fence=root / "FENCE") == 3
+    return capsys.readouterr().err
+
+
+def test_a_region_without_models_is_refused(copied: Region, capsys: pytest.CaptureFixture[str]) -> None:
     champion = registry.champion(registry.client_of(copied), "embedder")
     (champion.folder / registry.MODEL_FILE).unlink()
-    refused = program("serve", "--root", copied.root, "--port", "1")
-    printed = finish(refused)
+    printed = _refused(copied.root, capsys)
 
-    assert refused.returncode == 3
     assert "refusing to start: version" in printed
     assert "has no files at" in printed
 
 
-def test_an_empty_region_is_refused(tmp_path: Path) -> None:
-    refused = program("serve", "--root", tmp_path, "--port", "1")
-
-    assert "refusing to start: there is no registry at" in finish(refused)
-    assert refused.returncode == 3
+def test_an_empty_region_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "refusing to start: there is no registry at" in _refused(tmp_path, capsys)
     assert not (tmp_path / "mlflow").exists()
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pydocs_assistant.build import rebuild_index
 from pydocs_assistant.paths import Region
-from pydocs_region import EXAMPLE, finish, program
+from pydocs_region import EXAMPLE
 from refloat import registry
 from refloat.contracts import Facts, Place
 from refloat.manifest.model import Manifest
@@ -67,7 +68,12 @@ def test_all_invariants_hold_in_a_region_that_was_just_built(region: Region) -> 
 
 
 def test_an_index_by_another_embedder_breaks_the_invariants_that_speak_of_it(copied: Region) -> None:
-    finish(program("rebuild-index", "--root", copied.root, "--dimension", "32"))
+    import mlflow
+
+    try:
+        assert rebuild_index(copied.root, dimension=32) == 0
+    finally:
+        mlflow.set_tracking_uri(None)  # the process is shared with other tests
     manifest = _manifest(copied)
     group = manifest.groups["serving"]
     verdicts = evaluate(group.must, _facts(manifest, names=group.members))

@@ -7,6 +7,7 @@ import pytest
 
 from refloat.errors import Refused
 from refloat.evidence import seal
+from refloat.flows.recover import recover
 from refloat.testing.world import World
 
 
@@ -109,14 +110,32 @@ def test_a_target_that_holds_something_foreign_is_refused_and_left_alone(tmp_pat
     assert world.live("us") == before
 
 
-def test_recovering_again_over_what_refloat_put_there_is_no_offence(tmp_path: Path) -> None:
-    world = World.small(tmp_path)
+def test_what_was_recovered_is_the_primary_now_and_taken_back_only_on_purpose(tmp_path: Path) -> None:
+    world = World.small(tmp_path)  # fault 43
     world.protect()
     before = lose(world)
     world.recover()
+    (tmp_path / "us" / "pages" / "since.txt").write_text("written after the recovery")
     again = world.recover()
-    assert again.evidence.state == "done"
+    assert again.evidence.state == "blocked"
+    assert again.failure is not None and again.failure["rule"] == "target_primary"
+    assert "pages/since.txt" in world.live("us")
+    vault, glass = world.vault(), frozenset({"target_primary"})
+    done = recover(world.prepared(vault), vault, world.clock, overrides=glass)
+    assert done.evidence.state == "done"
     assert world.live("us") == before
+
+
+def test_an_older_point_of_elsewhere_does_not_take_the_primary_back_unasked(tmp_path: Path) -> None:
+    world = World.small(tmp_path)  # fault 43
+    older = world.protect().name
+    lose(world)
+    world.recover()
+    live = world.live("us")
+    vault = world.vault()
+    blocked = recover(world.prepared(vault, point=older), vault, world.clock)
+    assert blocked.failure is not None and blocked.failure["rule"] == "target_primary"
+    assert world.live("us") == live
 
 
 def test_a_pack_that_is_gone_blocks_the_run_before_anything_is_touched(tmp_path: Path) -> None:  # fault 3

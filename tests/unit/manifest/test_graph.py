@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refloat.manifest.graph import capture_order, cycle_in, order_by_needs, units
+from refloat.manifest.graph import capture_order, cycle_in, order_by_needs, order_of_need, units
 from refloat.manifest.model import Manifest
 
 
@@ -40,6 +40,20 @@ def test_needs_hold_through_components_that_are_not_asked_for():
 def test_ties_keep_the_order_of_the_manifest():
     world = manifest({name: {} for name in "zyxabc"})
     assert order_by_needs(world, "abcxyz") == list("zyxabc")
+
+
+def test_what_serving_needs_comes_first_with_what_that_needs_in_its_turn():
+    world = manifest(
+        {
+            "lab": {"tier": "development"},
+            "logs": {},
+            "web": {"tier": "critical", "needs": ["model"]},
+            "model": {"tier": "development", "needs": ["disk"]},
+            "disk": {},
+        }
+    )
+    assert order_of_need(world, world.components) == ["disk", "model", "web", "logs", "lab"]
+    assert order_of_need(world, ["lab", "web"]) == ["web", "lab"]
 
 
 def test_an_unknown_name_is_a_key_error():

@@ -115,12 +115,19 @@ WRONG = {
         7,
         23,
         "unknown key 'zzz'",
-        "known here: kind, tier",
+        "known: kind, tier",
     ),
     "the_name_that_python_uses": ("with: {", "with_: {", 7, 23, "unknown key 'with_'", "'with'"),
     "missing_key": ("kind: files, ", "", 7, 3, "components.docs: `kind` is missing", None),
     "missing_primary": ("primary: here\n", "", 1, 1, "`primary` is missing", None),
-    "another_version": ("version: 1", "version: 2", 1, 10, "2 is none of 1", None),
+    "another_version": (
+        "version: 1",
+        "version: 2",
+        1,
+        10,
+        "2 is of a newer refloat; this one reads version 1",
+        "newer refloat",
+    ),
     "unknown_tier": (
         "kind: files",
         "kind: files, tier: critcal",
@@ -357,7 +364,7 @@ def test_a_duplicate_component_is_refused():
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file():
-    text = SMALLEST.replace("version: 1", "version: 3").replace(
+    text = SMALLEST.replace("version: 1", "version: x").replace(
         "kind: files", "kind: files, teir: x, deadline: 5"
     )
     lines = refused(text).message.splitlines()

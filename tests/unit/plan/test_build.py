@@ -96,11 +96,12 @@ def _ids(plan: Plan, phase: Phase, action: Action | None = None) -> list[str]:
 def test_the_steps_of_a_whole_plan_are_these() -> None:
     names = ["web", "assistant", "registry", "answers", "prompts", "articles"]
     staged = names[2:]
+    needed_first = ["registry", "answers", "assistant", "web", "prompts", "articles"]
     assert [step.id for step in _plan().steps] == [
         "preflight.check:point",
         "preflight.check:source",
         *(f"preflight.check:target:{name}" for name in names),
-        *(f"stage.stage:{name}" for name in names),
+        *(f"stage.stage:{name}" for name in needed_first),
         *(f"validate.validate:{name}" for name in staged),
         "validate.validate:group:serving",
         "validate.validate:group:texts",
@@ -289,3 +290,17 @@ def test_any_graph_is_put_in_order_and_loses_no_ordering_when_reduced(edges, dic
 def test_a_circle_of_steps_is_refused() -> None:
     with pytest.raises(UsageError, match="no step can go first"):
         in_order(_steps({0: {1}, 1: {0}}))
+
+
+def test_what_serving_needs_first_is_staged_first() -> None:
+    tiers = {"prompts": "development", "answers": "critical"}
+    components = {
+        name: {**part, **({"tier": tiers[name]} if name in tiers else {})}
+        for name, part in {
+            **MANIFEST["components"],
+            "vectors": {"kind": "lancedb", "tier": "critical"},
+        }.items()
+    }
+    plan = _plan(components=components | {"answers": components["answers"] | {"needs": ["articles"]}})
+    staged = [step.component for step in plan.steps if step.action is Action.STAGE]
+    assert staged == ["articles", "answers", "vectors", "registry", "assistant", "web", "prompts"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,8 +51,11 @@ class FinishingMemorySink(MemorySink):
 
 
 class MemorySinks:
-    def sink(self, previous: str | None = None) -> FinishingMemorySink:
+    def sink(self, previous: str | None = None, heard: object = None) -> FinishingMemorySink:
         return FinishingMemorySink()
+
+    def holds(self, tree: str) -> bool:
+        return True
 
 
 class Scripted:
@@ -80,14 +83,29 @@ class Scripted:
         return self._facts()
 
 
+class Telling(Scripted):
+    """Tells its token without being asked for its facts."""
+
+    def token(self, place: Place) -> str | None:
+        return self.moment(0).token
+
+
 class Freezing(Scripted):
-    @contextmanager
-    def freeze(self, place: Place) -> Iterator[None]:
-        self.frozen = True
-        try:
-            yield
-        finally:
-            self.frozen = False
+    def freeze(self, place: Place) -> AbstractContextManager[None]:
+        return Hold(self)
+
+
+@dataclass
+class Hold:
+    """No generator, which would thaw by itself when nobody holds it any more."""
+
+    frozen: Scripted
+
+    def __enter__(self) -> None:
+        self.frozen.frozen = True
+
+    def __exit__(self, *_: object) -> None:
+        self.frozen.frozen = False
 
 
 def steady(version: int = 1) -> Callable[[int], Facts]:
@@ -113,12 +131,20 @@ def test_a_unit_that_stands_still_is_captured_once(tmp_path: Path) -> None:
     assert captured.skew_s(["m0", "m1"]) == 0
 
 
-def test_a_member_whose_identity_moved_is_captured_again(tmp_path: Path) -> None:
+def test_a_member_whose_identity_moved_is_captured_again(tmp_path: Path) -> None:  # fault 51
     moving = Scripted(lambda asked: Facts({"version": 1 if asked <= 2 else 2}))
     still = Scripted(steady())
     captured = capture(tmp_path, moving, still)
     assert (moving.captures, still.captures) == (2, 1)
     assert captured.moved == ()
+    assert captured.snapshots["m0"].identity == {"version": 2}
+
+
+def test_who_moves_while_another_is_captured_is_captured_again(tmp_path: Path) -> None:  # fault 51
+    second = Scripted(steady())
+    first = Scripted(lambda asked: Facts({"version": 2 if second.captures else 1}))
+    captured = capture(tmp_path, first, second)
+    assert (first.captures, second.captures, captured.moved) == (2, 1, ())
     assert captured.snapshots["m0"].identity == {"version": 2}
 
 
@@ -161,6 +187,34 @@ def test_an_unchanged_token_carries_the_earlier_snapshot(tmp_path: Path) -> None
     assert again.snapshots["m0"].tree == previous.tree
 
 
+def test_who_tells_the_token_is_not_inspected_while_it_stands_still(tmp_path: Path) -> None:
+    place = Place("m0", "eu", Settings())
+    connector = Telling(lambda asked: Facts({"version": 1}, token="t1"))
+    previous = run(tmp_path, [Member("m0", connector, place, 5)]).snapshots["m0"]  # type: ignore[arg-type]
+    connector.asked = 0
+    again = run(tmp_path, [Member("m0", connector, place, 5, previous=previous)])  # type: ignore[arg-type]
+    assert (connector.asked, again.snapshots["m0"].carried) == (0, True)
+    connector.moment = lambda asked: Facts({"version": 2}, token="t2")
+    moved = run(tmp_path, [Member("m0", connector, place, 5, previous=previous)])  # type: ignore[arg-type]
+    assert not moved.snapshots["m0"].carried and moved.snapshots["m0"].identity == {"version": 2}
+
+
+def test_one_whose_token_tells_that_it_is_new_is_looked_at_only_when_it_is_captured(tmp_path: Path) -> None:
+    connector = Telling(lambda asked: Facts({"version": 1}, token="t1"))
+    captured = run(tmp_path, [Member("m0", connector, Place("m0", "eu", Settings()), 5)])  # type: ignore[arg-type]
+    assert (connector.captures, connector.asked, captured.moved) == (1, 2, ()), (
+        "captured, and looked at once after"
+    )
+
+
+def test_one_that_changes_after_it_was_captured_unseen_before_is_captured_again(tmp_path: Path) -> None:
+    # fault 51
+    moving = Telling(lambda asked: Facts({"version": min(asked, 2)}, token=f"t{asked}"))
+    captured = run(tmp_path, [Member("m0", moving, Place("m0", "eu", Settings()), 5)])  # type: ignore[arg-type]
+    assert (moving.captures, captured.moved) == (2, ())
+    assert captured.snapshots["m0"].identity == {"version": 2}
+
+
 @pytest.mark.parametrize(
     "now",
     [Facts({"version": 1}, token="t2"), Facts({"version": 2}, token="t1"), Facts({"version": 1}, token=None)],
@@ -194,4 +248,62 @@ def test_a_component_that_hangs_is_abandoned_at_its_deadline(tmp_path: Path) -> 
     with pytest.raises(DeadlineExceeded) as error:
         capture(tmp_path, Scripted(hang), deadline_s=0.2)
     release.set()
+    assert error.value.component == "m0"
+
+
+@pytest.mark.parametrize("fails", ["by raising", "by hanging"])
+def test_what_was_frozen_is_thawed_when_the_capture_fails(tmp_path: Path, fails: str) -> None:  # fault 40
+    release = threading.Event()
+
+    class FailsFrozen(Freezing):
+        def capture(self, sink: Sink, op: Op) -> Facts:
+            if self.frozen:
+                if fails == "by raising":
+                    raise ConnectorError("it does not answer")
+                release.wait(20)
+            return super().capture(sink, op)
+
+    restless = FailsFrozen(lambda asked: Facts({"version": asked}))
+    with pytest.raises(ConnectorError) as error:
+        capture(tmp_path, restless, deadline_s=0.3)
+    assert (restless.frozen, error.value.component) == (False, "m0")
+    release.set()
+
+
+@pytest.mark.parametrize("hangs", ["freezing", "thawing"])
+def test_a_freeze_that_hangs_is_given_up_and_ends_with_nothing_frozen(
+    tmp_path: Path, hangs: str
+) -> None:  # fault 40
+    release, ended = threading.Event(), threading.Event()
+
+    class Slow(Scripted):
+        @contextmanager
+        def freeze(self, place: Place) -> Iterator[None]:
+            if hangs == "freezing":
+                release.wait(20)
+            self.frozen = True
+            yield
+            if hangs == "thawing":
+                release.wait(20)
+            self.frozen = False
+            ended.set()
+
+    slow, other = Slow(lambda asked: Facts({"version": asked})), Freezing(steady())
+    with pytest.raises(DeadlineExceeded, match=f"{hangs} m0") as error:
+        capture(tmp_path, slow, other, deadline_s=0.3)
+    assert (error.value.component, other.frozen) == ("m0", False)
+    release.set()
+    assert ended.wait(20)
+    assert not slow.frozen
+
+
+def test_what_cannot_be_frozen_is_named(tmp_path: Path) -> None:
+    class Locked(Scripted):
+        @contextmanager
+        def freeze(self, place: Place) -> Iterator[None]:
+            raise ConnectorError("another program holds the lock")
+            yield
+
+    with pytest.raises(ConnectorError) as error:
+        capture(tmp_path, Locked(lambda asked: Facts({"version": asked})))
     assert error.value.component == "m0"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 from refloat.contracts import Facts
@@ -53,6 +55,14 @@ def test_an_expression_that_never_ends_is_killed_and_unknown() -> None:  # fault
     assert time.monotonic() - began < 5
     assert [verdict.holds for verdict in verdicts] == [True, None]
     assert "1.5 s" in verdicts[1].reason
+
+
+def test_a_worker_whose_parent_was_gone_before_it_began_does_nothing() -> None:  # fault 18
+    asked = '{"expressions": ["1 == 1"], "scope": {}}'
+    orphan = subprocess.run(
+        [sys.executable, "-m", "refloat.point.worker", "1"], input=asked, capture_output=True, text=True
+    )
+    assert (orphan.returncode, orphan.stdout, orphan.stderr) == (1, "", "")
 
 
 def test_bad_syntax_is_told_on_one_line() -> None:

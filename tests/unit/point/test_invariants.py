@@ -26,12 +26,12 @@ def test_a_member_that_kept_moving_makes_the_group_fuzzy() -> None:
     assert grade(HOLDS, moved=("a",)) is Grade.FUZZY
 
 
-def test_members_too_far_apart_make_the_group_fuzzy() -> None:
+def test_members_too_far_apart_make_the_group_fuzzy() -> None:  # fault 51
     assert grade(HOLDS, skew_s=5.0) is Grade.EXACT
     assert grade(HOLDS, skew_s=5.1) is Grade.FUZZY
 
 
-def test_what_does_not_hold_or_cannot_be_told_breaks_the_group() -> None:
+def test_what_does_not_hold_or_cannot_be_told_breaks_the_group() -> None:  # fault 51
     assert grade(HOLDS, FAILS) is Grade.BROKEN
     assert grade(HOLDS, UNKNOWN) is Grade.BROKEN
     assert grade(FAILS, moved=("a",), skew_s=9) is Grade.BROKEN

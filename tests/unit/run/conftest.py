@@ -464,7 +464,9 @@ class World:
         sink.file("content", content)
         snapshot = self.point.components[name]
         place = Place(name, "us", ShelfSettings(path=str(self.path(name))))
-        return ComponentTarget(name, self.shelves[name], place, snapshot, lambda: sink.source(snapshot.facts))
+        return ComponentTarget(
+            name, self.shelves[name], place, snapshot, lambda heard: sink.source(snapshot.facts)
+        )
 
     def actions(self) -> dict[Action, Any]:
         def evaluate(must: Sequence[str], facts: Mapping[str, Facts]) -> list[Verdict]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from refloat.errors import HoldLost, Refused
-from refloat.run.claim import Claimed, lives, objection, standing, this_process
+from refloat.errors import Damaged, HoldLost, Missing, Refused
+from refloat.run.claim import Claim, Claimed, lives, objection, standing, this_process
 from refloat.run.state import Holder, RunState, View
 
 
@@ -39,6 +39,14 @@ def test_a_target_is_refused_while_another_run_holds_it(world) -> None:
     assert refused.value.rule == "target_claimed"
     assert "--resume run-1" in refused.value.next
     assert "--override target_claimed" in refused.value.next
+
+
+def test_while_its_holder_is_at_work_it_is_waited_for_and_not_resumed(world) -> None:  # fault 24
+    world.claim("run-1", holder=this_process())
+    with pytest.raises(Refused, match="at work") as refused:
+        world.claim("run-2")
+    assert "--resume" not in refused.value.next
+    assert "refloat run list" in refused.value.next
 
 
 def test_an_override_takes_the_target_with_the_next_epoch_and_the_robbed_one_notices(world) -> None:
@@ -131,3 +139,160 @@ def test_a_run_that_is_over_or_died_before_it_began_holds_nothing(world) -> None
     assert objection(last, "run-2", View(), world.holder(), last.time)
     assert objection(last, "run-2", View(), world.holder(), later) is None
     assert objection(_claimed(world, released=True), "run-2", _plan(world), world.holder(), last.time) is None
+
+
+# ------------------------------------------------------------------------------------- damaged, lost, and lied about
+
+
+def _spoil(world, name: str) -> None:
+    content = bytearray(world.store.get(name))
+    content[len(content) // 2] ^= 1
+    world.store.delete(name)
+    world.store.create(name, bytes(content))
+
+
+def _slots(world) -> list[str]:
+    return sorted(entry.name for entry in world.store.list("log/targets/us/"))
+
+
+def _runs(world) -> list[str]:
+    return sorted({entry.name.split("/")[2] for entry in world.store.list("log/runs/")})
+
+
+DAMAGED = frozenset({"claim_damaged"})
+
+
+@pytest.mark.parametrize("broken", range(6))
+def test_claims_that_are_damaged_anywhere_stop_everybody_until_a_person_says_so_once(world, broken) -> None:
+    # fault 28
+    for run in ("run-1", "run-2"):
+        claim = world.claim(run)
+        claim.begun()
+        claim.release()
+    _spoil(world, _slots(world)[broken])
+    with pytest.raises(Damaged) as caught:
+        world.claim("run-3")
+    assert caught.value.file == _slots(world)[broken]
+    assert "--override claim_damaged" in caught.value.next
+    assert len(_slots(world)) == 6, "nothing was written"
+    claim = world.claim("run-3", overrides=DAMAGED)
+    assert claim.epoch > 2, "later than any that can have been given"
+    claim.confirm()
+    assert claim.release()
+    again = world.claim("run-4")
+    assert again.epoch == claim.epoch + 1, "and who comes later need not say it again"
+
+
+def test_a_hold_whose_claim_is_damaged_is_over_when_somebody_passes_it(world) -> None:
+    # fault 28
+    first = world.claim("run-1")
+    _spoil(world, _slots(world)[0])
+    with pytest.raises(HoldLost, match="gone or damaged"):
+        first.confirm()
+    second = world.claim("run-2", overrides=DAMAGED)
+    assert second.epoch > first.epoch
+    with pytest.raises(HoldLost, match="claimed by another"):
+        first.confirm()
+    assert not first.release()
+
+
+def test_a_hold_whose_claim_is_gone_is_over(world) -> None:
+    # fault 29
+    first = world.claim("run-1")
+    first.confirm()
+    world.store.delete(_slots(world)[0])
+    with pytest.raises(HoldLost, match="gone or damaged"):
+        first.confirm()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"type": "claimed"},
+        {"type": "stolen", "run": "x", "epoch": 1},
+        {"type": "claimed", "run": "x", "epoch": "many"},
+    ],
+)
+def test_an_entry_that_says_nothing_of_a_claim_is_damage(world, body) -> None:
+    # fault 53
+    world.log("targets/us").append(body)
+    with pytest.raises(Damaged):
+        world.claim("run-1")
+    assert world.claim("run-1", overrides=DAMAGED).epoch == 2
+
+
+def test_claims_that_are_lost_whole_are_made_up_for_from_the_journals(world) -> None:
+    # fault 29
+    world.failing.add("unfence assistant")
+    world.recover()
+    epoch = world.journal().view.epoch
+    for name in _slots(world):
+        world.store.delete(name)
+    with pytest.raises(Refused) as refused:
+        world.claim("run-2", journaled=lambda: _runs(world))
+    assert refused.value.rule == "target_claimed", "the run that is not over still holds the target"
+    assert "run-1" in refused.value.message
+    again = world.claim("run-1", journaled=lambda: _runs(world))
+    assert again.epoch == epoch + 1
+
+
+def test_claims_that_lost_their_end_give_no_epoch_twice(world) -> None:
+    # fault 29
+    world.recover()
+    world.claim("run-0").release()
+    epoch = world.journal().view.epoch
+    world.failing.add("unfence assistant")
+    for name in _slots(world):
+        world.store.delete(name)
+    assert world.journal().view.ended
+    claim = world.claim("run-2", journaled=lambda: _runs(world))
+    assert claim.epoch == epoch + 1
+
+
+def test_a_journal_of_a_run_into_another_target_holds_nothing(world) -> None:
+    world.failing.add("unfence assistant")
+    world.recover()
+    elsewhere = world.log("targets/ap")
+    claim = Claim.win(
+        elsewhere,
+        run="run-2",
+        view_of=lambda run: world.journal(run).view,
+        journaled=lambda: _runs(world),
+        clock=world.clock,
+        holder=world.holder(),
+    )
+    assert claim.epoch == 1
+
+
+def test_a_journal_that_is_lost_whole_is_never_taken_for_one_that_was_not_begun(world) -> None:
+    # fault 29
+    world.failing.add("unfence assistant")
+    world.recover()
+    for entry in list(world.store.list("log/runs/")):
+        world.store.delete(entry.name)
+    world.after_the_crash()
+    for run in ("run-1", "run-2"):
+        with pytest.raises(Missing, match="nothing counts as done") as caught:
+            world.claim(run)
+        assert "--override claim_damaged" in caught.value.next
+    assert world.claim("run-2", overrides=DAMAGED).epoch == 2
+
+
+def test_a_damaged_journal_of_the_holder_stops_the_next_run_until_a_person_says_so(world) -> None:
+    # fault 28
+    world.failing.add("unfence assistant")
+    world.recover()
+    _spoil(world, "log/runs/run-1/0000000000000002")
+    world.after_the_crash()
+    with pytest.raises(Damaged) as caught:
+        world.claim("run-2")
+    assert "--override claim_damaged" in caught.value.next
+    assert world.claim("run-2", overrides=DAMAGED).epoch == 2
+
+
+def test_a_journal_of_a_run_that_is_over_is_not_needed_to_claim(world) -> None:
+    world.recover()
+    for entry in list(world.store.list("log/runs/")):
+        world.store.delete(entry.name)
+    assert world.claim("run-2").epoch == 2

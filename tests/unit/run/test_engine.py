@@ -206,7 +206,7 @@ def test_an_invariant_that_does_not_hold_on_staged_data_never_touches_what_is_li
         assert _live(world) == set()
 
 
-def test_staged_bytes_of_another_identity_are_never_switched_to(world) -> None:
+def test_staged_bytes_of_another_identity_are_never_switched_to(world) -> None:  # fault 42
     def lie(shelves) -> None:
         inner = shelves["answers"].inspect
         shelves["answers"].inspect = lambda place: type(inner(place))(identity={"digest": "another"})
@@ -418,7 +418,7 @@ def test_a_step_that_took_effect_before_the_kill_is_adopted_and_not_repeated(wor
     assert world.counted()[next(e for e in world.effects if e.startswith("activate answers"))] == 1
 
 
-def test_an_interrupt_stops_where_it_is_and_can_be_resumed(make_world) -> None:
+def test_an_interrupt_stops_where_it_is_and_can_be_resumed(make_world) -> None:  # fault 31
     for nth in range(1, 30, 4):
         world = make_world()
         written = []
@@ -436,7 +436,7 @@ def test_an_interrupt_stops_where_it_is_and_can_be_resumed(make_world) -> None:
         assert set(world.counted().values()) == {1}
 
 
-def test_an_interrupted_step_is_left_unknown_never_failed(world) -> None:
+def test_an_interrupted_step_is_left_unknown_never_failed(world) -> None:  # fault 31
     world.failing.add("hang stage answers")
     hanging = threading.Event()
 
@@ -483,7 +483,12 @@ def test_of_two_orchestrators_the_loser_stops_without_another_action(make_world)
         with pytest.raises(HoldLost):
             world.recover(on_event=overtake)
         assert world.effects == after_the_winner, f"the loser went on after record {nth}"
-        assert len(seen) == nth, "the loser told of something it did not write"
+        written = [stamped.record for stamped in world.journal().read()]
+        taken = next(i for i, each in enumerate(written) if isinstance(each, Held) and each.epoch > 1)
+        assert len(seen) <= taken, "the loser told of more than it wrote"
+        assert all(record in written[:taken] for record in seen), (
+            "the loser told of something it did not write"
+        )
         assert set(world.counted().values()) == {1}
         assert world.tree() == whole.tree()
 

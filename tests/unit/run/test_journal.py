@@ -126,3 +126,25 @@ def test_an_entry_that_is_no_record_is_damage_and_names_its_slot(world, body) ->
     world.log("runs/run-1").append(body)
     with pytest.raises(Damaged, match="slot 0"):
         world.journal()
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("content", [None, b"", b"{}", "cut"], ids=["gone", "empty", "other", "cut"])
+def test_a_journal_that_is_damaged_anywhere_stops_everybody_with_what_to_do(world, broken, content) -> None:
+    # fault 28
+    journal = world.journal()
+    journal.append(Started(run="run-1", plan=world.plan))
+    journal.append(Entered(state=RunState.RUNNING))
+    journal.append(Remembered(step="stage.stage:answers", what={"was_live": True}))
+    name = f"log/runs/run-1/{broken:016d}"
+    stored = world.store.get(name)
+    world.store.delete(name)
+    if content is not None:
+        world.store.create(name, stored[: len(stored) // 2] if content == "cut" else content)
+    if (broken, content) == (2, None):
+        assert len(world.journal().read()) == 2, "a write that was cut is not there at all"
+        return
+    with pytest.raises(VaultError) as caught:
+        world.journal()
+    assert caught.value.file == name
+    assert "--override claim_damaged" in caught.value.next

@@ -10,6 +10,8 @@ import pytest
 from refloat.errors import Damaged
 from refloat.run.state import FINAL, Intent, Observe, Outcome, RunState, Status, decide, fold
 
+pytestmark = pytest.mark.usefixtures("remembered")
+
 
 def _moments(world, **how) -> list[str]:
     """Every moment of an undisturbed run, and the world after it."""
@@ -86,7 +88,7 @@ def test_a_run_killed_twice_still_ends_in_the_same_place(make_world, names) -> N
             assert world.counted() == whole.counted()
 
 
-def test_no_side_effect_comes_before_its_intent_is_durable(world) -> None:
+def test_no_side_effect_comes_before_its_intent_is_durable(world) -> None:  # fault 23
     world.recover()
     announced: set[str] = set()
     entries = iter(world.journal().read())

@@ -164,6 +164,19 @@ def test_a_plan_without_verification_is_done_but_says_unverified() -> None:
     assert decide(plan, view, running=NOBODY, capacity=1) == Finish(RunState.DONE, ("unverified",))
 
 
+def test_a_verification_that_was_overridden_is_done_but_says_unverified() -> None:
+    overridden = Outcome(step="verify", result="done", detail={"overridden": "quality_unverified"})
+    records = [
+        *BEFORE_VERIFY,
+        _intent("verify"),
+        overridden,
+        _in(RunState.COMMITTED),
+        *_done("shift", "protect"),
+    ]
+    decision = decide(PLAN, _view(*records), running=NOBODY, capacity=1)
+    assert decision == Finish(RunState.DONE, ("unverified",))
+
+
 def test_an_intent_without_an_outcome_is_unknown_never_done() -> None:
     assert _view(_intent("stage")).step("stage").status is Status.UNKNOWN
 

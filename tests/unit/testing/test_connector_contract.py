@@ -30,7 +30,9 @@ class FolderSuite(ConnectorContract):
         return self.empty_target(tmp_path)
 
     def mutate(self, settings: Settings) -> None:
-        self.change_identity(settings)
+        self.change_identity(settings)  # of what is being read: its new end is not read
+        with (live(Place("part", "eu", settings)) / "c").open("a") as file:  # and of what is still to be read
+            file.write("more")
 
     def change_identity(self, settings: Settings) -> None:
         with (live(Place("part", "eu", settings)) / "a").open("a") as file:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,8 @@ from refloat.vault.keys import KeyFile
 from refloat.vault.replica import Replica, create_vault
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.writer import RegionResult, Stored, Writer
+
+sys.path.insert(0, str(Path(__file__).parent))  # for poison
 
 MOMENT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

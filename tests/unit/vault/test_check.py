@@ -43,6 +43,7 @@ def test_an_empty_vault_is_whole(world: VaultWorld) -> None:
 
 
 def test_a_lost_pack_is_named_with_the_points_that_use_it_and_no_others(world: VaultWorld) -> None:
+    # fault 3
     """Both points show the same manifest, which the first capture stored; only the second has the new file."""
     first = world.capture({"old": b"old" * 100}).point
     older = packs_of(world)["contents"]

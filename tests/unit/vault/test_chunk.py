@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from refloat.errors import Damaged, VaultError
 from refloat.limits import CHUNK_BYTES_MAX
 from refloat.vault.chunk import NO_BASE, SealedChunk, chunk_name, open_chunk, seal_chunk
+from refloat.vault.codecs import DIFFERENCE
 
 NAME_KEY = b"n" * 32
 SECRET = b"s" * 32
+
+
+def no_base(name: bytes) -> bytes:
+    raise AssertionError("nothing here rests on a base")
 
 
 def sealed(raw: bytes) -> SealedChunk:
@@ -21,7 +26,7 @@ def sealed(raw: bytes) -> SealedChunk:
 
 
 def opened(chunk: SealedChunk, name_key: bytes = NAME_KEY, secret: bytes = SECRET) -> bytes:
-    return open_chunk(chunk, name_key=name_key, secret=secret, what="packs/aa/aa")
+    return open_chunk(chunk, name_key=name_key, secret=secret, what="packs/aa/aa", read=no_base)
 
 
 @given(st.binary(max_size=2000) | st.binary(min_size=1, max_size=20).map(lambda piece: piece * 5000))
@@ -81,7 +86,25 @@ def test_a_chunk_whose_writer_lied_about_its_name_is_refused() -> None:
 
 
 def test_a_codec_of_a_later_refloat_is_named_and_not_called_damage() -> None:
-    with pytest.raises(VaultError, match=r"codec 2 \(blosc2\)") as caught:
-        opened(replace(sealed(b"x"), codec=2))
+    with pytest.raises(VaultError, match="codec 9, which this refloat cannot read") as caught:
+        opened(replace(sealed(b"x"), codec=9))
     assert not isinstance(caught.value, Damaged)
     assert bytes(32) == NO_BASE
+
+
+def test_the_largest_chunk_comes_back_and_one_that_says_it_is_larger_is_not_unpacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    largest = sealed(bytes(CHUNK_BYTES_MAX))
+    assert opened(largest) == bytes(CHUNK_BYTES_MAX)
+    monkeypatch.setattr("refloat.vault.chunk.open_sealed", no_base)
+    with pytest.raises(Damaged, match="impossible length"):
+        opened(replace(largest, raw_length=CHUNK_BYTES_MAX + 1))
+
+
+def test_a_base_where_there_is_none_and_none_where_there_must_be_one_are_told_apart() -> None:
+    chunk = sealed(b"a small chunk")
+    with pytest.raises(Damaged, match="with a base, which codec raw has not"):
+        opened(replace(chunk, base=b"\1" * 32))
+    with pytest.raises(Damaged, match=r"without a base, which codec blosc2\+delta must have"):
+        opened(replace(chunk, codec=DIFFERENCE.id))

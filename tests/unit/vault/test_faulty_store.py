@@ -8,6 +8,7 @@ import pytest
 
 from refloat.contracts import Put, Store
 from refloat.errors import Missing, StoreError
+from refloat.testing.disk import torn
 from refloat.testing.store_contract import StoreContract
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation, When
 from refloat.vault.stores.local import LocalStore
@@ -17,6 +18,32 @@ from refloat.vault.stores.memory import MemoryStore
 class TestFaultyStoreWithoutFaults(StoreContract):
     def make(self, tmp_path: Path) -> Store:
         return FaultyStore(MemoryStore())
+
+
+@pytest.mark.parametrize(("when", "stored"), [(When.BEFORE, False), (When.AFTER, True), (When.TORN, False)])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_create_in_a_folder_that_was_torn_leaves_half_of_it_unseen(
+    tmp_path: Path, when: When, stored: bool, dies: bool
+) -> None:  # fault 1
+    inner = LocalStore(tmp_path)
+    inner.create("a/a", b"1")
+    store = FaultyStore(inner, torn=torn(tmp_path))
+    (store.crash if dies else store.fail)(1, when)
+    with pytest.raises(Crash if dies else StoreError):
+        store.create("a/b", b"2222")
+    left = [path.read_bytes() for path in tmp_path.rglob("*~")]
+    assert left == ([b"22"] if when is When.TORN else [])
+    assert sorted(entry.name for entry in inner.list("")) == (["a/a", "a/b"] if stored else ["a/a"])
+    assert inner.create("a/b", b"3333") is (Put.EXISTS if stored else Put.CREATED)
+
+
+def test_only_a_create_can_be_torn(tmp_path: Path) -> None:
+    inner = LocalStore(tmp_path)
+    inner.create("a", b"1")
+    store = FaultyStore(inner, fail_at=1, when=When.TORN, torn=torn(tmp_path))
+    with pytest.raises(StoreError):
+        store.delete("a")
+    assert inner.get("a") == b"1"
 
 
 @pytest.mark.parametrize(("when", "stored"), [(When.BEFORE, False), (When.AFTER, True), (When.TORN, False)])
@@ -120,3 +147,24 @@ def test_latency_is_waited_before_every_operation() -> None:
     store.create("a", b"1")
     store.get("a")
     assert waited == [0.25, 0.25]
+
+
+def test_something_else_may_happen_before_an_operation() -> None:
+    inner = MemoryStore()
+
+    def first(operation: Operation) -> None:
+        if operation == Operation(1, "create", "a"):
+            inner.create("a", b"theirs")
+
+    store = FaultyStore(inner, at_each=first)
+    assert store.create("a", b"ours") is Put.EXISTS
+    assert store.get("a") == b"theirs"
+
+
+def test_a_crash_may_be_set_for_a_later_operation() -> None:
+    store = FaultyStore(MemoryStore())
+    store.create("a", b"1")
+    store.crash(store.operations + 1, When.AFTER)
+    with pytest.raises(Crash):
+        store.create("b", b"2")
+    assert store.crashed

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from refloat.digest import object_name
 from refloat.errors import Damaged, VaultError
-from refloat.vault import index as index_module
 from refloat.vault.chunk import chunk_name, seal_chunk
-from refloat.vault.index import Index, Location, open_index, seal_index
+from refloat.vault.index import (
+    LEFT_OUT_BYTES,
+    REDUCED_BYTES_MORE,
+    Index,
+    open_index,
+    reduced_index,
+    seal_index,
+)
+from refloat.vault.indexrun import Location
 from refloat.vault.keys import KeyFile, Keyring
 from refloat.vault.pack import CATALOGUE_KEY, ENTRY, Directory, PackRecord, SealedPack, seal_pack
 
@@ -24,9 +27,9 @@ def keyring() -> Keyring:
         """A keyring that vouches for its own writer, as a vault's certificate would."""
 
         def _public(self, role, signer):  # type: ignore[no-untyped-def]
-            from refloat.vault.keys import _public_of
+            from refloat.vault.keyobjects import public_of
 
-            return _public_of(self._seed(role))
+            return public_of(self._seed(role))
 
     return Vouched(KeyFile.create("vault-1", "demo"))
 
@@ -82,27 +85,6 @@ def test_a_pack_that_is_added_twice_is_there_once() -> None:
     assert len(index) == len(index.packs) == 1
 
 
-@settings(max_examples=30)
-@given(st.lists(st.lists(st.binary(min_size=32, max_size=32), max_size=12), max_size=12), st.integers(1, 20))
-def test_it_agrees_with_a_dictionary_however_rows_move_between_its_arrays(
-    packs: list[list[bytes]], recent_max: int
-) -> None:
-    index, truth = Index(), {}
-    before, index_module.RECENT_ROWS_MAX = index_module.RECENT_ROWS_MAX, recent_max
-    try:
-        for number, names in enumerate(packs):
-            index.add([(record(str(number)), directory_of(names))])
-            for name in names:
-                truth.setdefault(name, str(number))
-    finally:
-        index_module.RECENT_ROWS_MAX = before
-    for name, pack in truth.items():
-        found = index.lookup(name)
-        assert found is not None
-        assert found.pack.name == pack
-    assert index.lookup(os.urandom(32)) is None
-
-
 def test_an_index_object_says_what_the_packs_say(keyring: Keyring) -> None:
     packs = [pack_of(keyring, [b"one", b"two"]), pack_of(keyring, []), pack_of(keyring, [b"three"])]
     stored = seal_index(keyring, [(pack.record, pack.directory) for pack in packs])
@@ -115,9 +97,43 @@ def test_an_index_object_says_what_the_packs_say(keyring: Keyring) -> None:
     assert opened[0][0].writer == keyring.writer
 
 
-def test_every_flipped_byte_of_an_index_object_is_an_error(keyring: Keyring) -> None:
+def test_an_index_object_without_packs_says_what_is_left_and_has_the_same_bytes_each_time(
+    keyring: Keyring,
+) -> None:
+    packs = [pack_of(keyring, [raw]) for raw in (b"one", b"two", b"three")]
+    first, second, third = (pack.record for pack in packs)
+    stored = seal_index(keyring, [(pack.record, pack.directory) for pack in packs])
+
+    def without(stored: bytes, *records: PackRecord) -> bytes:
+        names = [record.name for record in records]
+        return reduced_index(keyring, object_name(stored), stored, names, what="index")
+
+    def said(stored: bytes) -> list[PackRecord]:
+        return [found for found, _ in open_index(keyring, object_name(stored), stored, what="index")]
+
+    once = without(stored, first)
+    assert said(once) == [second, third]
+    assert len(once) <= len(stored) + LEFT_OUT_BYTES + REDUCED_BYTES_MORE
+    assert without(once, third) == without(stored, third, first) != once
+    assert said(without(once, third)) == [second]
+
+
+def test_index_objects_that_say_the_same_are_all_known() -> None:
+    name = bytes(range(32))
+    index = Index()
+    for source in ("one", "two"):
+        index.add([(record("aa"), directory_of([name]))], source)
+    index.add([(record("aa"), directory_of([name], stored=11))], "other")
+    assert index.listing({"aa"}) == {frozenset({"one", "two"}), frozenset({"other"})}
+    assert index.listing({"bb"}) == set()
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_every_flipped_byte_of_an_index_object_is_an_error(keyring: Keyring, reduced: bool) -> None:
     pack = pack_of(keyring, [b"one"])
     stored = seal_index(keyring, [(pack.record, pack.directory)])
+    if reduced:
+        stored = reduced_index(keyring, object_name(stored), stored, ["ab" * 32], what="index")
     for at in range(len(stored)):
         broken = bytearray(stored)
         broken[at] ^= 0x10

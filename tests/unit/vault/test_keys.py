@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.exceptions import InvalidTag
 
+from refloat.contracts import ObjectInfo
 from refloat.digest import canonical_json, object_name
-from refloat.errors import Damaged, Missing, RefloatError, Refused, UsageError, WrongKey
-from refloat.vault import keys
-from refloat.vault.keys import KeyFile, Keyring, Role, Signature, key_objects
+from refloat.errors import Damaged, Missing, RefloatError, Refused, UsageError, VaultError, WrongKey
+from refloat.limits import LOCK_SECONDS_MAX
+from refloat.vault import keyobjects
+from refloat.vault.keyfile import (
+    KEY_OBJECT_BYTES_MAX,
+    SEAL_BYTES,
+    KeyObject,
+    open_sealed,
+    passphrase_key,
+    seal_bytes,
+)
+from refloat.vault.keys import KEY_OBJECTS_MAX, KeyFile, Keyring, Role, Signature, key_objects
 from refloat.vault.layout import KEYS, Descriptor, key_name, write_descriptor
 from refloat.vault.stores.faulty import FaultyStore
 from refloat.vault.stores.memory import MemoryStore
 
 ALL = KeyFile.create("vault-1", "support")
 MESSAGE = b"a message"
+MOMENT = datetime(2026, 11, 2, tzinfo=UTC)
 SIGNING = (Role.WRITER, Role.OPERATOR, Role.ADMIN)
 
 
@@ -89,6 +104,117 @@ def test_a_key_file_that_cannot_be_written_leaves_nothing(
     with pytest.raises(UsageError, match="No space left"):
         ALL.save(tmp_path / "key")
     assert list(tmp_path.iterdir()) == []
+
+
+class PowerLost(BaseException):
+    """The process is gone at this moment."""
+
+
+@pytest.mark.parametrize("call", ["open", "fchmod", "fsync", "link", "unlink"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_key_file_that_was_cut_while_it_was_written_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, *, after: bool
+) -> None:
+    # fault 1
+    path, real = tmp_path / "support.key", getattr(os, call)
+
+    def cut(*arguments: object, **more: object) -> object:
+        if after:
+            real(*arguments, **more)
+        raise PowerLost
+
+    with monkeypatch.context() as patch, pytest.raises(PowerLost):
+        patch.setattr(os, call, cut)
+        ALL.save(path)
+    if path.exists():
+        assert KeyFile.load(path) == ALL
+    else:
+        ALL.save(path)
+        assert KeyFile.load(path) == ALL
+
+
+def test_a_key_file_goes_where_there_are_no_hard_links_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*arguments: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    ALL.save(tmp_path / "key")
+    assert KeyFile.load(tmp_path / "key") == ALL
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    with pytest.raises(Refused):
+        ALL.save(tmp_path / "key")
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_key_file_of_a_newer_refloat_says_so_and_where_it_lies(tmp_path: Path) -> None:
+    document = {**json.loads(ALL.to_bytes()), "format": 2, "post_quantum": "ab"}
+    (tmp_path / "key").write_text(json.dumps(document))
+    with pytest.raises(VaultError, match="format 2") as caught:
+        KeyFile.load(tmp_path / "key")
+    assert not isinstance(caught.value, WrongKey)
+    assert caught.value.file == str(tmp_path / "key")
+    assert ALL.catalogue_key not in str(caught.value)
+
+
+def test_a_folder_or_an_endless_file_is_no_key_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="directory"):
+        KeyFile.load(tmp_path)
+    with pytest.raises(WrongKey):
+        KeyFile.load("/dev/zero")
+
+
+def test_the_largest_key_file_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(ALL.to_bytes().strip().rjust(KEY_OBJECT_BYTES_MAX))
+    assert KeyFile.load(path) == ALL
+    path.write_bytes(ALL.to_bytes().strip().rjust(KEY_OBJECT_BYTES_MAX + 2))
+    with pytest.raises(WrongKey):
+        KeyFile.load(path)
+
+
+# ---------------------------------------------------------------------------------------------- the heads it keeps
+
+
+def test_a_key_file_keeps_newer_heads_and_none_that_are_older(tmp_path: Path) -> None:
+    # fault 54
+    path = tmp_path / "key"
+    ALL.save(path)
+    path.chmod(0o640)
+    KeyFile.pin(path, {"eu": (3, "a" * 64), "us": (5, "b" * 64)})
+    KeyFile.pin(path, {"eu": (4, "c" * 64), "us": (2, "d" * 64)})
+    kept = KeyFile.load(path)
+    assert kept == ALL.with_heads({"eu": (4, "c" * 64), "us": (5, "b" * 64)})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640, "whoever could read it still can"
+    assert [file.name for file in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_key_file_behind_a_link_is_the_one_that_keeps_them(tmp_path: Path) -> None:
+    ALL.save(tmp_path / "key")
+    (tmp_path / "link").symlink_to(tmp_path / "key")
+    KeyFile.pin(tmp_path / "link", {"eu": (1, "a" * 64)})
+    assert (tmp_path / "link").is_symlink()
+    assert KeyFile.load(tmp_path / "key").heads["eu"].slot == 1
+
+
+@pytest.mark.parametrize("call", ["open", "fdopen", "fsync", "chown", "unlink"])
+def test_a_key_file_is_whole_whenever_keeping_a_head_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    # fault 1
+    ALL.save(tmp_path / "key")
+
+    def cut(*arguments: object, **more: object) -> object:
+        raise PowerLost
+
+    with monkeypatch.context() as patch, pytest.raises(PowerLost):
+        patch.setattr(os, call, cut)
+        KeyFile.pin(tmp_path / "key", {"eu": (1, "a" * 64)})
+    assert KeyFile.load(tmp_path / "key").for_roles(*Role) == KeyFile.load(tmp_path / "key")
+    assert KeyFile.load(tmp_path / "key").with_heads({"eu": (1, "a" * 64)}) == ALL.with_heads(
+        {"eu": (1, "a" * 64)}
+    )
 
 
 def test_a_place_that_does_not_exist_is_refused(tmp_path: Path) -> None:
@@ -300,6 +426,20 @@ def test_a_key_does_not_open_another_vault() -> None:
         Keyring.open(ALL, vault(*OBJECTS, vault_id="vault-2"))
 
 
+def test_a_key_does_not_open_the_vault_of_another_pipeline() -> None:
+    renamed = ALL.model_copy(update={"pipeline": "another"})
+    with pytest.raises(WrongKey, match="another"):
+        Keyring.open(renamed, vault(*OBJECTS))
+
+
+def test_a_reader_whose_certificate_is_gone_is_said_to_be_unvouched() -> None:
+    # fault 3
+    store = vault(*OBJECTS)
+    assert Keyring.open(ALL, store).unvouched() == []
+    store.delete(key_name(object_name(of_type("certificate", role="reader"))))
+    assert Keyring.open(ALL, store).unvouched() == [Role.READER]
+
+
 def test_a_store_that_vouches_with_an_admin_of_its_own_is_not_believed() -> None:
     impostor = KeyFile.create("vault-1", "support")
     with pytest.raises(WrongKey, match="admin"):
@@ -376,7 +516,7 @@ def test_a_second_key_under_the_id_of_a_first_does_not_shadow_it(monkeypatch: py
     assert ALL.writer is not None
     other = ALL.writer.model_copy(update={"content": {"bulk": "ab" * 32}})
     with monkeypatch.context() as patched:
-        patched.setattr(keys, "content_key_id", lambda secret: true_id)
+        patched.setattr(keyobjects, "content_key_id", lambda secret: true_id)
         shadows = key_objects(ALL.model_copy(update={"writer": other}))
     store = vault(*(content for content in OBJECTS if json.loads(content)["type"] == "certificate"), *shadows)
     keyring = Keyring.open(ALL, store)
@@ -410,7 +550,7 @@ def test_a_flipped_bit_in_any_key_object_is_noticed_and_the_others_still_count()
         )  # the writer's own word for its content key falls with its certificate
 
 
-def test_a_key_object_served_under_anothers_name_is_noticed() -> None:
+def test_a_key_object_served_under_anothers_name_is_noticed() -> None:  # fault 5
     store = vault(*OBJECTS)
     names = [key_name(object_name(content)) for content in OBJECTS]
     store.misdirect(names[0], names[1])
@@ -451,3 +591,218 @@ def test_a_place_without_a_vault_says_so() -> None:
     with pytest.raises(RefloatError) as caught:
         Keyring.open(ALL, MemoryStore())
     assert "refloat vault init" in (caught.value.next or "")
+
+
+# ------------------------------------------------------------------------------------------- the admin's other words
+
+
+def admins(model: KeyObject) -> bytes:
+    """A key object as the admin signs it, whatever it says."""
+    assert ALL.admin is not None
+    signature = keyobjects.signed_by(ALL.admin.signing, Role.ADMIN, model.message())  # type: ignore[attr-defined]
+    return canonical_json({**model.model_dump(mode="json"), "signature": signature.hex()})
+
+
+def test_of_several_terms_of_a_lock_the_longest_counts_and_only_the_admins() -> None:
+    day = 86_400
+    assert Keyring.open(ALL, vault(*OBJECTS)).lock is None
+    terms = [keyobjects.lock_object(ALL, seconds) for seconds in (7 * day, 30 * day, day)]
+    assert Keyring.open(ALL, vault(*OBJECTS, *terms)).lock == timedelta(days=30)
+    thief = KeyFile.create("vault-1", "support")
+    forged = vault(*OBJECTS, terms[2], keyobjects.lock_object(thief, 90 * day))
+    keyring = Keyring.open(ALL, forged)
+    assert keyring.lock == timedelta(days=1) and len(keyring.rejected) == 1
+    with pytest.raises(WrongKey, match="admin"):
+        keyobjects.lock_object(ALL.for_roles(Role.OPERATOR), day)
+
+
+def test_a_lock_that_another_region_keeps_counts_where_it_is_longer_and_is_said_to_lack_here() -> None:
+    day = 86_400
+    for own, other, lock, lacks in ((None, 3, 3, True), (2, 3, 3, True), (3, 3, 3, False), (4, 3, 4, False)):
+        terms = [] if own is None else [keyobjects.lock_object(ALL, own * day)]
+        keyring = Keyring.open(ALL, vault(*OBJECTS, *terms))
+        keyring.adopt_lock(timedelta(days=other))
+        assert (keyring.lock, keyring.lock_lacks) == (timedelta(days=lock), lacks)
+
+
+def test_a_word_of_the_admin_for_another_vault_does_not_count_here() -> None:
+    sibling = ALL.model_copy(update={"vault": "vault-2"})
+    store = vault(*OBJECTS)
+    name = put(store, keyobjects.lock_object(sibling, 60))
+    keyring = Keyring.open(ALL, store)
+    assert keyring.lock is None
+    assert "belongs to another vault" in keyring.rejected[name]
+
+
+def test_a_name_for_nobody_whom_the_admin_vouches_for_says_nothing() -> None:
+    stranger = keyobjects.publics_of(KeyFile.create("x", "y"))[Role.WRITER]
+    store = vault(*OBJECTS, keyobjects.holder_object(ALL, Role.WRITER, stranger, "trainer", MOMENT))
+    keyring = Keyring.open(ALL, store)
+    assert keyring.rejected == {}
+    assert [(one.role, one.name) for one in keyring.known()] == [(role, "") for role in keyobjects.CERTIFIED]
+
+
+def test_a_time_that_is_none_is_damage_and_keeps_nobody_from_a_recovery() -> None:
+    public = keyobjects.publics_of(ALL)[Role.WRITER]
+    told = json.loads(keyobjects.holder_object(ALL, Role.WRITER, public, "trainer", MOMENT))
+    name = put(
+        store := vault(*OBJECTS),
+        admins(keyobjects.HolderName.model_validate({**told, "since": "yesterday", "signature": ""})),
+    )
+    keyring = Keyring.open(ALL, store)
+    assert "its time is not one" in keyring.rejected[name]
+    assert all(one.name == "" for one in keyring.known())
+
+
+def test_of_two_names_of_one_key_the_newer_counts_in_whatever_order_they_are_read() -> None:
+    public = keyobjects.publics_of(ALL)[Role.WRITER]
+    for days in ((1, 2, 3), (3, 2, 1), (2, 3, 1)):
+        names = [
+            keyobjects.holder_object(ALL, Role.WRITER, public, f"name {day}", MOMENT.replace(day=day))
+            for day in days
+        ]
+        keyring = Keyring.open(ALL, vault(*OBJECTS, *names))
+        assert keyring.known()[0].name == "name 3"
+
+
+def test_an_operator_is_removed_when_every_part_of_the_word_is_there() -> None:
+    operator = Keyring.open(ALL, vault(*OBJECTS)).signer(Role.OPERATOR)
+    signed = {("eu", f"runs/{number}"): (number, f"{number:064x}") for number in range(400)}
+    parts = keyobjects.operator_removal_objects(ALL, operator, MOMENT, signed)
+    assert len(parts) > 2
+    removal = Keyring.open(ALL, vault(*OBJECTS, *parts)).removal(Role.OPERATOR, operator)
+    assert removal is not None and dict(removal.heads) == signed
+    for lost in range(len(parts)):
+        rest = parts[:lost] + parts[lost + 1 :]
+        assert Keyring.open(ALL, vault(*OBJECTS, *rest)).removal(Role.OPERATOR, operator) is None
+
+
+# ----------------------------------------------------------------------------------------------- at the edges
+
+
+def test_what_is_too_short_for_a_seal_does_not_open() -> None:
+    sealed = seal_bytes(b"k" * 32, b"", b"")
+    assert open_sealed(b"k" * 32, sealed, b"") == b"" and len(sealed) == SEAL_BYTES
+    for length in range(SEAL_BYTES):
+        with pytest.raises(InvalidTag):
+            open_sealed(b"k" * 32, sealed[:length], b"")
+
+
+def test_a_key_file_that_keeps_no_newer_head_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    ALL.with_heads({"eu": (3, "a" * 64)}).save(path)
+    before = path.stat()
+    for older in ({}, {"eu": (3, "b" * 64)}, {"eu": (2, "c" * 64)}):
+        KeyFile.pin(path, older)
+    assert path.stat().st_ino == before.st_ino
+    KeyFile.pin(path, {"eu": (4, "d" * 64)})
+    assert path.stat().st_ino != before.st_ino
+
+
+def test_a_wrapped_key_file_of_another_vault_than_it_says_is_damage() -> None:
+    document = {**json.loads(ALL.wrapped("p")), "vault": "vault-2"}
+    header = {name: value for name, value in document.items() if name != "sealed"}
+    key = passphrase_key("p", bytes.fromhex(document["salt"]))
+    sealed = seal_bytes(key, ALL.to_bytes(), canonical_json(header))
+    with pytest.raises(Damaged, match="another vault"):
+        KeyFile.unwrap(canonical_json({**header, "sealed": sealed.hex()}), "p")
+
+
+@pytest.mark.parametrize("format", [1, 0, "2", True, None])
+def test_junk_that_names_no_newer_format_is_no_key_file(format: object) -> None:
+    with pytest.raises(WrongKey):
+        KeyFile.from_bytes(json.dumps({"kind": "refloat key file", "format": format}).encode())
+
+
+@pytest.mark.parametrize("role", [Role.WRITER, Role.READER, Role.OPERATOR])
+def test_a_vault_is_made_by_who_holds_all_four_roles(role: Role) -> None:
+    with pytest.raises(WrongKey, match=role.value):
+        key_objects(ALL.for_roles(*(set(Role) - {role})))
+
+
+def test_who_is_no_writer_wraps_no_content_key_and_makes_no_new_one() -> None:
+    reader = ALL.for_roles(Role.READER)
+    public = keyobjects.publics_of(ALL)[Role.READER]
+    with pytest.raises(WrongKey, match="writer"):
+        keyobjects.wrap_content_key(reader, "bulk", b"s" * 32, public)
+    with pytest.raises(WrongKey, match="writer"):
+        reader.with_new_content_key()
+
+
+@pytest.mark.parametrize("ephemeral", [bytes(32).hex(), "ab" * 32])
+def test_a_content_key_that_was_wrapped_with_another_ephemeral_key_does_not_open(ephemeral: str) -> None:
+    assert ALL.reader is not None
+    wrapped = keyobjects.WrappedContentKey.model_validate(json.loads(of_type("content_key")))
+    assert keyobjects.unwrap_content_key(wrapped, ALL.reader.opening) is not None
+    other = wrapped.model_copy(update={"ephemeral": ephemeral})
+    assert keyobjects.unwrap_content_key(other, ALL.reader.opening) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "fit", "others"), [("vault", (1, 128), (0, 129)), ("pipeline", (0, 128), (129,))]
+)
+def test_a_key_file_names_its_vault_and_pipeline_in_at_most_128_letters(
+    field: str, fit: tuple[int, ...], others: tuple[int, ...]
+) -> None:
+    def named(length: int) -> KeyFile:
+        return KeyFile.from_bytes(json.dumps({**json.loads(ALL.to_bytes()), field: "x" * length}).encode())
+
+    assert [len(getattr(named(length), field)) for length in fit] == list(fit)
+    for length in others:
+        with pytest.raises(WrongKey):
+            named(length)
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "whole", "beyond"),
+    [
+        (
+            lambda: keyobjects.lock_object(ALL, 60),
+            "seconds",
+            (1, LOCK_SECONDS_MAX),
+            (0, LOCK_SECONDS_MAX + 1),
+        ),
+        (
+            lambda: keyobjects.holder_object(ALL, Role.READER, b"p" * 32, "n", MOMENT),
+            "name",
+            ("", "n" * 128),
+            ("n" * 129,),
+        ),
+        (lambda: of_type("certificate"), "signature", ("", "ab" * 64), ("ab", "ab" * 65, "AB" * 64)),
+        (lambda: of_type("content_key"), "sealed", ("", "ab"), ("a", "AB")),
+        (lambda: of_type("content_key"), "ephemeral", ("ab" * 32,), ("", "ab" * 31, "ab" * 33)),
+    ],
+    ids=["lock", "holder", "certificate", "content_key", "ephemeral"],
+)
+def test_a_field_of_a_key_object_is_within_its_limits(
+    make: Callable[[], bytes], field: str, whole: tuple[object, ...], beyond: tuple[object, ...]
+) -> None:
+    document = json.loads(make())
+    for value in whole:
+        content = canonical_json({**document, field: value})
+        found = keyobjects.parsed_key_object(key_name(object_name(content)), content)
+        assert found is not None and getattr(found, field) == value
+    for value in beyond:
+        content = canonical_json({**document, field: value})
+        with pytest.raises(Damaged, match="1 of its fields are wrong"):
+            keyobjects.parsed_key_object(key_name(object_name(content)), content)
+
+
+def test_a_store_that_lists_keys_without_end_is_not_listened_to_for_ever() -> None:
+    class Endless(MemoryStore):
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            listed.extend(super().list(prefix))
+            yield from listed
+            while True:
+                listed.append(ObjectInfo(key_name(f"{len(listed):064x}"), 1))
+                yield listed[-1]
+
+    listed: list[ObjectInfo] = []
+    store = Endless()
+    for content in OBJECTS:
+        store.create(key_name(object_name(content)), content)
+    write_descriptor(store, Descriptor(vault="vault-1", replica="r", pipeline="support"))
+    keyring = Keyring.open(ALL, store)
+    assert len(listed) == KEY_OBJECTS_MAX
+    assert len(keyring.rejected) == KEY_OBJECTS_MAX - len(OBJECTS)
+    assert keyring.unvouched() == []

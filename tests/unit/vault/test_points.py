@@ -17,7 +17,8 @@ from refloat.vault.stores.memory import MemoryStore
 
 VaultWorld = Any  # the fixture ``world`` of conftest.py
 
-BODY: Mapping[str, Json] = {"manifest": "aa", "components": {"registry": {"tree": "bb"}}}
+A, B, C = ("aa" * 32, "bb" * 32, "cc" * 32)
+BODY: Mapping[str, Json] = {"format": 1, "manifest": A, "components": {"registry": {"tree": B}}}
 
 
 def test_a_body_comes_back_and_reveals_nothing_meanwhile(world: VaultWorld) -> None:
@@ -47,9 +48,9 @@ def test_every_truncation_is_damage_even_under_a_name_that_fits(world: VaultWorl
             open_point(keyring, object_name(stored[:length]), stored[:length])
 
 
-def test_another_points_bytes_under_this_name_are_damage(world: VaultWorld) -> None:
+def test_another_points_bytes_under_this_name_are_damage(world: VaultWorld) -> None:  # fault 2
     keyring = world.open().keyring
-    one, other = seal_point(keyring, BODY), seal_point(keyring, {**BODY, "manifest": "cc"})
+    one, other = seal_point(keyring, BODY), seal_point(keyring, {**BODY, "manifest": C})
     with pytest.raises(Damaged, match="name"):
         open_point(keyring, object_name(one), other)
 
@@ -71,13 +72,20 @@ def test_only_a_writer_makes_points_and_any_holder_reads_them(world: VaultWorld)
 
 
 def test_the_trees_of_a_point_are_named_once_each() -> None:
-    body = {"manifest": "aa", "components": {"a": {"tree": "bb"}, "b": {"tree": "aa"}, "c": {"tree": "cc"}}}
-    assert roots(body) == ["aa", "bb", "cc"]
+    body = {"manifest": A, "components": {"a": {"tree": B}, "b": {"tree": A}, "c": {"tree": C}}}
+    assert roots(body) == [A, B, C]
 
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"manifest": "aa"}, {"components": {}}, {"manifest": "aa", "components": {"a": {"tree": ""}}}],
+    [
+        {},
+        {"manifest": A},
+        {"components": {}},
+        {"manifest": A, "components": {"a": {"tree": ""}}},
+        {"manifest": A, "components": {"a": {"tree": "../" + B}}},
+        {"manifest": A, "components": {"a": {"tree": B.upper()}}},
+    ],
 )
 def test_a_body_that_does_not_say_what_it_needs_is_refused(body: Mapping[str, Json]) -> None:
     with pytest.raises(ValueError, match="point's body"):

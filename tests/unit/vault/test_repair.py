@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from refloat.testing.world import World
+from refloat.vault import layout
 from refloat.vault.check import check
+from refloat.vault.chunk import SealedChunk
+from refloat.vault.pack import CATALOGUE_KEY, directory_of, seal_pack, sealed_chunk
 from refloat.vault.repair import Repaired, repair
 from refloat.vault.stores.faulty import FaultyStore
 
@@ -56,6 +60,55 @@ def test_a_lost_pack_is_fetched_again(tmp_path: Path) -> None:  # fault 3
     world.stores["us"].delete(name)
     assert mend(world).mended == {name: "eu"}
     assert check(world.vault().replicas["us"], read_data=True).ok
+
+
+def packs_of_folders_and_of_files(world: World) -> tuple[str, str]:
+    """The two packs of a first point."""
+    keyring, store = world.vault().replicas["us"].keyring, world.stores["us"]
+    folders = {
+        n: directory_of(keyring, store.get(n), what=n).key_id == CATALOGUE_KEY
+        for n in objects(world, "packs/")
+    }
+    one, other = sorted(folders, key=lambda name: not folders[name])
+    return one, other
+
+
+def test_a_pack_that_no_index_object_can_list_any_more_is_listed_by_its_own_directory(
+    tmp_path: Path,
+) -> None:
+    world = World.small(tmp_path)
+    world.protect()
+    folders, files = packs_of_folders_and_of_files(world)
+    world.stores["us"].delete(objects(world, "index/")[0])
+    for region in ("eu", "us"):
+        world.stores[region].delete(files)  # and with it the other region's index object is of no use here
+    done = mend(world)
+    assert done.mended == {folders: "its own directory"}
+    reasons = {
+        damage.object: damage.reason for damage in check(world.vault().replicas["us"], read_data=True).damaged
+    }
+    assert folders not in reasons
+
+
+def test_a_pack_whose_records_are_not_what_it_says_is_not_listed(tmp_path: Path) -> None:  # fault 57
+    world = World.small(tmp_path)
+    world.protect()
+    keyring = world.vault().replicas["us"].keyring
+    _, files = packs_of_folders_and_of_files(world)
+    chunks = chunks_that_lie(world, files)
+    liar = seal_pack(keyring, keyring.content_key().id, chunks)
+    world.stores["us"].create(layout.pack_name(liar.record.name), liar.stored)
+    assert repair(world.vault().replicas["us"], [layout.pack_name(liar.record.name)], []).mended == {}
+
+
+def chunks_that_lie(world: World, pack: str) -> list[SealedChunk]:
+    """The records of a pack under the names of each other."""
+    stored = world.stores["us"].get(pack)
+    rows = directory_of(world.vault().replicas["us"].keyring, stored, what=pack).entries
+    chunks = [sealed_chunk(row, stored[int(row["offset"]) :][: int(row["stored"])]) for row in rows]
+    names = [chunk.name for chunk in chunks]
+    assert len(set(names)) > 1
+    return [replace(chunk, name=name) for chunk, name in zip(chunks, names[1:] + names[:1], strict=True)]
 
 
 def test_what_is_damaged_everywhere_is_left_as_it_is_and_said_so(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import zstandard
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from refloat.contracts import Facts
+from refloat.contracts import Facts, Put
 from refloat.errors import Damaged, Missing, Refused, StoreError, WrongKey
 from refloat.vault import layout
 from refloat.vault.keys import KeyFile, Role
@@ -71,6 +71,32 @@ def test_a_vault_that_was_cut_while_it_was_made_is_no_vault(world: VaultWorld) -
             )
         with pytest.raises(Missing):
             Replica.open("eu", inner, world.key_file, world.clock)
+
+
+class StoppedBehind(MemoryStore):
+    """Takes the descriptor, and then there is Ctrl-C."""
+
+    def create(self, name: str, content: bytes | memoryview) -> Put:
+        put = super().create(name, content)
+        if name == layout.VAULT:
+            raise KeyboardInterrupt
+        return put
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_vault_that_was_stopped_behind_its_last_write_leaves_nothing_and_takes_nothing_of_others(
+    world: VaultWorld, theirs: bool
+) -> None:  # fault 31
+    quick, stopped = MemoryStore(), StoppedBehind()
+    if theirs:  # somebody else's descriptor, written while ours was on its way
+        stopped.create = lambda name, content: (  # type: ignore[method-assign]
+            MemoryStore.create(stopped, name, b"{}" if name == layout.VAULT else content),
+            StoppedBehind.create(stopped, name, content),
+        )[0]
+    with pytest.raises(KeyboardInterrupt):
+        create_vault({"eu": quick, "us": stopped}, KeyFile.create("ab" * 16, "demo"), world.clock, "demo")
+    assert [entry.name for entry in quick.list("")] == []
+    assert [entry.name for entry in stopped.list("")] == ([layout.VAULT] if theirs else [])
 
 
 def test_another_vaults_key_does_not_open_it(world: VaultWorld) -> None:

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refloat.contracts import ObjectInfo, Put, Store
+from refloat.contracts import Keeping, ObjectInfo, Put, Store
 from refloat.digest import Json, canonical_json, object_name
 from refloat.errors import Damaged, Missing, Retry, StoreError, UsageError, VaultError, WrongKey
-from refloat.limits import SLOT_APPEND_ATTEMPTS_MAX
-from refloat.vault.keys import KeyFile, Keyring, Role, key_objects
+from refloat.limits import SLOT_APPEND_ATTEMPTS_MAX, SLOT_DIGITS
+from refloat.vault.keys import KeyFile, Keyring, Removed, Role, key_objects
 from refloat.vault.layout import Descriptor, key_name, slot_name, write_descriptor
-from refloat.vault.slotlog import FIRST, Entry, SlotLog, SlotTaken
+from refloat.vault.slotlog import ENTRY_BYTES_MAX, FIRST, Entry, SlotLog, SlotTaken, previous_of
 from refloat.vault.stores.faulty import Crash, FaultyStore, When
 from refloat.vault.stores.local import LocalStore
 from refloat.vault.stores.memory import MemoryStore
@@ -85,6 +85,8 @@ def test_what_was_appended_is_read_back_in_order() -> None:
 
 def test_an_empty_log_has_no_head_and_no_entries() -> None:
     log = log_of(MemoryStore())
+    assert log.stream == "points"
+    assert log.last_slot() == -1
     assert log.head() is None
     assert list(log.entries()) == []
     with pytest.raises(Missing):
@@ -282,6 +284,18 @@ def test_a_lost_reply_to_our_own_slot_is_our_success() -> None:
     assert log_of(store).read(0) == entry
 
 
+def test_a_slot_that_a_store_calls_taken_and_that_holds_our_bytes_is_our_success() -> None:
+    class AskedTwice(MemoryStore):
+        """Tries again by itself after a lost reply, and then finds what it wrote."""
+
+        def create(self, name: str, content: bytes | memoryview) -> Put:
+            super().create(name, content)
+            return super().create(name, content)
+
+    store = AskedTwice()
+    assert log_of(store).append_at(0, {"number": "ours"}) == log_of(store).read(0)
+
+
 def test_a_failure_after_somebody_else_took_the_slot_is_not_our_success() -> None:
     inner = MemoryStore()
     log_of(inner).append_at(0, {"number": "theirs"})
@@ -367,6 +381,14 @@ def test_a_listing_that_names_what_nobody_signed_does_not_hide_the_head(listed: 
     store.create(slot_name("points", listed), b"planted")
     head = log_of(store).head()
     assert head is not None and head.slot == 2
+
+
+@pytest.mark.parametrize("name", ["z" * 16, "7", "7" * 15, "-00000000000007", "deeper/0000000000000007"])
+def test_what_is_no_slot_by_its_name_is_not_taken_for_one(name: str) -> None:
+    store = MemoryStore()
+    written = filled(store, 3)
+    store.create("log/points/" + name, b"planted")
+    assert log_of(store).head() == written[-1]
 
 
 # ----------------------------------------------------------------------------------------------- hostile stores
@@ -568,3 +590,257 @@ def test_an_endless_object_in_a_slot_is_not_read_to_its_end() -> None:
     with pytest.raises(Damaged, match="larger"):
         log_of(Endless()).read(0)
     assert asked[0] is not None and asked[0] < 16 * 1024 * 1024
+
+
+# ------------------------------------------------------------------------------------------ what a signer can do
+
+
+def signed(keyring: Keyring = KEYRING, role: Role = Role.WRITER, **fields: object) -> bytes:
+    """An entry for slot 0 that its signer wrote as no refloat does: with other fields, and a signature that fits."""
+    written = MemoryStore()
+    log_of(written, keyring=keyring, role=role).append({"number": 0})
+    document = {**json.loads(written.get(slot_name("points", 0))), **fields}
+    del document["signature"]
+    message = b"slot:" + canonical_json({**document, "vault": keyring.vault})
+    return canonical_json({**document, "signature": keyring.sign(role, message).value.hex()})
+
+
+def with_slot_0(stored: bytes) -> MemoryStore:
+    store = MemoryStore()
+    store.create(slot_name("points", 0), stored)
+    return store
+
+
+def sealed_in_slot(slot: int) -> str:
+    """What is sealed in an entry for this slot."""
+    written = MemoryStore()
+    filled(written, slot + 1)
+    sealed: str = json.loads(written.get(slot_name("points", slot)))["sealed"]
+    return sealed
+
+
+def test_what_is_sealed_in_a_slot_opens_in_just_that_slot() -> None:
+    assert log_of(with_slot_0(signed(sealed=sealed_in_slot(0)))).read(0).body == {"number": 0}
+
+
+def test_what_a_signer_writes_is_read_if_it_is_as_refloat_writes_it() -> None:
+    assert log_of(with_slot_0(signed())).read(0).body == {"number": 0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"sealed": "not base64"}, "its body does not open"),
+        ({"sealed": base64.b64encode(bytes(40)).decode()}, "its body does not open"),
+        ({"time": "yesterday"}, "its time is not one"),
+        ({"sealed": sealed_in_slot(1)}, "its body does not open"),
+        ({"sealed": sealed_in_slot(0) + "!"}, "its body does not open"),
+        ({"sealed": "\n" + sealed_in_slot(0)}, "its body does not open"),
+        ({"slot": -1}, "1 of its fields are wrong"),
+        ({"slot": "0"}, "1 of its fields are wrong"),
+        ({"signer": "me"}, "1 of its fields are wrong"),
+        ({"previous": "0"}, "1 of its fields are wrong"),
+        ({"previous": "1" * 64}, "does not follow the entry before it"),
+    ],
+)
+def test_what_even_a_signer_may_not_write_is_damage(fields: Mapping[str, object], words: str) -> None:
+    with pytest.raises(Damaged, match=words) as caught:
+        log_of(with_slot_0(signed(**fields))).read(0)
+    assert caught.value.file == slot_name("points", 0) and caught.value.next
+
+
+def test_the_largest_entry_is_read_and_none_that_is_larger() -> None:
+    store = MemoryStore()
+    room = ENTRY_BYTES_MAX - len(signed(refs=[""]))
+    largest = signed(refs=["x" * room])
+    assert len(largest) == ENTRY_BYTES_MAX
+    assert log_of(with_slot_0(largest)).read(0).refs == ("x" * room,)
+    with pytest.raises(Damaged, match="larger"):
+        log_of(with_slot_0(signed(refs=["x" * (room + 1)]))).read(0)
+    with pytest.raises(UsageError, match=f"would have {ENTRY_BYTES_MAX + 1} bytes"):
+        log_of(store).append({"number": 0}, refs=["x" * (room + 1)])
+    assert log_of(store).append({"number": 0}, refs=["x" * room]).slot == 0
+
+
+def test_what_an_entry_names_before_it_is_told_for_just_its_slot_and_role() -> None:
+    store = MemoryStore()
+    first, second = filled(store, 2)
+    stored = store.get(slot_name("points", 1))
+    assert previous_of(KEYRING, Role.WRITER, "points", 1, stored) == second.previous == first.hash
+    for role, stream, slot, content in (
+        (Role.OPERATOR, "points", 1, stored),
+        (Role.WRITER, "runs/r1", 1, stored),
+        (Role.WRITER, "points", 2, stored),
+        (Role.WRITER, "points", 1, stored[:-1]),
+        (Role.WRITER, "points", 1, stored.replace(first.hash.encode(), b"0" * 64)),
+    ):
+        assert previous_of(KEYRING, role, stream, slot, content) is None
+
+
+# ------------------------------------------------------------------------------------------ somebody was removed
+
+
+def removing(heads: Mapping[str, tuple[int, str]]) -> Keyring:
+    """A keyring by which the writer was removed when the logs had these heads; another reads on."""
+    keyring = keyring_of(KEY)
+    keyring.adopt([removed(heads)])
+    return keyring
+
+
+def removed(heads: Mapping[str, tuple[int, str]]) -> Removed:
+    seen = {(region, "points"): head for region, head in heads.items()}
+    at = datetime(2026, 11, 2, tzinfo=UTC)
+    return Removed(Role.WRITER, KEYRING.signer(Role.WRITER), at, seen, ("keys/removal",))
+
+
+def log_in(region: str, store: Store, keyring: Keyring) -> SlotLog:
+    return SlotLog(store, "points", keyring, role=Role.WRITER, clock=Ticking(), region=region)
+
+
+def voids(log: SlotLog) -> list[bool]:
+    return [entry.void for entry in log.entries()]
+
+
+def test_what_a_writer_signed_counts_up_to_the_slot_that_the_admin_saw() -> None:  # fault 58
+    store = MemoryStore()
+    written = filled(store, 4)
+    log = log_in("eu", store, removing({"eu": (1, written[1].hash)}))
+    assert voids(log) == [False, False, True, True]
+    assert [entry.body for entry in log.entries()] == [{"number": 0}, {"number": 1}, {}, {}]
+    head = log.head()
+    assert head is not None and head.void and head.slot == 3
+
+
+def test_in_a_region_that_the_admin_saw_nothing_of_nothing_of_it_counts() -> None:  # fault 58
+    store = MemoryStore()
+    written = filled(store, 2)
+    assert voids(log_in("us", store, removing({"eu": (1, written[1].hash)}))) == [True, True]
+
+
+def test_a_void_entry_needs_no_body_that_opens() -> None:
+    store = with_slot_0(signed(sealed=base64.b64encode(bytes(40)).decode()))
+    assert log_in("us", store, removing({})).read(0).void
+
+
+def test_a_log_that_was_written_anew_since_the_removal_is_noticed_wherever_it_differs() -> None:  # fault 58
+    true, other = MemoryStore(), MemoryStore()
+    written = filled(true, 3)
+    log = log_of(other)
+    for number in range(3):
+        log.append({"number": f"another {number}"})
+    keyring = removing({"eu": (2, written[2].hash)})
+    assert voids(log_in("eu", true, keyring)) == [False] * 3
+    for slots, words in (
+        ((0, 1, 2), "slot 2 .*not the entry that the admin saw"),
+        ((2,), "slot 2 .*does not follow"),
+        ((0,), "slot 1 .*does not follow"),
+    ):
+        store = FaultyStore(MemoryStore())
+        for slot in range(3):
+            store.create(
+                slot_name("points", slot), (other if slot in slots else true).get(slot_name("points", slot))
+            )
+        with pytest.raises(Damaged, match=words):
+            log_in("eu", store, keyring).read(1)
+    lost = FaultyStore(MemoryStore())
+    filled(lost, 3)
+    lost.drop(slot_name("points", 0))
+    with pytest.raises(Damaged, match=r"slot 0 .*missing, though the admin saw it"):
+        log_in("eu", lost, keyring).read(1)
+
+
+def test_a_log_that_changes_between_two_looks_at_what_the_admin_saw_is_noticed() -> None:
+    first, second = MemoryStore(), MemoryStore()
+    log_of(first).append({"number": "one"})
+    written = log_of(second).append({"number": "other"})
+    store = FaultyStore(MemoryStore())
+    store.create(slot_name("points", 0), first.get(slot_name("points", 0)))
+    keyring = keyring_of(KEY)
+    log = log_in("eu", store, keyring)
+    log.read(0)
+    keyring.adopt([removed({"eu": (0, written.hash)})])
+    store.replace(slot_name("points", 0), second.get(slot_name("points", 0)))
+    with pytest.raises(Damaged, match="another entry before: the log was rewritten"):
+        log.read(0)
+
+
+# ------------------------------------------------------------------------------------------------ beyond damage
+
+
+def test_who_must_goes_on_past_a_damaged_entry_whose_bytes_the_chain_then_names() -> None:
+    store = FaultyStore(MemoryStore())
+    filled(store, 2)
+    store.flip_bit(slot_name("points", 1))
+    log = log_of(store)
+    assert log.last_slot() == 1
+    with pytest.raises(VaultError):
+        log.append_at(2, {"number": 2})
+    entry = log.append_past(2, {"number": 2})
+    assert entry.previous == object_name(store.get(slot_name("points", 1)))
+    assert log_of(store).head() == entry and log_of(store).last_slot() == 2
+    with pytest.raises(VaultError):
+        list(log_of(store).entries())
+    with pytest.raises(SlotTaken):
+        log_of(store).append_past(2, {"number": "late"})
+    with pytest.raises(Missing):
+        log.append_past(4, {"number": 4})
+
+
+def test_of_the_largest_entry_that_was_damaged_the_chain_names_all_bytes() -> None:
+    junk = bytes(ENTRY_BYTES_MAX)
+    entry = log_of(with_slot_0(junk)).append_past(1, {"number": 1})
+    assert entry.previous == object_name(junk)
+
+
+def test_a_failure_of_which_nothing_can_be_read_back_is_told() -> None:
+    class Away(MemoryStore):
+        """Fails while it writes, and is away from then on."""
+
+        def create(self, name: str, content: bytes | memoryview) -> Put:
+            raise StoreError("no answer", retry=Retry.LATER)
+
+        def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+            raise StoreError("still no answer", retry=Retry.LATER)
+
+    with pytest.raises(StoreError, match=r"^no answer"):
+        log_of(Away()).append_at(0, {"number": 0})
+
+
+def test_a_store_that_says_that_everything_is_there_is_not_asked_for_ever() -> None:
+    asked: list[str] = []
+
+    class Endless(MemoryStore):
+        def size(self, name: str) -> int | None:
+            asked.append(name)
+            return 1
+
+    assert log_of(Endless()).last_slot() == 10**SLOT_DIGITS - 1
+    with pytest.raises(Damaged, match="was there before"):
+        log_of(Endless()).head()
+    assert len(asked) < 300
+
+
+# --------------------------------------------------------------------------------- a store that keeps every version
+
+
+class Kept(MemoryStore, Keeping):
+    """Keeps an object under a name as long as it is a signed entry for it; whatever else is there is none."""
+
+    def holds(self, name: str) -> bool:
+        stored = self._objects.get(name)
+        slot = int(name.rpartition("/")[2])
+        return stored is not None and previous_of(KEYRING, Role.WRITER, "points", slot, stored) is not None
+
+
+def test_garbage_that_cannot_be_removed_hides_no_head_and_takes_no_slot() -> None:
+    store = Kept()
+    assert isinstance(store, Keeping)
+    filled(store, 3)
+    for slot in (3, 4, 9):
+        store._objects[slot_name("points", slot)] = b"planted"
+    head = log_of(store).head()
+    assert head is not None and head.slot == 2
+    assert log_of(store).last_slot() == 2
+    only_garbage = Kept()
+    only_garbage._objects[slot_name("points", 5)] = b"planted"
+    assert log_of(only_garbage).head() is None

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from refloat.contracts import Entry, EntryType, Facts
 from refloat.errors import ConnectorError, Damaged, Missing, Retry, UsageError
 from refloat.limits import TREE_DEPTH_MAX
+from refloat.vault import extract
 from refloat.vault.chunk import chunk_name
 from refloat.vault.layout import Chunking
-from refloat.vault.snapshot import Placed, SnapshotSink, SnapshotSource, Stored
+from refloat.vault.snapshot import Placed, SnapshotSink, Stored
+from refloat.vault.source import SnapshotSource
 from refloat.vault.tree import Node, Page, encode_page
 
 FACTS = Facts(identity={"version": 1})
@@ -51,8 +53,20 @@ class Shelf:
         self.chunks[name] = raw
         return Placed(name, len(raw), new, new)
 
-    def put_contents(self, pieces: Any) -> Iterator[Placed]:
-        return map(self._put, pieces)
+    def put_contents(self, contents: Any) -> Iterator[Placed]:
+        return (self._put(content.raw) for content in contents)
+
+    def name_of(self, raw: bytes) -> bytes:
+        return chunk_name(bytes(32), raw)
+
+    def rests_on(self, name: bytes) -> None:
+        return None
+
+    def fetch(self, name: bytes) -> bytes | None:
+        return self.chunks.get(name)
+
+    def warn(self, text: str) -> None:
+        raise AssertionError(text)
 
     def put_tree(self, raw: bytes) -> Placed:
         return self._put(raw)
@@ -352,6 +366,7 @@ def hostile(shelf: Shelf, *nodes: Node) -> SnapshotSource:
 
 
 def test_a_link_that_lies_in_the_target_already_leads_nobody_outside(shelf: Shelf, tmp_path: Path) -> None:
+    # fault 60
     outside, into = tmp_path / "outside", tmp_path / "into"
     outside.mkdir()
     (outside / "kept").write_text("kept")
@@ -425,3 +440,146 @@ def test_a_target_that_cannot_be_written_says_where_and_what_to_do(shelf: Shelf,
     with pytest.raises(ConnectorError, match="directory"):
         restored.fetch_all(tmp_path / "d")
     assert list((tmp_path / "d").iterdir()) == [tmp_path / "d" / "f"]
+
+
+# ------------------------------------------------------------------------------------------ sparse files
+
+
+LARGER_CHUNKS = Chunking(min=16_384, avg=65_536, max=262_144)  # than a block of the file system
+
+
+@pytest.fixture(params=["through the page cache", "past it"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written as small ones are, and as large ones are."""
+    if request.param == "past it":
+        monkeypatch.setattr(extract, "LARGE_BYTES", 1)
+        monkeypatch.setattr(extract, "WINDOW_BYTES", 16 * 1024)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("at", [0, 1, 4096, 70_001])
+def test_holes_come_back_as_holes_and_every_byte_as_it_was(shelf: Shelf, tmp_path: Path, at: int) -> None:
+    content = bytes(at) + b"data" + bytes(1_000_000) + b"more" + bytes(500_000)
+    shelf.chunking = LARGER_CHUNKS
+    restored = source(shelf, lambda sink: sink.file("f", io.BytesIO(content)))
+    restored.fetch_all(tmp_path)
+    restored.fetch("f", tmp_path / "g")
+    for name in ("f", "g"):
+        assert (tmp_path / name).read_bytes() == content
+        assert (tmp_path / name).stat().st_blocks * 512 <= 4 * 4096
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_file_of_zeros_alone_has_its_size_and_takes_no_room(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.chunking = LARGER_CHUNKS
+    restored = source(shelf, lambda sink: sink.file("f", io.BytesIO(bytes(123_457))))
+    restored.fetch_all(tmp_path)
+    assert (tmp_path / "f").read_bytes() == bytes(123_457)
+    assert (tmp_path / "f").stat().st_blocks == 0
+
+
+def test_a_chunk_that_comes_many_times_in_a_row_is_read_once(shelf: Shelf) -> None:
+    restored = source(shelf, lambda sink: sink.file("f", io.BytesIO(bytes(100 * 1024))))
+    shelf.reads.clear()
+    assert restored.open("f").read() == bytes(100 * 1024)
+    assert len([name for name in shelf.reads if not any(shelf.chunks[name])]) < 5
+
+
+@pytest.mark.usefixtures("either_way")
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(st.tuples(st.booleans(), st.integers(1, 12_000)), max_size=12))
+def test_any_mixture_of_data_and_zeros_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[bool, int]]
+) -> None:
+    shelf, into = Shelf(), tmp_path_factory.mktemp("into")
+    content = b"".join((b"\x01" if full else b"\0") * length for full, length in parts)
+    source(shelf, lambda sink: sink.file("f", io.BytesIO(content))).fetch_all(into)
+    assert (into / "f").read_bytes() == content
+
+
+# ------------------------------------------------------------------------------------------ disks that fail
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize(
+    ("code", "retry"), [(errno.EIO, Retry.LATER), (errno.ENOSPC, Retry.LATER), (errno.EROFS, Retry.NEVER)]
+)
+@pytest.mark.parametrize("call", ["fsync", "pwrite", "rename", "ftruncate"])
+def test_what_the_disk_did_not_take_is_an_error_and_not_a_file(  # faults 13, 14
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int, retry: Retry
+) -> None:
+    (tmp_path / "f").write_bytes(b"old")
+    restored = source(shelf, lambda sink: sink.file("f", io.BytesIO(b"new")))
+
+    def fail(*arguments: object, **named: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fail)
+        with pytest.raises(ConnectorError, match=os.strerror(code)) as caught:
+            restored.fetch_all(tmp_path)
+    assert caught.value.retry is retry
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"f": b"old"}
+    restored.fetch_all(tmp_path)
+    assert (tmp_path / "f").read_bytes() == b"new"
+
+
+@pytest.mark.usefixtures("either_way")
+def test_short_writes_are_continued(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = os.urandom(5000)
+    restored = source(shelf, lambda sink: sink.file("f", io.BytesIO(content)))
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda handle, left, at: real(handle, left[:7], at))
+    restored.fetch_all(tmp_path)
+    assert (tmp_path / "f").read_bytes() == content
+
+
+def test_a_target_that_an_attacker_prepared_leads_nobody_outside(
+    shelf: Shelf, tmp_path: Path
+) -> None:  # fault 60
+    outside, into = tmp_path / "outside", tmp_path / "into"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "kept").write_text("kept")
+    (outside / "deep" / "kept").write_text("kept")
+    into.mkdir()
+    (into / "f").hardlink_to(outside / "kept")
+    (into / "g").symlink_to(outside / "kept")
+    (into / "l").symlink_to(outside / "deep")
+    os.mkfifo(into / "p")
+    before = everything(outside)
+
+    def fill(sink: SnapshotSink) -> None:
+        for name in ("f", "F", "g", "p"):
+            sink.file(name, io.BytesIO(b"ours"))
+        sink.symlink("l", "nowhere")
+
+    source(shelf, fill).fetch_all(into)
+    assert everything(outside) == before
+    assert {name: (into / name).read_bytes() for name in ("f", "F", "g", "p")} == dict.fromkeys(
+        "fFgp", b"ours"
+    )
+    assert os.readlink(into / "l") == "nowhere"  # noqa: PTH115
+
+
+@pytest.mark.parametrize("name", [b"..", b".", b"/proc/x", b"../x", b"a/b", b"a\0b", b""])
+@pytest.mark.parametrize("kind", [EntryType.FILE, EntryType.SYMLINK, EntryType.DIRECTORY])
+def test_a_tree_with_a_name_that_is_none_is_damage_whatever_it_names(  # fault 60
+    shelf: Shelf, tmp_path: Path, name: bytes, kind: EntryType
+) -> None:
+    tree = shelf.put_tree(encode_page(Page(()))).name if kind is EntryType.DIRECTORY else b""
+    target = b"x" if kind is EntryType.SYMLINK else b""
+    with pytest.raises(Damaged):
+        hostile(shelf, Node(name, kind, tree=tree, target=target)).fetch_all(tmp_path / "into")
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+def test_a_link_and_a_folder_of_one_name_cannot_both_be_in_a_tree(
+    shelf: Shelf, tmp_path: Path
+) -> None:  # fault 60
+    inner = shelf.put_tree(encode_page(Page((Node(b"f", EntryType.FILE),)))).name
+    link = Node(b"d", EntryType.SYMLINK, target=str(tmp_path).encode())
+    page = encode_page(Page((link, Node(b"d", EntryType.DIRECTORY, tree=inner))))
+    evil = SnapshotSource(shelf.read, shelf.put_tree(page).name.hex(), FACTS)
+    with pytest.raises(Damaged):
+        evil.fetch_all(tmp_path / "into")
+    assert list((tmp_path / "into").iterdir()) == []

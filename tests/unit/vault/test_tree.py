@@ -86,7 +86,7 @@ class Shelf:
 
 @given(NODES, st.none() | CHUNK)
 def test_any_folder_comes_back(nodes: list[Node], after: bytes | None) -> None:
-    page = Page(tuple(sorted(nodes, key=lambda node: node.name)), after or b"")
+    page = Page(tuple(sorted(nodes, key=lambda node: node.name)), (after or b"") if nodes else b"")
     assert decode_page(encode_page(page), what="tree") == page
 
 
@@ -151,6 +151,24 @@ def test_a_file_that_would_run_as_somebody_else_is_damage(mode: int) -> None:
         decode_page(encode_page(Page((Node(b"f", EntryType.FILE, mode),))), what="tree")
 
 
+@pytest.mark.parametrize(
+    ("said", "other"),
+    [
+        (b'"dA=="', b'"dB=="'),
+        (b'"abab', b'"ABab'),
+        (b'"abab', b'" abab'),
+        (b'"mtime_ns":1', b'"mtime_ns":true'),
+    ],
+)
+def test_a_second_spelling_of_the_same_entry_is_damage(said: bytes, other: bytes) -> None:  # fault 53
+    link = Node(b"a", EntryType.SYMLINK, target=b"t")
+    folder = Node(b"b", EntryType.DIRECTORY, 0o755, 1, tree=bytes.fromhex("ab" * 32))
+    raw = encode_page(Page((link, folder)))
+    assert raw.count(said) == 1
+    with pytest.raises(Damaged):
+        decode_page(raw.replace(said, other), what="tree")
+
+
 def test_json_that_nests_without_end_is_damage() -> None:
     with pytest.raises(Damaged):
         decode_page(b"[" * 100_000, what="tree")
@@ -174,13 +192,42 @@ def test_folders_nested_deeper_than_any_capture_are_damage_and_not_a_crash() -> 
         list(chunk_names(tree, shelf.read))
 
 
-def test_folders_that_multiply_by_standing_in_each_other_twice_are_read_once() -> None:
-    shelf = Shelf()
+def multiplied(shelf: Shelf, times: int) -> bytes:
+    """A folder that holds one twice, which holds one twice, and so on."""
     tree = shelf.store(encode_page(Page(())))
-    for _ in range(60):
+    for _ in range(times):
         pair = tuple(Node(name, EntryType.DIRECTORY, 0o755, tree=tree) for name in (b"a", b"b"))
         tree = shelf.store(encode_page(Page(pair)))
-    assert len(list(chunk_names(tree, shelf.read))) == 61
+    return tree
+
+
+def test_folders_that_multiply_by_standing_in_each_other_twice_are_read_once() -> None:
+    shelf = Shelf()
+    assert len(list(chunk_names(multiplied(shelf, 20), shelf.read))) == 21
+
+
+def test_folders_that_unfold_to_more_than_any_disk_holds_are_damage() -> None:
+    # fault 53
+    shelf = Shelf()
+    with pytest.raises(Damaged, match="unfolds to more than"):
+        list(chunk_names(multiplied(shelf, 60), shelf.read))
+
+
+def test_a_folder_that_is_too_deep_only_where_it_stands_a_second_time_is_damage() -> None:
+    # fault 53
+    shelf = Shelf()
+    low = shelf.store(encode_page(Page(())))
+    for _ in range(TREE_DEPTH_MAX // 2):
+        low = shelf.store(encode_page(Page((Node(b"d", EntryType.DIRECTORY, 0o755, tree=low),))))
+    high = low
+    for _ in range(TREE_DEPTH_MAX // 2 + 1):
+        pair = (
+            Node(b"a", EntryType.DIRECTORY, 0o755, tree=low),
+            Node(b"b", EntryType.DIRECTORY, 0o755, tree=high),
+        )
+        high = shelf.store(encode_page(Page(pair)))
+    with pytest.raises(Damaged, match="deeper"):
+        list(chunk_names(high, shelf.read))
 
 
 def test_a_file_of_more_chunks_than_an_entry_holds_is_refused_by_name() -> None:

@@ -50,3 +50,44 @@ def test_a_log_that_cannot_be_read_contradicts_nobody_and_is_contradicted_by_nob
     cut(world, "us", 0)
     assert witnessed(world) == {}
     assert lost_points(list(world.vault().replicas.values())) == []
+
+
+def pinned(world: World) -> World:
+    """The key file has seen what there is now."""
+    heads = {replica.region: replica.points()[-1] for replica in world.vault().replicas.values()}
+    world.key_file = world.key_file.with_heads({r: (point.slot, point.hash) for r, point in heads.items()})
+    return world
+
+
+def test_regions_that_were_all_put_back_at_once_are_contradicted_by_the_key_file(tmp_path: Path) -> None:
+    # fault 54
+    world = pinned(protected(tmp_path, 3))
+    assert witnessed(world) == {}
+    for region in ("eu", "us"):
+        for slot in (2, 1):
+            cut(world, region, slot)
+    assert witnessed(world) == {"eu": (3, 1), "us": (3, 1)}
+
+
+def test_a_key_file_of_long_ago_still_contradicts_what_is_older(tmp_path: Path) -> None:
+    # fault 54
+    world = pinned(protected(tmp_path, 2))
+    for _ in range(3):
+        world.protect()
+    assert witnessed(world) == {}
+    for region in ("eu", "us"):
+        for slot in (4, 3, 2, 1):
+            cut(world, region, slot)
+    assert witnessed(world) == {"eu": (2, 1), "us": (2, 1)}
+
+
+def test_a_log_that_was_put_back_and_written_on_is_contradicted_by_the_key_file_alone(tmp_path: Path) -> None:
+    # fault 54
+    world = protected(tmp_path, 2)
+    alone = {"eu": world.stores["eu"]}
+    world.stores = alone
+    world = pinned(world)
+    cut(world, "eu", 1)
+    for _ in range(3):
+        world.protect()
+    assert witnessed(world) == {"eu": (2, 1)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ import pytest
 from refloat.contracts import Facts
 from refloat.errors import Missing, StoreError, UsageError, WrongKey
 from refloat.vault.check import check
+from refloat.vault.index import Index
 from refloat.vault.keys import KeyFile, Role
 from refloat.vault.layout import Chunking
+from refloat.vault.pack import PackRoom
 from refloat.vault.stores.faulty import Crash, FaultyStore, When
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.writer import Writer
@@ -73,9 +77,12 @@ def test_what_another_writer_claims_to_have_stored_is_stored_again(world: VaultW
     """Whoever steals one training cluster's key must not be able to spoil what the others store."""
     world.capture(FILES)
     eu = world.open()
-    eu.refresh_index()
-    records = list(eu.index._packs)
-    eu.index._packs[:] = [type(r)(r.name, r.size, r.key_id, "somebody else") for r in records]
+    lying = Index()
+    for pack in eu.index.packs:
+        lying.add([(replace(pack, writer="somebody else"), eu.read_directory(pack.name, pack.size))])
+    for name in world.names("index/", "eu"):
+        lying.add([], name.removeprefix("index/"))  # and nothing else is read
+    eu._index = lying
     again = world.capture(FILES, replicas=[eu])
     assert again.stored.new_bytes > 700
     assert world.restored(again.point) == FILES
@@ -101,6 +108,26 @@ def test_many_packs_and_index_objects_make_one_point(
     assert len(world.names("index/")) > 3
     assert all(entry.size <= 4000 for entry in world.stores["eu"].list("packs/"))
     assert world.restored(captured.point, "us") == files
+
+
+def test_the_memory_of_a_pack_is_not_used_again_before_every_region_has_it(
+    world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = MemoryStore.create
+
+    def reluctant(store: MemoryStore, name: str, content: Any) -> Any:
+        if store is world.stores["us"] and name.startswith("packs/"):
+            time.sleep(0.02)  # so that the other region is done with this pack long before
+        return create(store, name, content)
+
+    rooms = []
+    monkeypatch.setattr(MemoryStore, "create", reluctant)
+    monkeypatch.setattr("refloat.vault.writer.PackRoom", lambda size: rooms.append(size) or PackRoom(size))
+    files = {f"f{number}": os.urandom(900) for number in range(40)}
+    captured = world.capture(files, pack_bytes_max=4096)
+    assert len(rooms) < len(world.names("packs/", "us"))
+    for region in ("eu", "us"):
+        assert world.restored(captured.point, region) == files
 
 
 def test_contents_and_catalogue_are_sealed_for_different_keys(world: VaultWorld) -> None:
@@ -222,9 +249,9 @@ def test_two_writers_that_commit_at_once_both_land(world: VaultWorld) -> None:
 # ------------------------------------------------------------------------------------------ cuts
 
 
-def operations_of_a_capture(world: VaultWorld, base: MemoryStore) -> int:
+def operations_of_a_capture(world: VaultWorld, base: MemoryStore, region: str = "eu") -> int:
     learned = FaultyStore(copy_of(base))
-    replica = world.open(store=learned)
+    replica = world.open(region, store=learned)
     opening = learned.operations
     world.capture(NEWER, replicas=[replica], pack_bytes_max=400)
     return learned.operations - opening
@@ -262,7 +289,7 @@ def test_a_capture_cut_at_any_operation_is_committed_whole_or_not_at_all(
 def test_one_region_that_fails_at_any_operation_never_stops_the_other(world: VaultWorld, when: When) -> None:
     first = world.capture(FILES)
     eu, us = copy_of(world.stores["eu"]), copy_of(world.stores["us"])
-    for cut in range(1, operations_of_a_capture(world, us) + 1):
+    for cut in range(1, operations_of_a_capture(world, us, "us") + 1):
         stores = {"eu": copy_of(eu), "us": copy_of(us)}
         faulty = FaultyStore(stores["us"])
         replica = world.open("us", store=faulty)
@@ -313,7 +340,9 @@ def test_a_region_that_was_away_catches_up_with_the_next_point(world: VaultWorld
     faulty.down = False
     back = world.capture({**FILES, "extra": b"extra"})
     assert back.regions["us"].complete
-    assert world.committed("us") == [back.point]
+    assert world.committed("us") == [away.point, back.point], (
+        "what it missed counts there, too, and in its order"
+    )
     assert world.restored(back.point, "us") == {**FILES, "extra": b"extra"}
     assert check(world.open("us"), read_data=True).ok
 

@@ -1,0 +1,40 @@
+"""The ``forkserver`` for thousands of commands whose last moments matter little: it spares each of them two things.
+
+The command line is put together once, before anything is forked; and a command that has said everything and let go
+of everything ends there, without taking the interpreter apart object by object.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import sys
+import threading
+from typing import Any
+
+import forkserver
+import typer.main
+
+as_it_is = forkserver.become
+
+
+def become(asked: dict[str, Any]) -> None:
+    """Be the command. Never returns."""
+    try:
+        as_it_is(asked)
+    except SystemExit as ended:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as every end does
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+
+
+if __name__ == "__main__":
+    from refloat.cli.main import app
+
+    forkserver.become = become
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(app)
+    forkserver.main()

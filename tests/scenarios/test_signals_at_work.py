@@ -1,0 +1,431 @@
+"""Ctrl-C and SIGTERM at random moments of every verb that does much: 130 or 143, and what it says to do next goes on.
+
+Real processes, forked from one that has imported everything (``quickserver.py``), so that the moments fall into the
+work. Each moment comes from a seed, which a failure names.
+
+    REFLOAT_SIGNALS=50       that many moments of each verb
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from refloat.testing.disk import folder_in_memory
+
+MOMENTS = int(os.environ.get("REFLOAT_SIGNALS", "0"))
+SLACK = 1.05  # a few come too late, and the command ends as ever
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+TRIES_MAX = 3  # until a signal comes where it is meant to
+RUN_ENTRIES = 8  # of a journal: in the course of its steps
+VERIFY = """
+verify:
+  pages:
+    probe: {{http: "{url}"}}
+    golden: golden.jsonl
+    metrics: {{accuracy: {{equal: {{expected: topic, found: topic}}}}}}
+    bounds: {{accuracy: {{drop_at_most: 0.01}}, errors: {{at_most: 0.5}}}}
+    concurrency: 2
+    samples: 40
+    warmup: 0
+"""
+
+
+class Server(ThreadingHTTPServer):
+    """Answers whoever asks; those that are gone before they hear it are no defect."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client: object) -> None:
+        """Say nothing."""
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers each question with the topic that it names."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = 4096  # head and body in one packet, or the body waits 40 ms for an acknowledgement
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = json.dumps({"topic": asked["question"]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A signal, when in the course of the command, and what the seed was."""
+
+    seed: int
+    number: signal.Signals
+    share: float
+    json: bool
+
+
+@dataclass
+class Stage:
+    """A world that is put back before each scene, and the server that runs commands in it."""
+
+    operator: Any
+    commands: Any
+    states: Path
+    known: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        root: Path = self.operator.root
+        return root
+
+    @property
+    def manifest(self) -> tuple[str, ...]:
+        return ("-f", str(self.operator.manifest))
+
+    @property
+    def us(self) -> tuple[str, ...]:
+        return ("--vault", self.operator.vault("us"), "--to", "us")
+
+    def run(self, *argv: str, **more: Any) -> Any:
+        return self.commands.run(self.operator, *argv, **more)
+
+    def done(self, *argv: str) -> Any:
+        return self.commands.done(self.operator, *argv)
+
+    def keep(self, state: str) -> None:
+        shutil.copytree(self.root, self.states / state, symlinks=True)
+
+    def put_back(self, state: str) -> None:
+        shutil.rmtree(self.root)
+        shutil.copytree(self.states / state, self.root, symlinks=True)
+
+
+# ------------------------------------------------------------------------------------------------- the scenes
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A command in a world, and what must hold once it, or what it said to do next, has ended as it must.
+
+    ``left`` is what an interrupted one may not leave; ``moments`` is how often it is interrupted.
+    """
+
+    command: Callable[[Stage], tuple[str, ...]]
+    afterwards: Callable[[Stage, Any], None]
+    exits: tuple[int, ...] = (0,)
+    left: tuple[str, ...] = ()
+    moments: int = 2
+
+
+def recovered(stage: Stage, ended: Any) -> None:
+    runs = stage.done("run", "list", *stage.us)["runs"]
+    assert [run["state"] for run in runs] == ["done"], "one run, and it came to its end"
+    assert stage.operator.live("us") == stage.known["live"]
+    assert stage.done("vault", "check", "--read-data", "--vault", stage.operator.vault("us"))["ok"]
+
+
+def brought(stage: Stage, ended: Any) -> None:
+    into = stage.root / "out"
+    found = {
+        str(path.relative_to(into / "pages" / "content")): path.read_bytes()
+        for path in (into / "pages" / "content").rglob("*")
+        if path.is_file()
+    }
+    live = {
+        name.removeprefix("pages/"): content
+        for name, content in stage.known["live"].items()
+        if name.startswith("pages/")
+    }
+    assert found == live
+
+
+def mended(stage: Stage, ended: Any) -> None:
+    if ended.code == 1:
+        stage.done(*stage.manifest, "vault", "repair", "--read-data")
+    checked = stage.done(*stage.manifest, "vault", "check", "--read-data")
+    assert (checked["ok"], checked["damaged"]) == (True, [])
+    assert stage.done(*stage.manifest, "points", "list")["points"] == stage.known["points"]
+
+
+def begun(stage: Stage, ended: Any) -> None:
+    assert stage.operator.key.stat().st_mode & 0o777 == 0o600
+    assert stage.done(*stage.manifest, "protect")["grade"] == "exact"
+    assert stage.done(*stage.manifest, "vault", "check", "--read-data")["ok"]
+
+
+def passed(stage: Stage, ended: Any) -> None:
+    assert "--json" not in ended.argv or ended.document["verified"] is True
+
+
+def kept(stage: Stage, ended: Any) -> None:
+    assert stage.done(*stage.manifest, "verify")["verified"] is True
+
+
+SCENES = {
+    "recover": Scene(lambda stage: ("recover", *stage.us), recovered),
+    "resume": Scene(lambda stage: ("recover", *stage.us, "--resume", stage.known["run"]), recovered),
+    "into": Scene(
+        lambda stage: (
+            *("recover", "--vault", stage.operator.vault("us")),
+            *("--into", str(stage.root / "out")),
+        ),
+        brought,
+        left=("out",),
+        moments=3,
+    ),
+    "repair": Scene(lambda stage: (*stage.manifest, "vault", "repair", "--read-data"), mended, exits=(0, 1)),
+    "init": Scene(
+        lambda stage: (*stage.manifest, "vault", "init", "--key", str(stage.operator.key)),
+        begun,
+        left=("safe/*", "eu/vault/**/*.*", "us/vault/**/*.*", "us/vault/keys/*"),
+        moments=3,
+    ),
+    "verify": Scene(lambda stage: (*stage.manifest, "verify"), passed),
+    "baseline": Scene(lambda stage: (*stage.manifest, "verify", "--save-baseline"), kept),
+}
+
+
+def prepare(stage: Stage, url: str) -> None:
+    """The worlds in which the scenes begin. Only ``recover`` has the group, whose invariants take a process."""
+    grouped = stage.operator.manifest.with_name("grouped.yaml")
+    components, _, group = stage.operator.manifest.read_text().partition("groups:")
+    stage.operator.manifest.write_text(components + VERIFY.format(url=url))
+    grouped.write_text(components + VERIFY.format(url=url) + "groups:" + group)
+    golden = [
+        {"id": f"q{n}", "request": {"question": f"{n}"}, "expected": {"topic": f"{n}"}} for n in range(10)
+    ]
+    place = stage.operator.manifest.with_name("golden.jsonl")
+    place.write_text("".join(json.dumps(question) + "\n" for question in golden))
+    stage.keep("init")
+    stage.done(*stage.manifest, "vault", "init", "--key", str(stage.operator.key))
+    stage.keep("baseline")
+    stage.done(*stage.manifest, "verify", "--save-baseline")
+    stage.keep("verify")
+    stage.done(*stage.manifest, "protect")
+    stage.operator.release(2, pages=30)
+    stage.done(*stage.manifest, "verify", "--save-baseline")
+    stage.done(*stage.manifest, "protect")
+    stage.known["live"] = stage.operator.live("eu")
+    stage.known["points"] = stage.done(*stage.manifest, "points", "list")["points"]
+    vault = stage.root / "us" / "vault"
+    stage.keep("whole")
+    spoil(vault)
+    stage.keep("repair")
+    stage.put_back("whole")
+    shutil.rmtree(stage.root / "eu")
+    stage.keep("into")
+    stage.known["run"] = paused(stage)
+    stage.keep("resume")
+    stage.put_back("whole")
+    stage.done("-f", str(grouped), "protect")
+    shutil.rmtree(stage.root / "eu")
+    stage.keep("recover")
+
+
+def spoil(vault: Path) -> None:
+    """Every pack with a flipped bit, and every point and index object gone."""
+    for pack in vault.glob("packs/*/*"):
+        content = bytearray(pack.read_bytes())
+        content[len(content) // 2] ^= 1
+        pack.write_bytes(content)
+    for folder in ("points", "index"):
+        for path in vault.glob(f"{folder}/*"):
+            path.unlink()
+
+
+def paused(stage: Stage) -> str:
+    """Begin a recovery and interrupt it in the course of its steps; the run."""
+    process = stage.operator.start("recover", *stage.us)
+    stage.operator.interrupt(process, signal.SIGTERM, lambda: stage.operator.entries() >= RUN_ENTRIES, 0.0)
+    (run,) = stage.done("run", "list", *stage.us)["runs"]
+    assert run["state"] == "paused"
+    name: str = run["run"]
+    return name
+
+
+# -------------------------------------------------------------------------------------------------- the trials
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with Server(("127.0.0.1", 0), Echo) as server:
+        serving = Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_port}/answer"
+        server.shutdown()
+        serving.join()
+
+
+@pytest.fixture(scope="module")
+def stage(operator_of: Callable[[Path], Any], commands: Any, url: str) -> Iterator[Stage]:
+    with folder_in_memory() as folder:
+        (folder / "states").mkdir()
+        made = Stage(operator_of(folder / "world"), commands, folder / "states")
+        prepare(made, url)
+        yield made
+        made.operator.end()
+
+
+def moments(name: str) -> Iterator[Sent]:
+    """One at random in each part of a duration of 1."""
+    count = MOMENTS or SCENES[name].moments
+    for number in range(count):
+        seed = 100 * list(SCENES).index(name) + number
+        dice = random.Random(seed)
+        share = (number + dice.random()) / count * SLACK
+        yield Sent(seed, list(CODES)[number % 2], share, json=dice.random() < 0.5)
+
+
+def interrupted(stage: Stage, sent: Sent, command: tuple[str, ...], usual_s: float) -> Any:
+    """What became of a command that a signal was sent to: it said one whole document, where that was asked."""
+    flags = ("--json", "--quiet") if sent.json else ("--quiet",)
+    ended = stage.run(*flags, *command, sent=sent.number, after_s=sent.share * usual_s)
+    assert not stage.operator.at_work(), f"its scratch space is left: {sent}, {ended}"
+    if sent.json:
+        assert ended.out.count("\n") == 1 and ended.document["schema"] == 1, (sent, ended)
+    return ended
+
+
+def ends_of(sent: Sent) -> tuple[int, int]:
+    """How one ends that had done and said all: the second, where the interpreter was being taken down already."""
+    return CODES[sent.number], -sent.number
+
+
+def next_of(sent: Sent, ended: Any, command: tuple[str, ...]) -> tuple[str, ...]:
+    """What an interrupted command says to run next."""
+    if sent.json:
+        said: str = ended.document["error"]["next"]
+    else:
+        said = ended.err.rpartition("next: ")[2].strip()
+    if said == "the same command again":  # it came before the program was loaded
+        return command
+    program, *arguments = shlex.split(said)
+    assert program == "refloat", (sent, ended)
+    return tuple(word for word in arguments if word not in ("--json", "--quiet"))
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_verb_interrupted_at_any_moment_says_how_to_go_on_and_that_goes_on(
+    stage: Stage, name: str
+) -> None:  # fault 31
+    scene = SCENES[name]
+    stage.put_back(name)
+    undisturbed = stage.run("--json", "--quiet", *scene.command(stage))
+    assert undisturbed.code in scene.exits, undisturbed
+    scene.afterwards(stage, undisturbed)
+    stopped, usual_s = 0, undisturbed.seconds
+    for sent in moments(name):
+        stage.put_back(name)
+        ended = interrupted(stage, sent, scene.command(stage), usual_s)
+        if "interrupted" in ended.out + ended.err:
+            stopped += 1
+            assert ended.code == CODES[sent.number], (sent, ended)
+            if "interrupted; " not in ended.out + ended.err:  # it was not over by then
+                left = [path for pattern in scene.left for path in stage.root.glob(pattern)]
+                assert left == [], (sent, ended)
+            ended = stage.run("--json", "--quiet", *next_of(sent, ended, scene.command(stage)))
+        else:  # the machine has become quicker
+            usual_s = min(usual_s, ended.seconds)
+        assert ended.code in (*scene.exits, *ends_of(sent)), (sent, ended)
+        scene.afterwards(stage, ended)
+    print(f"{name}: {stopped} were stopped; usually {usual_s:.2f} s")
+    assert stopped, "none was interrupted before it was done"
+
+
+def test_interrupted_when_its_key_is_there_already_an_init_takes_it_away(stage: Stage) -> None:  # fault 31
+    making = (*stage.manifest, "vault", "init", "--key", str(stage.operator.key))
+    for _ in range(TRIES_MAX):
+        stage.put_back("init")
+        process = stage.operator.start(*making)
+        code, out = stage.operator.interrupt(process, signal.SIGTERM, stage.operator.key.exists, 0.0)
+        if json.loads(out).get("error", {}).get("message") == "interrupted":
+            break
+    assert code == CODES[signal.SIGTERM], "it was never stopped while it made the vault"
+    assert not stage.operator.key.exists()
+    assert not [path for path in stage.root.glob("*/vault/**/*") if path.is_file()]
+    stage.done(*making)
+
+
+def test_interrupted_when_only_the_telling_is_left_a_recovery_says_how_to_hear_it(
+    stage: Stage,
+) -> None:  # fault 31
+    stage.put_back("into")
+    stage.done("recover", *stage.us)
+    usual = stage.operator.claims()  # unlike those of its journal, as many however long it takes
+    for _ in range(TRIES_MAX):
+        stage.put_back("into")
+        process = stage.operator.start("recover", *stage.us)
+        code, out = stage.operator.interrupt(
+            process, signal.SIGTERM, lambda: stage.operator.claims() >= usual, 0.0
+        )
+        if code == CODES[signal.SIGTERM]:
+            break
+    assert code == CODES[signal.SIGTERM], "it was never stopped between its run's end and its own"
+    (run,) = stage.done("run", "list", *stage.us)["runs"]
+    assert run["state"] == "done"
+    said = shlex.split(json.loads(out)["error"]["next"])[1:]
+    assert ["--resume", run["run"]] == said[said.index("--resume") :][:2]
+    heard = stage.done(*said)
+    assert (heard["run"], heard["state"]) == (run["run"], "done")
+    kept = stage.done("evidence", "list", "--vault", stage.operator.vault("us"))["evidence"]
+    assert [record["run"] for record in kept] == [run["run"]], "its record is there, once"
+
+
+def test_interrupted_while_nobody_reads_that_all_is_brought_it_says_that_it_is(
+    stage: Stage,
+) -> None:  # fault 31
+    stage.put_back("into")
+    out, home = stage.root / "out", stage.root / "bare"
+    home.mkdir()
+    reader, writer = full_pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "refloat", "--json", *SCENES["into"].command(stage)],
+        cwd=home,
+        env=stage.operator.environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    while not out.exists() and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(0.3)  # it is at its last words now
+    process.send_signal(signal.SIGTERM)
+    with os.fdopen(reader) as said:
+        document = json.loads(said.read())
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == CODES[signal.SIGTERM]
+    assert document["into"] == str(out), "what was begun to be said is said to its end"
+    assert f"error: interrupted; {out} is there, and whole\n  next: refloat vault ls" in err
+    brought(stage, None)
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes nothing more until somebody reads."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writer, b" " * 512):
+            continue
+    os.set_blocking(writer, True)
+    return reader, writer

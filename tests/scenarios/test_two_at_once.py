@@ -1,0 +1,115 @@
+"""Two writers, and two orchestrators, at once: real processes, and one of them stopped while the other takes over.
+
+``# fault 15`` and ``# fault 24`` of the fault matrix.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+
+import pytest
+
+ROUNDS = 2
+STOP_AFTER = 12  # entries of the journal: in the course of its steps
+
+
+@pytest.fixture(scope="module")
+def living(operator):
+    """A pipeline that lives, and of which there is a point."""
+    operator.here("protect")
+    return operator
+
+
+def ended(process) -> tuple[int, dict]:
+    out, err = process.communicate(timeout=120)
+    assert out, err
+    return process.returncode, json.loads(out)
+
+
+def test_two_writers_at_once_and_both_points_land_in_both_regions(living) -> None:  # fault 15
+    for round in range(ROUNDS):
+        living.release(2 + round, pages=10)
+        pair = [living.start("-f", str(living.manifest), "protect") for _ in range(2)]
+        made = [ended(process) for process in pair]
+        assert [code for code, _ in made] == [0, 0], made
+        names = {document["point"] for _, document in made}
+        listed = living.here("points", "list")["points"]
+        complete = [entry["point"] for entry in listed if entry["regions"] == ["eu", "us"]]
+        assert names == set(complete[:2])
+        assert len(complete) == len(listed) == 3 + 2 * round
+    assert living.here("vault", "check", "--read-data")["ok"]
+
+
+@pytest.fixture(scope="module")
+def lost(living):
+    """The same pipeline, of which one region is left."""
+    living.here("protect")
+    living.before = living.live("eu")
+    living.lose("eu")
+    shutil.copytree(living.root / "us", living.root / "us-as-it-was")
+    return living
+
+
+def put_back(lost) -> tuple[str, ...]:
+    shutil.rmtree(lost.root / "us")
+    shutil.copytree(lost.root / "us-as-it-was", lost.root / "us")
+    return ("--vault", lost.vault("us"), "--to", "us")
+
+
+def raced(lost, *where: str) -> list[tuple[int, dict]]:
+    """How two recoveries end that race for one region; whoever has won waits for the other to have tried, too."""
+    first, other = pair = [lost.start("recover", *where) for _ in range(2)]
+    while not lost.entries() and any(process.poll() is None for process in pair):
+        time.sleep(0.001)
+    for process in pair:
+        process.send_signal(signal.SIGSTOP)
+    begun = lost.entries()
+    first.send_signal(signal.SIGCONT)
+    while lost.entries() == begun and first.poll() is None:
+        time.sleep(0.001)
+    first.send_signal(signal.SIGSTOP)  # it writes the journal, unless it has ended
+    order = [first, other] if first.poll() is not None else [other, first]
+    found = []
+    for process in order:
+        process.send_signal(signal.SIGCONT)
+        found.append(ended(process))
+    return found
+
+
+def test_of_two_recoveries_into_one_region_one_wins_and_the_other_touches_nothing(lost) -> None:  # fault 24
+    where = put_back(lost)
+    pair = raced(lost, *where)
+    won = [document for code, document in pair if code == 0]
+    refused = [document["error"] for code, document in pair if code == 3]
+    assert (len(won), len(refused)) == (1, 1), pair
+    assert refused[0]["rule"] in ("target_claimed", "target_foreign")
+    assert won[0]["state"] == "done"
+    runs = lost.refloat("run", "list", *where)["runs"]
+    assert [run["run"] for run in runs if run["state"] == "done"] == [won[0]["run"]]
+    assert lost.live("us") == lost.before
+
+
+def test_an_orchestrator_that_wakes_up_after_it_was_succeeded_stops_and_touches_nothing(
+    lost,
+) -> None:  # fault 24
+    where = put_back(lost)
+    sleeper = lost.start("recover", *where)
+    while lost.entries() < STOP_AFTER and sleeper.poll() is None:
+        time.sleep(0.001)
+    sleeper.send_signal(signal.SIGSTOP)
+    (run,) = (entry["run"] for entry in lost.refloat("run", "list", *where)["runs"])
+    held = lost.refloat("recover", *where, "--resume", run, exits=3)
+    assert held["error"]["rule"] == "target_claimed"
+    done = lost.refloat("recover", *where, "--resume", run, "--override", "target_claimed")
+    assert (done["run"], done["state"], done["overrides"]) == (run, "done", ["target_claimed"])
+    journal, live = lost.entries(), lost.live("us")
+    assert live == lost.before
+    sleeper.send_signal(signal.SIGCONT)
+    code, document = ended(sleeper)
+    assert (code, document["error"]["code"]) == (1, "hold_lost")
+    assert lost.entries() == journal, "it wrote an entry after its successor's last"
+    assert lost.live("us") == live
+    assert lost.refloat("run", "show", run, *where)["state"] == "done"
