@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AZURITE := $(VENV)/azurite
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean format
+.PHONY: help demo test check bench bench-vault lock clean format mutants sim soak coverage score
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -30,11 +31,40 @@ endif
 	@$(BIN)/python -m compileall -q src examples
 	@touch $(STAMP)
 
+$(AZURITE)/.installed: tests/services/npm/package.json tests/services/npm/package-lock.json $(STAMP)
+	@echo "installing Azurite, which tests ask in place of Azure, with npm into $(AZURITE)"
+	@mkdir -p $(AZURITE) && cp tests/services/npm/*.json $(AZURITE)
+	@if $(BIN)/npm --prefix $(AZURITE) ci --ignore-scripts --no-audit --no-fund --omit=optional --loglevel=error >/dev/null; \
+	  then touch $@; else echo "npm could not install Azurite: the tests that ask it will fail"; fi
+
 demo: $(STAMP)  ## the whole story: a real pipeline lost in one region, recovered and measured in another
 	@$(BIN)/refloat demo
 
-test: $(STAMP)  ## every test; the servers they need come from packages and run on loopback
-	@$(BIN)/python -m pytest
+test: $(STAMP) $(AZURITE)/.installed  ## every test but the house rules; the servers they need come from packages and run on loopback
+	@$(BIN)/python -m pytest --ignore tests/tidy --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+SOAKED := tests/scenarios/test_killed_at_random.py tests/sim/test_power_loss.py tests/unit/flows/test_cut_anywhere.py \
+  tests/unit/vault/test_bit_flips.py tests/unit/test_fuzz_limits.py
+
+soak: $(STAMP) coverage score  ## the long versions: 10,000 kills, thousands of seeds and states; hours
+	@$(BIN)/python -m pytest -m soak --timeout 0
+	@REFLOAT_KILLS=10000 REFLOAT_POWER_STATES=5000 REFLOAT_CUTS_EACH=1 REFLOAT_FLIPS=100000 REFLOAT_FUZZ=100000 REFLOAT_EXAMPLES=500 \
+	  $(BIN)/python -m pytest --timeout 0 $(SOAKED)
+
+HEART := $(patsubst %,tests/unit/vault/test_%.py,chunk holders keys pack prune prune_index recipients resealed slotlog wraps)
+
+coverage: $(STAMP)  ## run the tests of the vault's heart, and demand that they take every branch of it
+	@$(BIN)/python -m coverage run -m pytest $(HEART)
+	@$(BIN)/python -m coverage report
+
+score: $(STAMP)  ## change the vault's heart in hundreds of small ways, and demand that tests notice 85 of 100
+	@$(BIN)/python tests/mutants/score.py $(HEART)
+
+sim: $(STAMP)  ## one seed of the simulation, told step by step: make sim SEED=81
+	@$(BIN)/python -m refloat.testing.simulation --seed $(or $(SEED),1)
+
+mutants: $(STAMP) $(AZURITE)/.installed  ## take each defence out in turn, and demand that a test notices
+	@$(BIN)/python tests/mutants/run.py
 
 check: $(STAMP)  ## ruff, mypy --strict, the import contracts, tidiness
 	@$(BIN)/ruff check .
@@ -46,6 +76,9 @@ check: $(STAMP)  ## ruff, mypy --strict, the import contracts, tidiness
 bench: $(STAMP)  ## measure, and write bench/RESULTS.md
 	@$(BIN)/python bench/run.py
 
+bench-vault: $(STAMP)  ## the vault beside restic and borg on real training, and write bench/VAULT.md
+	@$(BIN)/python bench/run_vault.py
+
 format: $(STAMP)  ## put the code into its one form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -55,4 +88,4 @@ lock: pyproject.toml  ## resolve the dependencies anew (needs uv)
 	  --quiet --no-header --no-annotate --output-file requirements.lock
 
 clean:  ## remove the environment and every cache
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import random
 import shutil
 import socket
 import subprocess
@@ -20,12 +22,13 @@ from refloat.demo.scenery import Scenery
 from refloat.verify.golden import read_golden
 from refloat.verify.metrics import percentile_interval
 from refloat.verify.probes.http import HttpProbe
-from report import ABSENT, Section, Series, Table, paired_ratio
+from report import ABSENT, MIB, Section, Series, Table, paired_ratio
 
 PROTECT_S_MAX, RESTORE_S_MAX, RATIO_MAX = 2.0, 10.0, 1.05
 QUESTIONS_PER_SECOND = 40
 WINDOW_S, QUICK_WINDOW_S = 5.0, 2.0
 PAIRS, QUICK_PAIRS = 20, 4
+CHANGE_BYTES, CHANGES = 8 * MIB, 6  # what is captured in a window: as much as a small model, again and again
 STOP_SECONDS_MAX = 30.0
 STAGE, ACTIVATE, START = "stage.stage", "activate.activate", "activate.start"
 PARTS = {
@@ -192,7 +195,8 @@ class Asked:
         return (
             f"The endpoint was asked {QUESTIONS_PER_SECOND} golden questions a second, one after the other, for "
             f"{self.window_s:g} s in each window. In a window with capture, `refloat protect` ran over and over "
-            f"from beginning to end, as a process of its own on the same machine: {self.captures}.",
+            f"from beginning to end, as a process of its own on the same machine: {self.captures}. Before each of "
+            f"them a file of {CHANGE_BYTES // MIB} MiB, half of it random, was exchanged for another one to capture.",
             "Latency is seen by the client, which shares the cores with the endpoint and with the capture.",
         )
 
@@ -206,12 +210,14 @@ def _asked(setting: Setting, scenery: Scenery) -> Asked:
     probe = HttpProbe(scenery.url("eu") + "/answer")
     p95_ms: dict[str, list[float]] = {"without": [], "during": []}
     captures = []
+    changes = _Changes(setting.work / "changes", scenery.pipeline("eu") / "features" / "offline")
     setting.say(f"asking the endpoint in {pairs} pairs of windows, with and without a capture running")
     try:
         list(_latencies(probe, questions, window_s))  # once before, so that everything is loaded
         for order in alternating(("without", "during"), pairs):
             for window in order:
-                with _Capturing(scenery, wanted=window == "during") as capturing:
+                changes.prepare()
+                with _Capturing(scenery, changes, wanted=window == "during") as capturing:
                     latencies = list(_latencies(probe, questions, window_s))
                 p95_ms[window].append(percentile_interval(latencies, 0.95).value * 1000)
                 captures += [float(capturing.count)] if window == "during" else []
@@ -235,11 +241,38 @@ def _latencies(probe: HttpProbe, questions: Iterator[Question], seconds: float) 
         yield answer.seconds
 
 
-class _Capturing:
-    """While its context is open, and where it is ``wanted``, one capture follows another."""
+class _Changes:
+    """Files that are ready before a window begins, each to take the place of the one before it in no time."""
 
-    def __init__(self, scenery: Scenery, *, wanted: bool) -> None:
+    def __init__(self, folder: Path, place: Path) -> None:
+        self._folder = folder
+        self._live = place / "bench.bin"
+        self._dice = random.Random(1)
+        self._made = 0
+        folder.mkdir()
+
+    def prepare(self) -> None:
+        """Have as many files as a window could need, on the disk."""
+        for _ in range(CHANGES - len(list(self._folder.iterdir()))):
+            self._made += 1
+            noise = self._dice.randbytes(CHANGE_BYTES // 2)
+            text = f"row {self._made}\n".encode() * (CHANGE_BYTES // 2 // 8)
+            (self._folder / str(self._made)).write_bytes(noise + text)
+        os.sync()
+
+    def one(self) -> None:
+        """Exchange the file; nothing where all were used."""
+        ready = next(self._folder.iterdir(), None)
+        if ready is not None:
+            ready.rename(self._live)
+
+
+class _Capturing:
+    """While its context is open, and where it is ``wanted``, one capture of a change follows another."""
+
+    def __init__(self, scenery: Scenery, changes: _Changes, *, wanted: bool) -> None:
         self._scenery = scenery
+        self._changes = changes
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._capture, name="capture") if wanted else None
         self._error: CommandFailed | None = None
@@ -261,6 +294,7 @@ class _Capturing:
     def _capture(self) -> None:
         try:
             while not self._enough.is_set():
+                self._changes.one()
                 _protect(self._scenery)
                 self.count += 1
         except CommandFailed as error:

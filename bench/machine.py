@@ -24,6 +24,7 @@ PACKAGES = (
     "scikit-learn",
     "zstandard",
 )
+VAULT_PACKAGES = ("blake3", "blosc2", "cryptography", "numpy", "pyfastcdc", "zstandard")
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND_SECONDS_MAX = 10.0  # git and restic say their versions at once, or not at all
 
@@ -58,9 +59,24 @@ def _file_system(folder: Path) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of Python, refloat, restic, and of the packages that do the work."""
+    return {**_programs(), **_installed(PACKAGES)}
+
+
+def vault_versions() -> dict[str, str]:
+    """The same for the vault alone, with borg."""
+    borg = _said("borg", "--version") or "NOT INSTALLED"
+    return {**_programs(), "borg": borg, **_installed(VAULT_PACKAGES)}
+
+
+def _programs() -> dict[str, str]:
     found = {"Python": platform.python_version(), "refloat": f"{version('refloat')}{_commit()}"}
     found["restic"] = _said("restic", "version") or "NOT INSTALLED"
-    for package in PACKAGES:
+    return found
+
+
+def _installed(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

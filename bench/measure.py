@@ -20,7 +20,12 @@ T = TypeVar("T")
 
 COMMAND_SECONDS_MAX = 300.0  # no measured command takes this long; one that does is stuck
 STOPWATCH = Path(__file__).with_name("stopwatch.py")
-KEPT_FROM_ENVIRONMENT = ("LANG", "LC_ALL", "TMPDIR")
+KEPT_FROM_ENVIRONMENT = (
+    "LANG",
+    "LC_ALL",
+    "PYTHONPATH",
+    "TMPDIR",
+)  # the path: what is imported here is measured
 
 
 class CommandFailed(Exception):
@@ -68,18 +73,26 @@ def run(
     env: Mapping[str, str],
     cwd: Path,
     seconds_max: float = COMMAND_SECONDS_MAX,
+    codes: Sequence[int] = (0,),
 ) -> Run:
     """Run a command under the stopwatch, with everything earlier on the disk before it starts.
 
-    Raises ``CommandFailed`` where it does not end well within ``seconds_max``.
+    Raises ``CommandFailed`` where it does not end within ``seconds_max``, with one of the ``codes``.
     """
     os.sync()
     with tempfile.NamedTemporaryFile(prefix="stopwatch-", suffix=".json") as report:
-        stdout = _watch(command, report.name, env, cwd, seconds_max)
+        stdout = _watch(command, report.name, env, cwd, seconds_max, codes)
         return Run(**json.loads(Path(report.name).read_text()), stdout=stdout)
 
 
-def _watch(command: Sequence[str], report: str, env: Mapping[str, str], cwd: Path, seconds_max: float) -> str:
+def _watch(
+    command: Sequence[str],
+    report: str,
+    env: Mapping[str, str],
+    cwd: Path,
+    seconds_max: float,
+    codes: Sequence[int],
+) -> str:
     named = " ".join([Path(command[0]).name, *command[1:]])
     with subprocess.Popen(
         [sys.executable, "-I", "-S", str(STOPWATCH), report, *command],
@@ -98,7 +111,7 @@ def _watch(command: Sequence[str], report: str, env: Mapping[str, str], cwd: Pat
         finally:
             if process.poll() is None:
                 _kill_group(process.pid)
-    if process.returncode != 0:
+    if process.returncode not in codes:
         raise CommandFailed(f"`{named}` ended with {process.returncode}: {stderr.strip()[-2000:]}")
     return stdout
 

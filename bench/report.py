@@ -75,6 +75,11 @@ class Ratio:
             return f"at most {figure(most)}: {_met(self.value, most)}, within the noise"
         return f"at most {figure(most)}: {_met(self.value, most)}"
 
+    def reaching(self, least: float) -> str:
+        """The aim that the ratio is at least ``least``, judged as in ``against``."""
+        open_still = ", within the noise" if self.low < least <= self.high else ""
+        return f"at least {figure(least)}: {'met' if self.value >= least else 'NOT MET'}{open_still}"
+
 
 def _met(value: float, most: float) -> str:
     return "met" if value <= most else "NOT MET"
@@ -125,12 +130,13 @@ class Report:
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     sections: tuple[Section, ...]
+    command: str = "make bench"
 
 
 # ------------------------------------------------------------------------------------------- Markdown
 
 READ_ME = (
-    "Written by `make bench`; what is measured, and how, stands in [README.md](README.md). "
+    "Written by `{command}`; what is measured, and how, stands in [README.md](README.md). "
     "Each figure is a median, with the smallest and the largest value in brackets."
 )
 QUICK = "**A quick run: it shows that everything can be measured. Its figures mean nothing.**"
@@ -138,7 +144,7 @@ QUICK = "**A quick run: it shows that everything can be measured. Its figures me
 
 def markdown(report: Report) -> str:
     """The whole report as a Markdown document."""
-    parts = ["# Results", READ_ME]
+    parts = ["# Results", READ_ME.format(command=report.command)]
     if report.quick:
         parts.append(QUICK)
     parts += [f"Measured on {report.date}.", _facts("machine", report.machine)]

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import FrameType
@@ -31,6 +31,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 def arguments(line: Sequence[str]) -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.set_defaults(results=RESULTS)
     parser.add_argument("--quick", action="store_true", help="small and few: only shows that it works")
     parser.add_argument("--only", choices=SECTIONS, help="this section alone")
     parser.add_argument("--date", type=date.fromisoformat, help="the date that the results carry; else today")
@@ -49,28 +50,44 @@ def arguments(line: Sequence[str]) -> argparse.Namespace:
 def destination(asked: argparse.Namespace) -> Path | None:
     """The file to write: none, unless one is named, for a run that measured only a part or only a little."""
     partial = asked.quick or asked.only is not None
-    return asked.output or (None if partial else RESULTS)
+    return asked.output or (None if partial else asked.results)
 
 
 def main(line: Sequence[str]) -> int:
-    """Measure, show and write; 1 where something could not be measured, and then nothing is written."""
+    """As ``carried_out``, with every section or the one that was asked for."""
     asked = arguments(line)
+
+    def measured(work: Path, console: Console) -> tuple[Section, ...]:
+        names = [asked.only] if asked.only else SECTIONS
+        return tuple(_measured(name, work, console, quick=asked.quick) for name in names)
+
+    return carried_out(asked, measured, versions)
+
+
+def carried_out(
+    asked: argparse.Namespace,
+    measured: Callable[[Path, Console], tuple[Section, ...]],
+    versions: Callable[[], Mapping[str, str]],
+    **named: str,
+) -> int:
+    """Measure, show and write; 1 where something could not be measured, and then nothing is written.
+
+    ``named`` goes into the report: its ``command``, where it is another one.
+    """
     console = Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS)
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, terminated)
     output = destination(asked)
     try:
         with tempfile.TemporaryDirectory(prefix="refloat-bench-", dir=asked.folder) as work:
             about = machine(Path(work))
-            sections = tuple(
-                _measured(name, Path(work), console, quick=asked.quick)
-                for name in ([asked.only] if asked.only else SECTIONS)
-            )
+            sections = measured(Path(work), console)
     except (CommandFailed, RefloatError) as error:
         console.print(f"Not measured, and nothing written: {error}", style="bold red", markup=False)
         return 1
     when = asked.date or datetime.now(UTC).date()
     if output is not None:
-        output.write_text(markdown(Report(when.isoformat(), asked.quick, about, versions(), sections)))
+        report = Report(when.isoformat(), asked.quick, about, versions(), sections, **named)
+        output.write_text(markdown(report))
         console.print(f"wrote {output}", markup=False)
     return 0
 
@@ -88,7 +105,7 @@ def _measured(name: str, work: Path, console: Console, *, quick: bool) -> Sectio
     return section
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
+def terminated(_number: int, _frame: FrameType | None) -> None:
     """SIGTERM ends the run as Ctrl-C does: every process and folder of it goes with it."""
     raise SystemExit(EXIT_TERMINATED)
 

@@ -36,6 +36,15 @@ refloat plan --vault s3://refloat-us/chat --to us
 refloat recover --vault s3://refloat-us/chat --to us --lost-at 2026-11-01T12:00:00Z
 ```
 
+If you only want the files, to look at or to restore by hand, nothing need run and nothing is claimed or started:
+
+```sh
+refloat recover --vault s3://refloat-us/chat --into ./recovered
+refloat vault ls 3f2a answers --vault s3://refloat-us/chat
+refloat vault cat 3f2a manifest refloat.yaml --vault s3://refloat-us/chat
+refloat vault export 3f2a models --include '*.safetensors' --vault s3://refloat-us/chat --into ./models
+```
+
 `plan` changes nothing and prints exactly what `recover` will do. `recover` changes nothing that is live before
 everything is staged and checked, and puts everything back when a step that matters fails.
 
@@ -44,11 +53,12 @@ everything is staged and checked, and puts everything back when a step that matt
 | `refused`, exit code 3 | read which rule said no ([below](#safety-rules)). Mend the cause; only then `--override RULE` |
 | the command was interrupted, or the machine went down | `refloat run list --to us --vault …`, then `refloat recover --to us --vault … --resume RUN` |
 | `target_claimed` | another run holds the region: resume that one, or wait for the person at it. One whose machine died can be resumed 30 s later |
+| `target_primary` | the pipeline is still there: recover into another region, or `--into DIR` |
 | exit code 5, `waiting` | a step was cut in the middle and nobody can tell what became of it: look, then resume |
 | `rolled_back`, exit code 1 | what was live before is live again. The `error` of the document, and the evidence page, name the step |
 | `dirty`, exit code 1 | a rollback failed. `refloat run show RUN --to us` says what is where; mend that, then `--resume` |
 | exit code 4 | the vault is not what was written: `refloat vault check --read-data`, then another point or another region |
-| no key works | try each copy of the key file; or the passphrase: unset `REFLOAT_KEY_FILE`, set `REFLOAT_PASSPHRASE` |
+| no key works | try each copy of the key file; or the passphrase: unset `REFLOAT_KEY_FILE`, set `REFLOAT_PASSPHRASE`; or the printed page: `refloat vault keys restore page.txt --key chat.key`; or the pages of a kit in shares |
 
 ## Where things come from
 
@@ -56,22 +66,45 @@ everything is staged and checked, and puts everything back when a step that matt
 | --- | --- |
 | the manifest | `-f FILE`; without it `refloat.yaml` in the current directory. Its keys: [MANIFEST.md](MANIFEST.md) |
 | no manifest | `--vault ADDRESS` names one replica instead, and everything else is read from its points |
-| the key | the file that `REFLOAT_KEY_FILE` names; else a key kept in the vault itself, opened by `REFLOAT_PASSPHRASE`; else, on a terminal, you are asked for the passphrase. Setting both variables is an error |
-| a key in the vault | is there if `REFLOAT_PASSPHRASE` was set when `refloat vault init` ran |
+| the key | the file that `REFLOAT_KEY_FILE` names, which may also be a recipient's private key, for which a vault keeps the key; else a key kept in the vault itself, opened by `REFLOAT_PASSPHRASE`; else, on a terminal, you are asked for the passphrase. Setting both variables is an error |
+| a key on paper | is there if somebody kept the page of `refloat vault kit`, or enough people theirs of a kit in shares: it says what to type |
+| a key in the vault | is there if `REFLOAT_PASSPHRASE` was set when `refloat vault init` ran, or `refloat vault keys add` kept it |
+| somebody else's passphrase | `REFLOAT_NEW_PASSPHRASE`, for `refloat vault keys add` alone |
 | the vault | the `vault` of each region in the manifest: a path, `file:///path`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix` |
-| a store's credentials | the variables that its own tools read: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, and the like. Never the address |
+| a store's credentials | the environment, never the address: see [A vault in a bucket](#a-vault-in-a-bucket) |
 | `${env:NAME}`, `${file:path}` | this process's environment; files from the manifest's folder, at a bare recovery from the current directory |
 | relative paths of components | start at the current directory: write absolute ones |
 
 Evidence pages go to `$XDG_STATE_HOME/refloat/evidence`, by default `~/.local/state/refloat/evidence`. Nothing on
 this machine is needed again: what counts is in the vault.
 
+The same from Python: [PYTHON.md](PYTHON.md).
+
+## A vault in a bucket
+
+The bucket or container must be there; `vault init` makes none. Regions may lie with different providers, and should.
+
+| provider | address | variables | elsewhere than at the provider |
+| --- | --- | --- | --- |
+| S3 | `s3://bucket/prefix` | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_SESSION_TOKEN` where there is one | `AWS_ENDPOINT_URL` |
+| Azure | `az://container/prefix` | `AZURE_STORAGE_ACCOUNT_NAME`, and `AZURE_STORAGE_ACCOUNT_KEY` or, of the container, `AZURE_STORAGE_SAS_TOKEN`; the key is used where both are set | `AZURE_STORAGE_ENDPOINT`, with the account at its end, such as `http://127.0.0.1:10000/devstoreaccount1` |
+| Google | `gs://bucket/prefix` | `GOOGLE_SERVICE_ACCOUNT`, the path of a service account's JSON | `GOOGLE_BASE_URL` |
+
+```sh
+export AZURE_STORAGE_ACCOUNT_NAME=drchat AZURE_STORAGE_SAS_TOKEN="$(cat sas.txt)"    # for az://refloat/chat
+export GOOGLE_SERVICE_ACCOUNT=/etc/refloat/google.json                               # for gs://dr-chat/refloat
+refloat vault init --key chat.key
+```
+
+Who protects must be let read, list and create (`r`, `l` and `c` of a token of Azure), and need not be let write over or delete
+anything; who prunes, delete as well (`d`). An endpoint of plain `http://` is used on this machine alone.
+
 ## Exit codes
 
 | code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | what was asked did not succeed: also a broken point, too few copies, a rollback, quality that is not known |
+| 1 | what was asked did not succeed: also a broken or suspect point, too few copies, a region that does not answer, a rollback, quality that is not known |
 | 2 | the command line or the manifest is wrong |
 | 3 | a safety rule refused; nothing was touched |
 | 4 | the vault is not what was written, lacks something, or the key is not its key |
@@ -89,29 +122,45 @@ comes before it.
 RULES = """\
 ## Safety rules
 
-The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first nine, and the evidence names each rule
-that was overridden. The others have no override.
+The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first twelve, and the evidence names each rule
+that was overridden. That of `points forget` goes on against the five that hold forgetting, and the record of what is forgotten names
+it. The others have no override. With `--into` only `group_broken`,
+`log_damaged`, `log_rolled_back` and `point_suspect` are asked.
+A damaged log is no refusal but an error of the vault: against `log_damaged` and `claim_damaged` a command ends with exit code 4
+and an error without `rule`, whose `next` names the override. `quality_unverified` rolls back, exit code 1; overriding it keeps the
+run, and the exit code stays 1.
 
 | rule | says no when | what to do |
 | --- | --- | --- |
 | `group_broken` | the point's parts do not belong together: an invariant does not hold, or cannot be told | `refloat points why POINT` names it; an older point is nearly always better |
+| `point_suspect` | in the named point, or in one before it and never since mended, a component looks encrypted (most of it is new and packing saves half or less of what it did) or lost half or more; where no point is named, such points are passed over | `refloat points why` says which point is good. Once a person has looked, `refloat points accept` makes a point a good one, and `points forget` with `--override source_rewritten` or `source_shrank` all that are there |
 | `group_split` | `--only` names a part of a group whose other members are in the target already and would stay as they are | name them too: an old half beside a new one answers wrongly |
 | `source_alive` | something in the source region still answers, or it is unknown whether it does | stop it: two regions that serve answer differently |
-| `target_foreign` | the target holds something that refloat did not put there | move it away; what is there is replaced |
+| `target_foreign` | the target holds something that refloat did not put there, or a port of a process is taken | move it away: overriding replaces what is there. A port, and who listens on it, is named: stop that, for nothing overrides it |
+| `target_primary` | the pipeline lives in the target region and is not gone there: the manifest, the point or the newest point names it as the primary | `--into DIR` brings the bytes beside it, another region leaves it as it is. Overriding takes what is live back to the point |
+| `claim_damaged` | the claims on the target region, or the journal of the run that holds it, are damaged or gone | see that no other run is at work there and what is live; nothing that the lost run did counts as done |
 | `target_claimed` | another run holds the target region | `refloat run list --to REGION`; resume that run instead |
 | `target_serving` | what an earlier recovery started in the target still runs, or may | stop it: everything below it is exchanged |
 | `log_damaged` | the region's log of points cannot be read to its end | recover from another region; overriding uses the points that are stored, whether they were committed or not |
-| `log_rolled_back` | a region's log of points is shorter than another region saw it | recover from the other region: this one has lost or hidden points |
+| `log_rolled_back` | a region's log of points is shorter than another region, or the key file, saw it | recover from the other region: this one has lost or hidden points |
 | `quality_unverified` | a bound of `verify` is not kept, or not known to be | read the checks; overriding takes worse answers into service |
+| `clock_behind` | forgetting: the clock is before the newest point, or the times in a log of points run back by more than an hour | set the clocks right. Overriding accepts the points that are there now |
+| `forgets_most` | forgetting: more than half of the days that have a point would have none | see whether `keep` says what you mean: `refloat points forget --dry-run`. The first time it may be right |
+| `run_unreadable` | forgetting: the journal of a run is damaged, so which point it needs is not known | see that the run will not be resumed |
+| `source_rewritten` | forgetting: a point is suspect because a component of 64 KiB or more looks encrypted, see `point_suspect` | look at it: `refloat points diff`, `refloat vault cat`; where it is good, `refloat points accept`. Overriding accepts the points that are there now |
+| `source_shrank` | forgetting: the newest point has half or less of the bytes or files of a component, or none of it, of what a point that would go has, or the one that is kept before it | see what was deleted: `refloat points diff`. Overriding accepts the points that are there now |
 | `primary_moved` | `protect` without `--region`, and the newest point was made elsewhere than in the manifest's `primary`, as after a recovery | correct `primary`, or name the region: `refloat protect --region us` |
-| `vault_exists` | a vault would be made where something is already | |
-| `key_exists` | a key would be written over a file | |
-| `manifest_exists` | `refloat init` would write over a manifest | |
+| `into_occupied` | the folder of `--into` is not empty, or another process fills it; `vault export` goes on only with what the same command began | name one that is empty or not there yet |
+| `vault_exists` | a vault would be made where something is already | name an empty place as the region's `vault` |
+| `create_ignored` | `vault init`: of two creates of one object at the same moment the region's store took both, or kept other bytes than it said | use a store that honours conditional writes, and no proxy before it that takes the condition away |
+| `lock_not_kept` | `vault init --lock`, and a region's bucket has no object lock, or lets what is locked be removed | a bucket made with versioning and object lock, in a store that keeps them |
+| `key_exists` | a key would be written over a file that came to be there at this moment; one that was there before is a usage error, exit code 2 | name another place: `--key FILE` |
+| `manifest_exists` | `refloat init` would write over a manifest | edit it, or write another one with `-f FILE` |
 
 ## `--json`
 
 - Exactly one JSON document goes to stdout, in one line. Progress, notes and warnings go to stderr; `-q` silences progress.
-- Every document has `"schema": 1`. Keys are added without notice; a key that goes or changes its meaning raises the number.
+- Every document has `"schema": 1`. A key is added, changed or removed only with a line in [CHANGELOG.md](../CHANGELOG.md); one that goes or changes its meaning raises the number.
 - Times are RFC 3339 in UTC with microseconds: `2026-11-01T12:00:00.000000Z`. Durations are seconds, sizes are bytes, both as numbers.
 - `null` is "not known" or "not there", never zero. Skipped is not done; `unknown` is not `pass`.
 - A failure is one document as well: `{"schema": 1, "error": {…}}`. `recover` prints its document with the `error` in it when a run began.
@@ -123,15 +172,16 @@ that was overridden. The others have no override.
 | `message` | what failed and why |
 | `component`, `region`, `file` | to what it happened; `null` where that is not known. A wrong manifest gives `FILE:LINE:COLUMN` |
 | `retry` | whether the same command can succeed: `now`, `later` or `never` |
-| `next` | what to do |
+| `next` | what to do; never `null` |
 | `rule` | of a refusal: the safety rule |
 
 In the tables below, `NAME` stands for any key and `[]` for each item of a list.
 
 ## Colours, and completion
 
-Colours are used on a terminal, and never with `--no-color` or when `NO_COLOR` is set. `refloat --install-completion` teaches the current shell
-to complete commands and options; `refloat --show-completion` prints the script.
+Colours are used on a terminal, and never with `--no-color` or when `NO_COLOR` is set. `refloat --install-completion bash`
+(or `zsh`, `fish`) teaches a shell to complete commands, options, safety rules, and the regions and components of the manifest;
+`refloat --show-completion bash` prints the script instead.
 
 """
 
@@ -181,7 +231,7 @@ _RECOVERED: Rows = (
     ("state", "`done`, `rolled_back`, `blocked` (nothing was touched), `dirty` or `failed`"),
     (
         "flags",
-        "`unverified`: nothing was measured; `unprotected`: too few regions hold it now; `skips`: optional steps failed",
+        "`unverified`: nothing was measured, or what was did not pass and the rule was overridden; `unprotected`: too few regions hold it now; `partial`: only some components (`--only`); `skips`: optional steps failed",
     ),
     ("point", "the point that it came from"),
     ("to", "the region"),
@@ -193,13 +243,16 @@ _RECOVERED: Rows = (
     ("rpo.NAME.seconds", "how much of a component's past is lost"),
     ("rpo.NAME.basis", "from when to when that was counted"),
     *_RESULT,
-    ("verified", "`true`: every bound is kept; `false`: one is not; `null`: nothing was measured"),
+    (
+        "verified",
+        "`true`: every bound is kept; `false`: one is not; `null`: nothing was measured, or what was does not tell",
+    ),
     *_below("checks[]", _CHECK),
     ("invariants[].group", "the group, as captured"),
     *_below("invariants[]", _INVARIANT),
     ("skipped", "ids of the steps that did not happen"),
     ("overrides", "safety rules that were overridden"),
-    ("lost_points", "newer points that only a lost region held"),
+    ("lost_points", "points that were seen in a region that is lost, and that no other holds"),
 )
 _STEP: Rows = (
     ("id", "phase, action and subject; the same in every plan"),
@@ -247,10 +300,19 @@ DOCUMENTS: Mapping[str, Rows] = {
             "regions.NAME.head",
             "`slot`, `hash` and `point` of its newest log entry; `null` where there is none",
         ),
-        ("regions.NAME.error", "only where it does not answer: why"),
+        (
+            "regions.NAME.error",
+            "only where it does not answer, or its log is not what was written (`reachable` is then `true`): why",
+        ),
+        ("regions.NAME.lock_s", "for how long the vault locks a point, in seconds; 0 for not at all"),
+        ("regions.NAME.locked_until", "when the lock of its newest point ends; `null`: it was never locked"),
+        (
+            "regions.NAME.lock_lapsed",
+            "whether the vault locks its points, and its newest one is not locked now: nothing keeps it from a thief",
+        ),
         (
             "exposure.NAME.seconds",
-            "what losing this region now would cost, worst over components; `null`: not known, or all of it",
+            "what losing this region now would cost, worst over components; `null`: not known, or all of it. Of a component that no other region holds (`unprotected`): the age of what would be lost with the region",
         ),
         ("exposure.NAME.reason", "which component, and why"),
         ("runs_in", "where the pipeline runs: the region in which the newest point was made"),
@@ -261,7 +323,11 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("components.NAME.exposure.NAME.reason", "why"),
         (
             "components.NAME.state",
-            "the worst of them: `ok`, `warn` (over 80 % of the RPO), `unknown`, `breach` or `unprotected`",
+            "the worst of them: `ok`, `warn` (over 80 % of the RPO, or suspect), `unknown`, `breach` or `unprotected`",
+        ),
+        (
+            "components.NAME.suspect",
+            "why the newest point of all is [suspect](#safety-rules) for it, and does not count; mostly none",
         ),
     ),
     "protect": (
@@ -280,15 +346,21 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("components.NAME.stored_bytes", "what those take there"),
         ("components.NAME.seconds", "how long the capture took"),
         ("components.NAME.error", "why it could not be captured and is as old as before, or `null`"),
+        (
+            "components.NAME.suspect",
+            "why no recovery takes the point by itself: `dense` (looks encrypted), with it `rewritten` and `dedup_lost`; `shrank`; mostly none",
+        ),
     ),
     "points list": (
         ("points[].point", "the point's name; newest first"),
         ("points[].created_at", "when it was made"),
         ("points[].grade", "its worst grade"),
+        ("points[].suspect.NAME", "by component, why it is [suspect](#safety-rules); mostly empty"),
         (
             "points[].regions",
             "the regions that hold all of it; with `--vault`, that one alone is looked at",
         ),
+        ("points[].forgotten_in", "with `--all`: the regions that have forgotten it"),
     ),
     "points show": (
         ("point", "its name"),
@@ -297,7 +369,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("pipeline", "the pipeline"),
         ("primary", "the region that it was captured in"),
         ("created_at", "when it was made"),
-        ("manifest", "the tree with the manifest and the golden sets"),
+        (
+            "manifest",
+            "the tree with the manifest and the golden sets; with `--manifest`, beside `point` alone: the manifest's text",
+        ),
         ("profile", "`default`"),
         ("versions", "of refloat and Python"),
         ("components.NAME.kind", "the connector"),
@@ -314,6 +389,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("components.NAME.stored_bytes", "what those take there"),
         ("components.NAME.seconds", "how long the capture took"),
         ("components.NAME.carried", "taken over from the point before, unread"),
+        ("components.NAME.suspect", "why the point is [suspect](#safety-rules); mostly none"),
         ("groups.NAME.members", "the components of the group"),
         ("groups.NAME.skew_s", "how far apart its members' captures lie"),
         *_GROUPS,
@@ -336,6 +412,35 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("groups.NAME.skew_s", "how far apart its members' captures lie"),
         *_GROUPS,
     ),
+    "points accept": (
+        ("point", "the point's name"),
+        ("because", "the reason that was given"),
+        ("suspect.NAME", "why it was suspect, by component; empty where it was accepted before"),
+        ("regions", "the regions that list it, and have it on record now"),
+    ),
+    "points forget": (
+        ("dry_run", "whether nothing was done, and this is what would be"),
+        ("points[].point", "the point's name; newest first"),
+        ("points[].created_at", "when it was made"),
+        ("points[].grade", "its worst grade"),
+        ("points[].regions", "the regions that listed it"),
+        ("points[].kept", "`false`: it is forgotten"),
+        (
+            "points[].reasons",
+            "why it stays: `last 3`, `daily 2026-11-20`, `newest exact`, `hold of NAME` and others",
+        ),
+        ("objections[].rule", "a safety rule that says no"),
+        ("objections[].message", "what was seen"),
+        ("objections[].next", "what to do"),
+        ("overrides", "the rules that were named"),
+        ("regions.NAME.forgotten", "how many points it was told to forget; `null` where it does not answer"),
+        (
+            "regions.NAME.prune_objects",
+            "how many objects `vault prune` then marks, to remove them a day later; `null` where that cannot be told",
+        ),
+        ("regions.NAME.prune_bytes", "their size"),
+        ("regions.NAME.error", "why it was not told, or what a prune frees is not known; or `null`"),
+    ),
     "plan": (
         ("hash", "the digest of what is done and in which order; estimates are left out"),
         ("point", "the point that was chosen"),
@@ -354,8 +459,22 @@ DOCUMENTS: Mapping[str, Rows] = {
         *_RECOVERED,
         ("evidence.NAME.record", "the name of the signed record in that region's vault; or `null`"),
         ("evidence.NAME.error", "why it could not be written there; or `null`"),
-        ("page", "the evidence as an HTML file on this machine"),
-        ("error", "only where it did not succeed: the error document of the step that failed"),
+        ("page", "the evidence as an HTML file on this machine; `null` where it could not be written"),
+        ("error", "only where a step failed that matters: its error document"),
+    ),
+    "recover --into DIR": (
+        ("point", "the point whose bytes these are"),
+        ("grade", "its worst grade"),
+        ("into", "the folder"),
+        ("components.NAME.files", "how many files were written to the folder of that name"),
+        (
+            "components.NAME.kept",
+            "how many of the files an earlier attempt had brought, so that they were not fetched again",
+        ),
+        ("components.NAME.bytes", "their size"),
+        ("components.NAME.seconds", "how long that took"),
+        ("overrides", "safety rules that were overridden"),
+        ("lost_points", "as of `recover`"),
     ),
     "run list": (
         ("runs[].run", "the run; newest first"),
@@ -435,9 +554,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("vault", "the vault's id"),
         ("key", "where the key went"),
         ("regions.NAME", "the address of each replica"),
+        ("lock_s", "for how long what each point needs is locked, in seconds; 0 for not at all"),
     ),
     "vault check": (
-        ("ok", "nothing is damaged and every region answers"),
+        ("ok", "nothing is damaged or covered, no lock lapsed, and every region answers"),
         ("packs", "how many were looked at, over all regions"),
         ("chunks", "how many, over all regions"),
         ("bytes_read", "how much was read and verified"),
@@ -445,16 +565,176 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("damaged[].region", "where"),
         ("damaged[].affects", "names of the points that need it"),
         ("damaged[].reason", "what is wrong with it"),
+        (
+            "covered[].object",
+            "an object of a locked vault that is whole, and over which somebody put something",
+        ),
+        ("covered[].region", "where"),
+        ("covered[].affects", "names of the points that use it"),
+        ("covered[].reason", "what lies over it"),
         ("unreachable", "regions that do not answer"),
+        ("read.NAME.since", "every pack that this machine ever read was read since; with `--read-data`"),
+        ("read.NAME.unread_bytes", "of packs that this machine never read"),
+        (
+            "read.NAME.began_at",
+            "null, or when the check of everything began that was stopped, and that this one went on with",
+        ),
+        ("read.NAME.before_bytes", "what that one had read before it was stopped"),
+        (
+            "locks.NAME.until",
+            "in a locked vault: when the first lock ends of all that the newest point needs",
+        ),
+        ("locks.NAME.lapsed", "what of that is not locked now"),
     ),
     "vault repair": (
-        ("regions.NAME.mended", "by object: the region that the good copy came from"),
+        ("regions.NAME.mended", "by object: the region, or the record, that the good copy came from"),
         ("regions.NAME.left", "by object: why it could not be mended"),
+        ("regions.NAME.uncovered", "by object of a locked vault: what was done with what lay over it"),
         (
             "regions.NAME.again",
             "keys were mended, so what could not be verified without them must be looked at again",
         ),
         ("unreachable", "regions that do not answer"),
+        ("key", "whether a key was given, so that more than names was looked at"),
+    ),
+    "vault replicate": (
+        ("copied[].from", "the region that objects were copied from"),
+        ("copied[].to", "the region that lacked them"),
+        ("copied[].objects", "how many were copied"),
+        ("copied[].bytes", "their bytes"),
+        ("copied[].damaged", "what is not whole at the source, and was left behind"),
+        ("copied[].waiting", "left behind until all that they may name is there"),
+        ("copied[].seconds", "how long it took"),
+        ("points.NAME.committed", "points that count in the region from now on; only with a key"),
+        ("points.NAME.lacking", "points that are not whole there"),
+        ("unreachable", "regions that do not answer, or hold no replica"),
+    ),
+    "vault prune": (
+        ("dry_run", "whether nothing was done, and this is what would be"),
+        ("regions.NAME.removed[].object", "marked a day ago or earlier, needed by no point, and removed"),
+        ("regions.NAME.removed[].bytes", "its size"),
+        ("regions.NAME.marked[].object", "needed by no point, and marked now"),
+        ("regions.NAME.marked[].bytes", "its size"),
+        ("regions.NAME.waiting[].object", "marked before"),
+        ("regions.NAME.waiting[].until", "when it may go"),
+        ("regions.NAME.locked[].object", "needed by no point, and locked: nobody can remove it yet"),
+        ("regions.NAME.locked[].bytes", "its size"),
+        ("regions.NAME.locked[].until", "when the lock ends"),
+        ("regions.NAME.unfinished_bytes", "what writes that were cut had left in a folder, removed"),
+    ),
+    "vault kit": (
+        ("page", "where the page went; `null` of a kit in shares"),
+        ("shares", "`null` of one page with the whole key"),
+        ("shares.kit", "the number of the kit, which stands on each of its pages"),
+        ("shares.threshold", "how many of the pages are needed"),
+        ("shares.pages[]", "where the pages went"),
+        ("vault", "the vault's id"),
+        ("pipeline", "whose vault it is"),
+        ("admin", "the fingerprint of the admin's public key"),
+        ("roles[]", "the roles whose secrets are on the page"),
+        ("needs_passphrase", "whether the key on the page is sealed for a passphrase; never in shares"),
+        ("regions.NAME.vault", "the address of the replica"),
+        ("regions.NAME.answers", "whether it answered"),
+        ("regions.NAME.slot", "the last slot of its log of points; `null` where no point was ever seen"),
+        ("regions.NAME.hash", "the hash of that entry"),
+    ),
+    "vault keys list": (
+        ("vault", "the vault's id"),
+        ("admin", "the fingerprint of the admin's public key"),
+        ("holders[].role", "`writer`, `reader` or `operator`"),
+        (
+            "holders[].name",
+            "what the admin calls the holder; `null` where nothing says so, as of a key that was made with the vault",
+        ),
+        ("holders[].fingerprint", "the signer id of the public key"),
+        ("holders[].since", "since when it is called so; `null` likewise"),
+        ("holders[].own", "whether it is in the key that was used"),
+        ("holders[].removed_at", "when the admin removed it; `null` of a key that counts"),
+        ("holders[].regions[]", "the regions that vouch for it"),
+        ("kept[].kept_for", "`passphrase` or `recipient`: what opens a key that the vault keeps"),
+        ("kept[].recipient", "the recipient's public key; `null` of a passphrase"),
+        (
+            "kept[].name",
+            "what the admin calls it; `null` where nothing says so, as of one that `vault init` kept",
+        ),
+        ("kept[].fingerprint", "what `keys remove` takes"),
+        ("kept[].holders[]", "the fingerprints of the keys that it opens"),
+        ("kept[].since", "since when it is kept; `null` likewise"),
+        ("kept[].removed_at", "when the admin removed it; `null` of one that counts"),
+        ("kept[].regions[]", "the regions that keep it"),
+        ("content_keys[].id", "a key that contents are sealed with"),
+        ("content_keys[].affinity", "the class of contents that it seals"),
+        ("content_keys[].readers[]", "the fingerprints of the readers that can open it"),
+        ("content_keys[].current", "whether the key that was used seals new contents with it"),
+        ("content_keys[].regions[]", "the regions that keep it"),
+        ("unreachable", "regions that do not answer"),
+    ),
+    "vault keys add": (
+        ("key", "where the new key file is; `null` without `--key`"),
+        ("name", "what its holder is called"),
+        ("given[].role", "a role that it has"),
+        ("given[].fingerprint", "the signer id of its public key in that role"),
+        ("kept_for[]", "`passphrase` or `recipient`: what opens the key that the vault keeps"),
+        ("regions.NAME.written", "how many objects the region lacked and took"),
+        ("lagging[]", "regions that do not vouch for it yet"),
+    ),
+    "vault keys recipient": (
+        ("key", "where the private key is"),
+        ("recipient", "the public key, for `keys add --recipient`"),
+        ("fingerprint", "the signer id of the public key"),
+    ),
+    "vault keys remove": (
+        ("role", "the role of the key that was removed; not there for a passphrase or a recipient"),
+        ("kept_for", "`passphrase` or `recipient`, where one of them was removed"),
+        ("name", "what its holder is called; `null` where nothing says so"),
+        ("fingerprint", "the signer id of the public key"),
+        ("removed_at", "when it was removed first"),
+        ("regions.NAME.written", "how many objects the region lacked and took"),
+        ("regions.NAME.deleted", "how many sealed keys were deleted from it, of a passphrase or a recipient"),
+        ("remark", "what a removal does not protect"),
+    ),
+    "vault keys rotate": (
+        ("key", "the key file that has the new content key; `null` where the vault keeps the key"),
+        ("before", "the id of the content key until now"),
+        ("after", "the id of the content key from now on"),
+        ("regions[]", "the regions that keep it: all"),
+        ("remark", "what a rotation does not protect"),
+    ),
+    "vault keys restore": (
+        ("key", "where the key file went"),
+        ("vault", "the vault's id"),
+        ("pipeline", "whose vault it is"),
+        ("admin", "the fingerprint of the admin's public key: the same as when the page was printed"),
+        ("roles[]", "the roles whose secrets are in the key file"),
+        ("shares[]", "the shares that it was made from; none where a page had the whole key"),
+    ),
+    "vault ls": (
+        ("point", "the point's name"),
+        ("components.NAME.kind", "without a component: the connector of each"),
+        ("components.NAME.files", "how many files it has"),
+        ("components.NAME.bytes", "their size"),
+        ("components.NAME.as_of", "the moment that it is from"),
+        ("component", "with a component: its name"),
+        ("entries[].path", "the path; what is not UTF-8 in it is replaced"),
+        ("entries[].path_bytes", "where it is not UTF-8: its bytes, in base64; else `null`"),
+        ("entries[].type", "`file`, `directory` or `symlink`"),
+        ("entries[].mode", "its permissions; `null` of a link"),
+        ("entries[].size", "of a file; else `null`"),
+        ("entries[].mtime", "when it was changed last; `null` of a link"),
+        ("entries[].target", "of a link: where it leads; else `null`"),
+        ("entries[].target_bytes", "where that is not UTF-8: its bytes, in base64; else `null`"),
+    ),
+    "vault export": (
+        ("point", "the point whose files these are"),
+        ("grade", "its worst grade"),
+        ("into", "the folder, or the archive"),
+        ("components.NAME.files", "how many files of what was asked for are in the folder of that name"),
+        ("components.NAME.bytes", "their size"),
+        (
+            "components.NAME.kept",
+            "how many of them were there from an attempt that was stopped, exactly as stored",
+        ),
+        ("components.NAME.seconds", "how long that took"),
     ),
     "demo": (
         ("protect", "the document of `protect`"),
@@ -474,20 +754,81 @@ NOTES: Mapping[str, str] = {
     "init": "Never over an existing file. `KIND` is one of [CONNECTORS.md](CONNECTORS.md).",
     "check": "Exit code 1 when a problem is an error: a component that does not answer, an invariant that does not hold, "
     "an RPO that the cadence can never meet. Without a key it says so and looks at what it can.",
-    "status": "Losing a region where the pipeline does not run costs none of its data. The region where it runs is the manifest's `primary`: correct that after a recovery.",
-    "protect": "Exit code 1 when a component could not be captured, a group is broken, or fewer regions than `copies` hold the point. "
-    "The point is then written all the same, graded for what it is.",
+    "status": "Losing a region where the pipeline does not run costs none of its data. It runs where its newest point was made (`runs_in`), before the first point in the manifest's `primary`; "
+    "a warning says where the two differ: correct `primary` after a recovery. "
+    "Exit code 1 when a region of the manifest does not answer or its log is damaged; all that the others tell is printed nevertheless. With one region, which no other can replace, the state is `unprotected` and the exit code 0.",
+    "protect": "Exit code 1 when a component could not be captured, a group is broken, the point is suspect, or fewer regions than `copies` hold the point. "
+    "The point is then written all the same, graded for what it is. It runs at a low priority (nice 15), so that what serves on the same machine goes first.",
     "points": "A point may be named by the first digits of its name.",
-    "plan": "Takes the point that `recover` would take: the newest that is not broken, or the one that you name.",
-    "recover": "Exit code 0 means that the run is `done` and, where the manifest asks for verification, verified. With `--vault` no manifest is needed. "
+    "points list": "A point that a region has forgotten is not complete there any more; one that all have forgotten is left out without `--all`.",
+    "points accept": "For a [suspect](#safety-rules) point that you have looked at (`points diff`, `vault cat`): it is chosen again, and points after it are compared with what it holds. "
+    "It takes the admin's key, and a signed record keeps the reason. One region's word is enough. Exit code 1 where a region does not answer.",
+    "points forget": "Of each region's points `keep` keeps the last ones, and of each of so many hours, days, ISO weeks, months and years (in UTC) the newest that is not broken. "
+    "A point stays where any region would keep it. Whatever `keep` says, these stay: the last point of each region's log, its newest exact one, the newest that a recovery would choose, "
+    "the newest of which a recovery was verified, as far as the evidence tells, one that a run which is not over names, one that is newer than the clock, one that cannot be read, "
+    "and, until a component's snapshots can be kept without the others, every point that is younger than the `hold` of a component in it.\n\n"
+    "It takes the admin's key. Nothing is removed: a signed record says what is forgotten, and `refloat vault prune` then marks what only those points need, once every region has forgotten them. "
+    "Until it is gone a forgotten point can still be named: `recover --point`. Five [safety rules](#safety-rules) hold all of it, and exit with 3; the dry run names them and exits with 0. "
+    "Exit code 1 where a region does not answer: it keeps what it has, and is told the next time.",
+    "plan": "Takes the point that `recover` would take: the newest that is neither broken nor suspect, or the one that you name.",
+    "recover": "Exit code 0 means that the run is `done` and, where the manifest asks to verify what was recovered, verified. With `--vault` no manifest is needed. "
     "`--only` recovers the named components alone. Without `--lost-at` the clocks of RTO and RPO start with the run, which flatters both. "
-    "A killed run is resumed from any machine with `--resume`.",
+    "A killed run is resumed from any machine with `--resume`.\n\n"
+    "`--into` writes each component to `DIR/NAME`, exactly as captured, and the manifest with its golden sets to `DIR/manifest` "
+    "(`DIR/point-manifest` where a component has that name). No region is named, nothing that runs is asked, and nothing is claimed or journaled; "
+    "so `--to`, `--resume` and `--lost-at` say nothing with it. It is filled as `.DIR.refloat-partial` beside `DIR` and renamed when it is whole: "
+    "after a kill the same command brings it again from the start. `DIR` is made for you alone (mode 700) unless it is there and empty. "
+    "Each piece is taken from the first region where it is whole. Links come back as links and are never followed.",
     "run": "`--to` is the region whose runs are meant: the journal of a run is in the vault of the region that it recovers, or in the one that `--vault` named.",
     "verify": "Exit code 1 when a bound is not kept or not known to be, and when a baseline did not reach every region. "
     "Measure a baseline, with `--save-baseline`, whenever a model, an index or a prompt changes: without one that fits, a recovery cannot be verified.",
     "evidence": "Signed by the operator's key and kept in every vault that was left.",
-    "vault init": "Refuses a place that is not empty. The key opens everything and nothing opens the vault without it: keep two copies outside of all regions.",
-    "vault check": "Exit code 4 when something is damaged, 1 when a region does not answer. Without `--read-data` it looks at what must be there; with it, every byte is read, opened and compared.",
+    "vault init": 'Refuses a place that is not empty. The key opens everything and nothing opens the vault without it: keep two copies outside of all regions. `--lock` is for vaults whose regions are all buckets of S3 with object lock, needs `pip install "refloat[aws]"`, and tries whether each bucket keeps a lock, which leaves a small object below `proof/`; nobody can shorten or undo a lock, not the owner of the account either.',
+    "vault check": "Exit code 4 when something is damaged or covered, 1 when a region does not answer or what its newest point needs is not locked, though the vault is. Without `--read-data` it looks at what must be there; with it, every byte is read, opened and compared. "
+    "In a locked vault it also names what lies over an object, such as a delete marker, which no recovery minds: somebody who should not did write there, and `refloat vault repair` takes it away. "
+    "With `--share 1/30` as well, only so much of the packs' bytes is read, those first that were not read for longest; this machine remembers under `XDG_STATE_HOME` when it read which, also where the command is interrupted. So a share a day reads all of it within a month, and the text and the document say since when. "
+    "A check of everything that was stopped is gone on with by the same command within 24 hours: what was read, and whole, is not read again, and the output says so and since when that is; `--share 1/1` reads all of it anew.",
+    "vault repair": "In a locked vault what lies over an object is taken away too: a delete marker is removed, over anything else a copy of the object is written. Exit code 4 when something could not be mended, 1 when a region does not answer or must be looked at again. What has rotted inside of a pack is found only with `--read-data`. Where neither `REFLOAT_KEY_FILE` nor `REFLOAT_PASSPHRASE` is set, nobody is asked: an object whose bytes do not have its name is fetched from a region where they do, as is what only another region holds; what only a key shows, such as a log or a pack that no index object lists, is not looked at.",
+    "vault replicate": "It takes no key: an object's name is the hash of its bytes, so every copy is verified by it, and what is damaged is left behind (exit code 4). Copied are keys, packs, index objects and points, in that order, so it may be stopped at any moment and the same command goes on. "
+    "Without a key no index object is copied before every pack that the source lists is there, and no point before every index object is (exit code 1 where some wait). "
+    "A place that holds nothing becomes a replica of the region that `--to` names. A region's log is its own and is not copied: points count there once a writer's key commits them, "
+    "at once where a key is given, else with the next `refloat protect`; where the log itself was lost, it begins anew with the admin's key. `--limit` holds on average: what is read is paced, each object is written in one go.",
+    "vault prune": "Nothing goes that a point needs which some region has not forgotten, or which a run that is not over names. It takes the admin's key. Nothing is removed or marked unless everything that every point of "
+    "every region needs was found: exit code 4 where something is damaged or no index object lists it, 1 where a region does not answer, "
+    "3 where a log of points is shorter than it was seen to be. What is marked goes a day later, when every capture that began before has ended; "
+    "a capture that begins later does not rely on it. An index object that lists packs that go beside packs that stay is written anew without them at once, and the one that it replaces is marked with them. What is locked stays until its lock ends, and is told. To remove takes no space, so it works on a full disk.",
+    "vault kit": "Without `--to` the page goes to standard output, for a printer; with it the page goes to the file alone. With `--json` it takes `--to`, and the document holds no secret. "
+    "The page holds the key that `REFLOAT_KEY_FILE` names; where `REFLOAT_PASSPHRASE` opens the key, it is sealed for the passphrase on the page too. "
+    "Print it anew when a region, the key or the passphrase changes.\n\n"
+    "With `--shares N --threshold K` there are N pages in a folder, a file each, 2 ≤ K ≤ N ≤ 16: each has one share of the key, by SLIP-0039. "
+    "Any K of them give the key back, and fewer tell nothing of it. No passphrase is needed then: the shares are in its place. "
+    "All or none are written, and never to standard output, where they would be the whole key. Each page says which share of which kit it is, and has room for the names of those who keep the others. "
+    "Shares of different kits do not go together. A kit is not withdrawn by a newer one: destroy the pages of the old one.",
+    "vault keys list": "Exit code 1 when a region does not answer.",
+    "vault keys add": "The new holder has secrets of its own, and the vault's catalogue key; a writer or a reader also has the key of chunk names. It takes the admin's role, and to add a reader also those of a reader and a writer, "
+    "who opens each content key and seals it for the new one. Exit code 1 when a region does not answer or does not take it: the same command again goes on where it was cut, with the key file that is there. "
+    "With `REFLOAT_NEW_PASSPHRASE` the new key is kept in every region as well, sealed for that passphrase; the holder then sets `REFLOAT_PASSPHRASE`. "
+    "With `--recipient` it is kept there for a public key, and needs no `--key`. Without `--role` it is the key in use that is kept, for `--recipient` or `--passphrase`: to change a passphrase, add the new one, open with it, and remove the old one.",
+    "vault keys recipient": "The holder keeps the private key, and sets `REFLOAT_KEY_FILE` to it; the public key is no secret, and a letter of it that was mistyped is found. No vault is needed for it.",
+    "vault keys remove": "Points that a writer has committed by now stay good, in each region up to the slot that its log has at this moment; what it signs later, or makes look older, commits nothing. "
+    "A reader is given no content key from then on, and still opens what it could open: let each writer rotate. Of an operator, what it signed in each log by now stays good. A passphrase or a recipient that is removed opens nothing here any more; whoever kept a copy of the sealed key still opens that. Where a log is damaged and overridden, the points of a removed writer are left out. All regions must answer and their logs be whole. "
+    "Nothing tells which points were made by a thief before: look at them. A key that was removed never counts again, and a refloat older than this verb does not know of it.",
+    "vault keys rotate": "New points are sealed with a new key, so they take their whole size once. This protects the future only: whoever has the old key still reads what it sealed. "
+    "The old key file still works, and every copy of it writes with the old key until it is replaced, as does a key that is kept for another passphrase or recipient. A passphrase or private key that opened the vault opens the new key from then on; where the vault is locked, what it opened before stays as long as its lock, and is not used any more. The signing key stays as it is. All regions must answer.",
+    "vault keys restore": "A character that was mistyped is found, and its line named: exit code 4. Type the key lines alone if you like, in capitals or not; `O` and `0` are the same, so are `I`, `L` and `1`. "
+    "A page whose key is sealed asks for the passphrase, or takes it from `REFLOAT_PASSPHRASE`.\n\n"
+    "Of a kit in shares give as many pages as it needs, each in a file or all in one: the lines of each share, and the key lines of any one of them. "
+    "Too few shares, or those of different kits, make no key file: exit code 2, and it says which are here. A share that is given twice counts once.",
+    "vault ls": "A point may be named by the first digits of its name. `manifest` names the tree with the manifest and the golden sets, unless a component is called so. "
+    "One line a path: what is not printable in it, or not UTF-8, stands with a backslash.",
+    "vault cat": "Nothing that was not verified is handed on, so what came before a damaged piece may be there when it ends with 4. Links are not followed. "
+    "Ends with 1, silently, where the reader stops reading. Has no `--json`.",
+    "vault export": "Paths are as `vault ls` shows them. A pattern (`fnmatch`, case counts) without `/` is compared with the last name of a path, at any depth; one with `/` with the whole path, and its `*` crosses `/`. "
+    "What matches brings all below it, and `--exclude` wins. Components come in the order in which serving needs them, then the manifest; within one, files that match its `priority` in the manifest come first. "
+    "A file has its name only when it is whole. A component is ready when `ready NAME` is on stderr, when its line of `--events` comes, or when `ready` in the folder's `.refloat-export` names it: a server may be started on it while the rest still comes. "
+    "That file goes when all is there. An export that was stopped, in whatever way, goes on when the same command is given again: files that are there are held against the vault, and replaced where they differ. "
+    '`--events` prints `{"event": "ready", "component", "path", "path_bytes"}`, with `files` and `bytes` where `path` is `null` and so the whole component is there, and last `{"event": "done"}` with the keys below. '
+    "`--tar` writes one archive instead (PAX: names of any bytes, times to the nanosecond), each component below its name, in the same order. A file has its name when it is whole; what goes to standard output is cut where the command ends with another code than 0, and ends with 1, silently, where the reader stops reading. An archive that was stopped begins anew. `--json` takes `--tar FILE`.",
     "demo": "Takes about a minute and leaves nothing behind without `--keep`.",
 }
 
@@ -577,9 +918,9 @@ def _section(name: str, command: Any) -> str:
     parts = [f"{level} `{name}`\n\n{command.help}\n\n", f"```text\n{_usage(name, command)}\n```\n\n"]
     parts += [f"{NOTES[verb]}\n\n"] if verb in NOTES else []
     parts += [_parameters(command), _examples(command)]
-    if verb in DOCUMENTS:
-        rows = [(f"`{path}`", meaning) for path, meaning in DOCUMENTS[verb]]
-        parts += [f"`{name} --json` prints:\n\n", _table(("key", "what it says"), rows)]
+    for call in (known for known in DOCUMENTS if known == verb or known.startswith(f"{verb} --")):
+        rows = [(f"`{path}`", meaning) for path, meaning in DOCUMENTS[call]]
+        parts += [f"`refloat {call} --json` prints:\n\n", _table(("key", "what it says"), rows)]
     return "".join(parts)
 
 

@@ -8,12 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lancedb
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from pydocs_assistant import embedding, features, index, prompts, registry
+from pydocs_assistant import (
+    embedding,
+    features,
+    index,
+    prompts,
+    registry,
+)
 from pydocs_assistant.features import Features
+from pydocs_assistant.local_lance import lancedb
 from pydocs_assistant.paths import Region
 from pydocs_assistant.refusals import ForeignIndexError
 from pydocs_assistant.registry import Champions, Registered

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import lancedb
 import pyarrow as pa
 from sklearn.pipeline import Pipeline
 
-from pydocs_assistant import embedding, passages
+from pydocs_assistant import (
+    embedding,
+    passages,
+)
 from pydocs_assistant.embedding import Vectors
+from pydocs_assistant.local_lance import lancedb
 from pydocs_assistant.passages import Passage
 from pydocs_assistant.paths import Region
 from pydocs_assistant.registry import Registered

@@ -1,0 +1,94 @@
+"""Measures the vault beside restic and borg on what real training leaves: ``python bench/run_vault.py``.
+
+It writes what it found to ``VAULT.md`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+
+import beside
+import far
+import large_index
+import training
+from machine import vault_versions
+from measure import Setting
+from report import Section, draw
+from run import EXIT_INTERRUPTED, carried_out
+
+ROUNDS, QUICK_ROUNDS = 5, 1
+RESULTS = Path(__file__).with_name("VAULT.md")
+SOURCES = Path(tempfile.gettempdir()) / "refloat-bench-sources"
+
+
+def arguments(line: Sequence[str]) -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.set_defaults(results=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="small and once: only shows that it works")
+    parser.add_argument(
+        "--rounds", type=int, help=f"how often everything is measured; {ROUNDS}, or 1 if quick"
+    )
+    parser.add_argument("--only", choices=beside.STORIES, help="these sources alone")
+    parser.add_argument(
+        "--sources", type=Path, default=SOURCES, help=f"where what training made is kept; else {SOURCES}"
+    )
+    parser.add_argument("--date", type=date.fromisoformat, help="the date that the results carry; else today")
+    parser.add_argument("--folder", type=Path, help="where to read and write; else the temporary folder")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the file to write; a whole run writes bench/VAULT.md, a quick or partial one only prints",
+    )
+    asked = parser.parse_args(line)
+    if asked.rounds is not None and asked.rounds < 1:
+        parser.error("--rounds is at least 1")
+    if asked.output is not None and not asked.output.parent.is_dir():
+        parser.error(f"there is no folder {asked.output.parent}")  # said now, not after all the measuring
+    asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
+    return asked
+
+
+def main(line: Sequence[str]) -> int:
+    """As ``run.carried_out``, with the sections of this file."""
+    asked = arguments(line)
+    return carried_out(
+        asked,
+        lambda work, console: _measured(asked, work, console),
+        vault_versions,
+        command="make bench-vault",
+    )
+
+
+def _measured(asked: argparse.Namespace, work: Path, console: Console) -> tuple[Section, ...]:
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(
+            f"{time.monotonic() - began:6.1f} s  {text}", style="dim", highlight=False, markup=False
+        )
+
+    made = training.sources(asked.sources.resolve(), quick=asked.quick, say=say)
+    setting = Setting(work, asked.quick, say)
+    sections = [beside.measure(setting, made, rounds=asked.rounds, only=asked.only)]
+    if asked.only is None:
+        sections.append(far.measure(setting, made.root / training.SERIES, asked.rounds))
+        sections.append(large_index.measure(setting))
+    for section in sections:
+        draw(section, console)
+    return tuple(sections)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
