@@ -8,7 +8,7 @@ AZURITE := $(VENV)/azurite
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-vault lock clean format mutants sim soak coverage score
+.PHONY: help demo test check test-quick flaky bench bench-vault lock clean format mutants sim soak coverage score
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,8 +40,16 @@ $(AZURITE)/.installed: tests/services/npm/package.json tests/services/npm/packag
 demo: $(STAMP)  ## the whole story: a real pipeline lost in one region, recovered and measured in another
 	@$(BIN)/refloat demo
 
-test: $(STAMP) $(AZURITE)/.installed  ## every test but the house rules; the servers they need come from packages and run on loopback
-	@$(BIN)/python -m pytest --ignore tests/tidy --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+test: $(STAMP) $(AZURITE)/.installed  ## every test but the house rules, or what ARGS names; servers come from packages and run on loopback
+	@$(BIN)/python -m pytest --ignore tests/tidy $(PARALLEL) $(ARGS)
+
+test-quick: $(STAMP)  ## the unit tests that take little, without the example
+	@$(BIN)/python -m pytest tests/unit --ignore tests/unit/examples -m 'not soak and not slow' $(PARALLEL) $(ARGS)
+
+flaky: $(STAMP) $(AZURITE)/.installed  ## the suite five times, in random order beside two busy loops: whose outcome differs?
+	@$(BIN)/python tests/flaky.py $(ARGS)
 
 SOAKED := tests/scenarios/test_killed_at_random.py tests/sim/test_power_loss.py tests/unit/flows/test_cut_anywhere.py \
   tests/unit/vault/test_bit_flips.py tests/unit/test_fuzz_limits.py

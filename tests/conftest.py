@@ -1,10 +1,16 @@
-"""What holds for every test: a slow machine is no defect, so no example has a deadline; the longest files go first."""
+"""What holds for every test: a slow machine is no defect, so no example has a deadline; the longest files go first.
+
+A limit of time only ends what hangs: a minute for a test, five where it is marked ``slow``, and no less than
+``STUCK_S`` more for its fixtures or where Python itself cannot be interrupted. The stacks of all threads are printed.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +44,9 @@ LONGEST_FIRST = (
 )
 """Files of half a minute and more: one that came last would keep one worker busy and the others waiting."""
 
+SLOW_S = 300
+STUCK_S = 600  # what trains models or starts servers for a whole session counts here, not as its first test's
+
 _PLACES = {TESTS / name: place for place, name in enumerate(LONGEST_FIRST)}
 assert all(path.is_file() for path in _PLACES), "a file has another name now"
 
@@ -48,9 +57,43 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--all-tried`` is for machines that are known to have all that a test may need."""
+    parser.addoption("--all-tried", action="store_true", help="fail where any test was skipped")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real standard error, for what is said when nothing else can be."""
+    config.stash[_STDERR] = os.dup(2)
+
+
+_STDERR = pytest.StashKey[int]()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort by file; within a file the order stays. ``--no-loadscope-reorder`` lets the workers keep to it."""
     items.sort(key=lambda item: _PLACES.get(item.path, len(_PLACES)))
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_S))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End the process, with all stacks, where neither the test nor its fixtures can be interrupted."""
+    if item.get_closest_marker("soak") is None:
+        faulthandler.dump_traceback_later(SLOW_S + STUCK_S, exit=True, file=item.config.stash[_STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With ``--all-tried`` a run in which something was skipped is not green."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--all-tried") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

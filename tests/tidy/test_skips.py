@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 LOUD = re.compile(r"^[A-Z][A-Z ]+ NOT TRIED: [a-z{]")
@@ -35,29 +37,48 @@ def test_nothing_is_skipped_without_saying_so_where_it_happens() -> None:
     assert [str(path) for path in others if marks.search(path.read_text())] == []
 
 
-def test_a_run_ends_with_how_many_were_skipped_for_which_reason(tmp_path: Path) -> None:
+@pytest.fixture
+def run_of_skips(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs three tests that are skipped and one that is not, with these options."""
     skip = 'pytest.skip("A DISK NOT TRIED: there is none")'
     tests = [f"def test_{number}():\n    {skip}\n" for number in range(3)]
     (tmp_path / "test_some.py").write_text("import pytest\n" + "".join(tests) + "def test_good(): pass\n")
+    plugins = ("-p", "conftest", "-p", "no:cacheprovider", "-p", "no:randomly")
     command = [
         sys.executable,
         "-m",
         "pytest",
         "-q",
-        "-p",
-        "conftest",
-        "-p",
-        "no:cacheprovider",
+        *plugins,
         "-c",
         os.devnull,
+        "--rootdir",
+        tmp_path,
+        tmp_path,
     ]
-    ran = subprocess.run(
-        [*command, "--rootdir", tmp_path, tmp_path],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+
+    def ran(*options: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+        return subprocess.run(
+            [*command, *options], env=environment, capture_output=True, text=True, check=False
+        )
+
+    return ran
+
+
+def test_a_run_ends_with_how_many_were_skipped_for_which_reason(
+    run_of_skips: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    ran = run_of_skips()
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "3 skipped, A DISK NOT TRIED: there is none\n" in ran.stdout
+
+
+@pytest.mark.parametrize("workers", [(), ("--numprocesses", "1")])
+def test_where_all_must_be_tried_a_skip_is_a_failure(
+    run_of_skips: Callable[..., subprocess.CompletedProcess[str]], workers: tuple[str, ...]
+) -> None:
+    ran = run_of_skips("--all-tried", *workers)
+    assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout + ran.stderr
+    assert "3 skipped, A DISK NOT TRIED: there is none\n" in ran.stdout
+    assert run_of_skips("--all-tried", "-k", "good", *workers).returncode == 0
