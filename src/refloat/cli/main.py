@@ -18,7 +18,7 @@ from refloat.cli import helptext
 from refloat.cli.common import MANIFEST, Session, examples, session_of
 from refloat.cli.completion import InstallOption, ShowOption
 from refloat.cli.console import Console, let_go
-from refloat.cli.system import SIGNALS
+from refloat.cli.system import SIGNALS, wait_for_threads
 from refloat.durable import as_error
 from refloat.errors import Interrupted, RefloatError, Retry, UsageError
 
@@ -213,6 +213,7 @@ def main() -> None:
     SIGNALS.close()
     let_go()
     if SIGNALS.arrived is not None:
+        wait_for_threads()
         # Where it passed through an ``exec``, as while a dataclass was made, Python would end itself by SIGINT yet.
         os._exit(code)
     gc.freeze()  # all of it goes with the process: looking through it for garbage takes longer than most of a start

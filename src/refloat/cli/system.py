@@ -18,6 +18,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 MMAP_BYTES = 32 << 20  # the most that glibc takes; a chunk is smaller, a pack is not
 KEPT_BYTES = 256 << 20  # of freed memory
 AGAIN_S = 0.01  # until a finalizer is surely left, or a signal acted on
+THREADS_END_S = 10.0  # a request to a store that answers takes less
 CAPTURE_NICENESS = 15  # of 19: on a busy machine it still gets a thirtieth of a core
 ECHO_S = 0.5  # a shell or a wrapper passes on to its child what the terminal has sent to both
 
@@ -160,6 +161,24 @@ def _deaf() -> None:
     """All is done and said: a signal that comes while the interpreter ends does not change what became of it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def wait_for_threads() -> None:
+    """Let threads end what they are at: an interrupt may have come while they were started, before anybody knew them.
+
+    Whoever cannot wait sends a second signal. A daemon was given up by its caller, and is not waited for; nor is
+    for ever one that nobody told to end.
+    """
+    end = time.monotonic() + THREADS_END_S
+    while time.monotonic() < end:
+        left = [thread for thread in threading.enumerate() if not thread.daemon]
+        left.remove(threading.main_thread())
+        if not left:
+            return
+        try:
+            left[0].join(end - time.monotonic())
+        except RuntimeError:  # it is being launched
+            time.sleep(AGAIN_S)
 
 
 def give_way() -> None:

@@ -5,8 +5,37 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from refloat.cli.system import CAPTURE_NICENESS, give_way
+
+STOPPED_AT_A_START = """
+import signal, sys, threading, time
+from refloat.cli import main
+from refloat.vault.stores.local import LocalStore
+
+start, create, delete = threading.Thread.start, LocalStore.create, LocalStore.delete
+created = threading.Event()
+
+def stopped_at_once(thread):
+    start(thread)
+    if thread.name.startswith("trial") and threading.current_thread() is threading.main_thread():
+        signal.raise_signal(signal.SIGTERM)
+
+def told(store, name, content):
+    put = create(store, name, content)
+    created.set()
+    return put
+
+def slow(store, name):
+    time.sleep(0.5)  # whoever does not wait is gone by then
+    delete(store, name)
+
+threading.Thread.start, LocalStore.create, LocalStore.delete = stopped_at_once, told, slow
+main.let_go = created.wait  # all is said, and something is there to be left
+sys.argv[0] = "refloat"
+main.main()
+"""
 
 GIVES_WAY = """
 import os
@@ -35,3 +64,21 @@ def test_a_program_that_imports_refloat_keeps_its_priority() -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
     give_way()
     assert (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == before
+
+
+def test_a_thread_that_was_being_started_when_a_signal_came_ends_what_it_is_at(
+    tmp_path: Path,
+) -> None:  # fault 31
+    manifest = tmp_path / "refloat.yaml"
+    (tmp_path / "pages").mkdir()
+    manifest.write_text(
+        f"version: 1\npipeline: small\nprimary: eu\nregions: {{eu: {{vault: {tmp_path}/vault}}}}\n"
+        f"components: {{pages: {{kind: files, with: {{path: {tmp_path}/pages}}}}}}\n"
+    )
+    making = ["-f", str(manifest), "vault", "init", "--key", str(tmp_path / "small.key")]
+    ended = subprocess.run(
+        [sys.executable, "-c", STOPPED_AT_A_START, *making], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 143, ended
+    assert [path.name for path in (tmp_path / "vault").rglob("*") if path.is_file()] == []
+    assert not (tmp_path / "small.key").exists()
