@@ -14,7 +14,7 @@ from typing import Any
 import azurite as azurite_server
 import gcs as gcs_server
 import pytest
-from bad_lines import QUICK, require_an_end_in_time, require_one_winner
+from bad_lines import PATIENT, require_an_end_in_time, require_one_winner, storm
 
 from refloat.contracts import Put
 from refloat.errors import Retry, StoreError, UsageError
@@ -36,9 +36,8 @@ from refloat.vault.replica import create_vault
 from refloat.vault.stores import open_store
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.stores.object import ObjectStore, open_bucket
-from refloat.vault.stores.patience import Patience
 
-PATIENT = Patience(wait_first_s=0.001, wait_max_s=0.01)  # for servers that are only slow
+pytestmark = pytest.mark.slow
 SECRETS = [azurite_server.KEY, azurite_server.WRONG_KEY]
 
 
@@ -51,9 +50,9 @@ class Cloud:
     proxy: ToxicProxy
     use: Callable[[dict[str, str]], None]
 
-    def shop(self, patience: Patience = PATIENT) -> ObjectStore:
+    def shop(self) -> ObjectStore:
         """A place with one object, ``there``, of 100 bytes."""
-        store = open_bucket(self.server.place(), patience)
+        store = open_bucket(self.server.place(), PATIENT)
         ObjectStore(store._backend, store.url).create("there", bytes(range(100)))
         self.proxy.seen.clear()
         return store
@@ -250,7 +249,7 @@ def test_a_point_is_made_through_a_storm(cloud: Cloud, tmp_path: Path) -> None:
     world = World(tmp_path, group="", stores=stores)
     world.release(1)
     create_vault(world.stores, world.key_file, world.clock, "small")
-    cloud.proxy.poison(BUSY[cloud.kind], share=0.3)
+    cloud.proxy.poison(storm(BUSY[cloud.kind]))
     assert {region: told.complete for region, told in world.protect().regions.items()} == {
         "eu": True,
         "us": True,
@@ -279,7 +278,7 @@ def test_a_bad_line_ends_in_time_with_an_error_worth_another_try(
     cloud: Cloud, toxic: Toxic, ask: str
 ) -> None:
     # faults 7, 8
-    shop = cloud.shop(QUICK)
+    shop = cloud.shop()
     cloud.proxy.poison(toxic)
     require_an_end_in_time(shop, cloud.proxy, ASKS[ask], creates=ask == "create")
 
@@ -292,7 +291,7 @@ def test_an_upload_that_is_cut_leaves_all_or_nothing_and_the_next_one_succeeds(
     cloud: Cloud, count: int
 ) -> None:
     # fault 1
-    shop = cloud.shop(QUICK)
+    shop = cloud.shop()
     cloud.proxy.poison(cut_upload(count), method="PUT")
     with pytest.raises(StoreError) as caught:
         shop.create("packs/new", UPLOAD)

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from refloat.errors import Missing
-from refloat.testing.toxic import ToxicProxy, late
+from refloat.testing.toxic import ToxicProxy, hang, late
 from refloat.testing.world import World
 from refloat.vault.check import check
 from refloat.vault.repair import repair
 from refloat.vault.replica import Replica, create_vault
 from refloat.vault.stores import open_store
 
-COMMAND_S_MAX = 120.0
-PUT_LATE_S = 0.4  # long enough to be killed in
+pytestmark = pytest.mark.slow
+COMMAND_S_MAX = 120.0  # only so that a command that hangs ends
 
 
 @pytest.fixture
@@ -158,7 +158,8 @@ def test_killed_in_an_upload_protected_again_robbed_and_recovered_by_command(
     # faults 1, 18, 52
     shell = Shell(tmp_path, places)
     shell.ask("vault", "init", "--key", "small.key")
-    proxy.poison(late(PUT_LATE_S), method="PUT")
+    proxy.poison(late(0), method="PUT", times=1)
+    proxy.poison(hang, method="PUT")
     killed = shell.begin("protect", endpoint=proxy.url)
     until = time.monotonic() + COMMAND_S_MAX
     while proxy.count("PUT") < 2 and killed.poll() is None and time.monotonic() < until:

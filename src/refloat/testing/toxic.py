@@ -10,12 +10,14 @@ What no rule names passes unchanged. The first rule that fits a request is used,
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import http.server
 import random
 import select
 import socket
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +29,7 @@ from urllib.parse import urlsplit
 
 FORWARD_S = 60.0  # the server behind is on this machine; one that takes longer is broken
 HANG_S = 600.0  # longer than any test waits; a caller that leaves ends it at once
-ARRIVED_S = 0.02  # what was sent to a server on this machine has come to it
+ARRIVES_S = 10.0  # what was sent to a server on this machine comes to it, or the server does not take it
 SIP_S = 0.05  # between two pieces of a slow request
 _NOT_PASSED_ON = ("content-length", "transfer-encoding", "connection", "date", "server")
 
@@ -160,6 +162,17 @@ def _reset(connection: socket.socket) -> None:
     connection.close()
 
 
+def _has_arrived(connection: socket.socket) -> None:
+    """Wait until the other end has acknowledged all that was sent to it; see SIOCOUTQ in tcp(7)."""
+    until = time.monotonic() + ARRIVES_S
+    under_way = bytearray(4)
+    while time.monotonic() < until:
+        fcntl.ioctl(connection, termios.TIOCOUTQ, under_way)
+        if not any(under_way):
+            return
+        time.sleep(0.001)
+
+
 Toxic = Callable[[Line], None]
 
 
@@ -202,7 +215,7 @@ def cut_upload(count: int) -> Toxic:
     def toxic(line: Line) -> None:
         with line.begun() as behind:
             behind.send(line.take(count if count >= 0 else line.length + count))
-            line.wait(ARRIVED_S)  # what is under way arrives before the reset, which would overtake it
+            _has_arrived(behind.sock)  # the reset would overtake what is under way
             _reset(behind.sock)
             line.reset()
 

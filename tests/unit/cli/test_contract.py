@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import pytest
 from conftest import GROUP
 from contract_pins import ERROR_KEYS, PINNED, failed, pinned, printed, require_pinned, shape
 from refloat import errors
+from refloat.cli.system import SystemClock
 from refloat.connectors.files import Files
 from refloat.contracts import Observed
 from refloat.vault.keyfile import KeyFile
@@ -425,7 +427,7 @@ def bare(unprotected, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("address", ["vault", "{root}/vault", "file://{root}/vault"])
-def test_the_smallest_manifest_protects_and_brings_back_a_folder(bare, address: str) -> None:
+def test_the_smallest_manifest_protects_and_brings_back_a_folder(bare, monkeypatch, address: str) -> None:
     vault = address.format(root=bare.root)
     bare.manifest.write_text(SMALLEST.format(vault=vault))
     assert Path(printed(bare, "vault", "init")["key"]) == bare.root / "notes.key"
@@ -433,9 +435,12 @@ def test_the_smallest_manifest_protects_and_brings_back_a_folder(bare, address: 
     made = printed(bare, "protect")
     assert (made["copies_required"], made["grade"]) == (1, "exact")
     require_pinned("protect", "no group", made)
-    seen = printed(bare, "status")
+    with monkeypatch.context() as pinned:
+        made_at = datetime.fromisoformat(made["components"]["pages"]["as_of"])
+        pinned.setattr(SystemClock, "now", lambda self: made_at + timedelta(seconds=12))
+        seen = printed(bare, "status")
     assert seen["components"]["pages"]["state"] == "unprotected"
-    assert 0 < seen["exposure"]["here"]["seconds"] < 60
+    assert seen["exposure"]["here"]["seconds"] == pytest.approx(12, abs=0.002)
     require_pinned("status", "one region", seen)
     shutil.rmtree(bare.root / "pages")
     bare.manifest.unlink()

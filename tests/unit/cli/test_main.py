@@ -249,7 +249,7 @@ from refloat.cli.main import app, main
 def act():
     try:
         print("waiting", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     finally:
         print("cleaned up", flush=True)
 
@@ -266,14 +266,14 @@ def test_a_signal_ends_in_order(number: signal.Signals, code: int):
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)
-        out, told = process.communicate(timeout=30)
+        out, told = process.communicate(timeout=60)
     assert process.returncode == code
     assert out == "cleaned up\n"
     assert told == "error: interrupted\n  next: refloat act\n"
 
 
 def test_a_reader_that_leaves_is_no_defect():
-    program = WAITING.replace("time.sleep(60)", "[print('x' * 1000) for _ in range(10_000)]")
+    program = WAITING.replace("time.sleep(600)", "[print('x' * 1000) for _ in range(10_000)]")
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -35,12 +35,19 @@ def test_the_document_has_exactly_these_keys(desk) -> None:
         assert all(loss.keys() == {"seconds", "reason"} for loss in component["exposure"].values())
 
 
-def test_losing_the_primary_costs_what_came_after_the_newest_copy_elsewhere(desk) -> None:
+def look_later(desk, monkeypatch, seconds: float) -> None:
+    """From now on it is so many seconds after the newest copy of the pages, for whoever asks."""
+    as_of = datetime.fromisoformat(desk.ask("status")["components"]["pages"]["as_of"])
+    monkeypatch.setattr(SystemClock, "now", lambda self: as_of + timedelta(seconds=seconds))
+
+
+def test_losing_the_primary_costs_what_came_after_the_newest_copy_elsewhere(desk, monkeypatch) -> None:
     desk.ask("protect")
+    look_later(desk, monkeypatch, 12)
     document = desk.ask("status")
     pages = document["components"]["pages"]
     assert (pages["tier"], pages["rpo_objective_s"], pages["state"]) == ("critical", 60, "ok")
-    assert 0 < pages["exposure"]["eu"]["seconds"] < 60
+    assert pages["exposure"]["eu"]["seconds"] == pytest.approx(12, abs=0.002)
     assert document["exposure"]["eu"]["seconds"] == max(
         part["exposure"]["eu"]["seconds"] for part in document["components"].values()
     )
@@ -52,8 +59,7 @@ def test_losing_another_region_costs_no_data(desk) -> None:
 
 @pytest.mark.parametrize(("age", "state"), [(30, "ok"), (50, "warn"), (61, "breach")])
 def test_the_state_follows_the_age(desk, monkeypatch, age: int, state: str) -> None:
-    as_of = datetime.fromisoformat(desk.ask("status")["components"]["pages"]["as_of"])
-    monkeypatch.setattr(SystemClock, "now", lambda self: as_of + timedelta(seconds=age))
+    look_later(desk, monkeypatch, age)
     components = desk.ask("status")["components"]
     assert components["pages"]["state"] == state
     assert components["ledger"]["state"] == "ok"  # its objective is half an hour
@@ -86,9 +92,10 @@ def test_with_one_region_it_says_unprotected_and_gives_the_age(unprotected, monk
     desk.ask("vault", "init", "--key", str(desk.root / "one.key"))
     monkeypatch.setenv("REFLOAT_KEY_FILE", str(desk.root / "one.key"))
     desk.ask("protect")
+    look_later(desk, monkeypatch, 12)
     pages = desk.ask("status")["components"]["pages"]
     assert pages["state"] == "unprotected"
-    assert 0 < pages["exposure"]["eu"]["seconds"] < 60
+    assert pages["exposure"]["eu"]["seconds"] == pytest.approx(12, abs=0.002)
     assert "no other region" in pages["exposure"]["eu"]["reason"]
 
 

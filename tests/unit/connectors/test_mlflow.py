@@ -675,10 +675,11 @@ def test_a_capture_goes_on_while_runs_are_logged(eu: Path, tmp_path: Path) -> No
     thread.start()
     try:
         while len(logged) < 3:
+            assert thread.is_alive(), "it could not log"
             source = captured(eu, tmp_path / "scratch")
     finally:
         stop.set()
-        thread.join(60)
+        thread.join()
     assert recovered(source, tmp_path / "us", tmp_path / "scratch").scope() == source.facts.scope()
 
 

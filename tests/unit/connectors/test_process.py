@@ -13,12 +13,18 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+sys.path.insert(0, str(Path(__file__).parent))  # for the module beside this one
+
+from held_port import held_port
+
+from refloat.connectors import process as process_module
 from refloat.connectors import process_packages
 from refloat.connectors import process_table as table
 from refloat.connectors.process import Process, ProcessSettings
@@ -36,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         fenced = self.path == "/ready" and os.path.exists("fence")
         status = {"/health": 200, "/ready": 503 if fenced else 200}.get(self.path, 500)
         if self.path == "/slow":
-            time.sleep(5)
+            time.sleep(600)
         self.send_response(status)
         self.end_headers()
 
@@ -51,17 +57,28 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+PORTS = ExitStack()
+"""Holds the port of every program of this file, so that nobody else is given it before the program listens."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ports_are_given_back() -> Iterator[None]:
+    with PORTS:
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _a_slow_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is slow is still an answer, and an end, unless a test says otherwise."""
+    monkeypatch.setattr("refloat.connectors.process.ANSWER_SECONDS_MAX", 60.0)
+    monkeypatch.setattr("refloat.connectors.process.STOP_SECONDS_MAX", 60.0)
 
 
 def settings_in(folder: Path, **changes: Any) -> ProcessSettings:
     app = folder / "app"
     app.mkdir(parents=True, exist_ok=True)
     (app / "serve.py").write_text(APP)
-    port = free_port()
+    port = PORTS.enter_context(held_port())
     given: dict[str, Any] = {
         "command": (sys.executable, "serve.py", str(port)),
         "cwd": str(app),
@@ -69,7 +86,7 @@ def settings_in(folder: Path, **changes: Any) -> ProcessSettings:
         "ready": f"http://127.0.0.1:{port}/ready",
         "fence_file": str(app / "fence"),
         "packages": ("pytest",),
-        "start_timeout": 20.0,
+        "start_timeout": 120.0,
     }
     return ProcessSettings(**{**given, **changes})
 
@@ -175,7 +192,7 @@ def test_a_process_that_died_is_started_again(tmp_path: Path, run: Callable[...,
     assert Process().observe(op) is Observed.ACTIVE
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen in time"
@@ -217,7 +234,7 @@ def test_a_program_that_ends_early_is_an_error_with_its_last_lines_and_no_secret
 
 
 def test_a_program_that_never_answers_is_ended_again(tmp_path: Path, run: Callable[..., Op]) -> None:
-    op = run(with_program(tmp_path, "import time; time.sleep(60)", start_timeout=0.5))
+    op = run(with_program(tmp_path, "import time; time.sleep(600)", start_timeout=0.5))
     with pytest.raises(ConnectorError, match=r"did not answer within 0\.5 s"):
         Process().start(op)
     assert not table.carrying(op.token)
@@ -226,7 +243,7 @@ def test_a_program_that_never_answers_is_ended_again(tmp_path: Path, run: Callab
 def test_a_cancelled_start_leaves_the_process_to_the_next_attempt(
     tmp_path: Path, run: Callable[..., Op]
 ) -> None:
-    op = run(with_program(tmp_path, "import time; time.sleep(60)"))
+    op = run(with_program(tmp_path, "import time; time.sleep(600)"))
     op.cancelled.set()
     with pytest.raises(DeadlineExceeded):
         Process().start(op)
@@ -261,7 +278,7 @@ def test_the_environment_of_the_process_holds_no_secret_of_refloat(
 STUBBORN = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env={})
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={})
 open("child", "w").write(str(child.pid))
 exec(open("serve.py").read())
 """
@@ -270,38 +287,48 @@ exec(open("serve.py").read())
 def test_stop_ends_what_ignores_sigterm_and_children_without_the_token(
     tmp_path: Path, run: Callable[..., Op], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refloat.connectors.process.STOP_SECONDS_MAX", 0.5)
+    within, asked = process_module._within, []
+
+    def impatient(seconds: float, done: Callable[[], bool]) -> bool:
+        """SIGTERM is waited for in vain, SIGKILL is not."""
+        asked.append(seconds)
+        return within(seconds, done) if len(asked) > 1 else done()
+
     settings = settings_in(tmp_path)
     command = (sys.executable, "-c", STUBBORN, settings.command[-1])
     op = run(settings.model_copy(update={"command": command}))
     Process().start(op)
     child = int((Path(settings.cwd) / "child").read_text())
     assert table.running(child) is not None
-    Process().stop(op)
+    with monkeypatch.context() as patched:
+        patched.setattr(process_module, "_within", impatient)
+        Process().stop(op)
+    assert len(asked) == 2
     assert table.running(child) is None
     assert not (tmp_path / ".refloat-assistant.pid.json").exists()
 
 
 def test_a_pid_that_was_given_to_another_process_is_not_signalled(tmp_path: Path) -> None:
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    bystander = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    assert bystander.stdin is not None and bystander.stdout is not None
     try:
         found = table.running(bystander.pid)
         assert found is not None
         reused = table.Running(found.pid, started=found.started - 1, session=found.session)
         table.signal_all([reused], signal.SIGKILL)
-        time.sleep(0.1)
-        assert bystander.poll() is None
+        bystander.stdin.write(b"alive\n")
+        assert bystander.stdout.readline() == b"alive\n"
         table.signal_all([found], signal.SIGKILL)
-        assert bystander.wait(5) == -signal.SIGKILL
+        assert bystander.wait(60) == -signal.SIGKILL
     finally:
         bystander.kill()
-        bystander.wait()
+        bystander.communicate()
 
 
 def test_a_process_whose_name_holds_brackets_is_read_right(tmp_path: Path) -> None:
     program = tmp_path / "a) Z 1 (b"
     program.symlink_to("/bin/sleep")
-    odd = subprocess.Popen([program, "60"])
+    odd = subprocess.Popen([program, "600"])
     try:
         wait_for(lambda: b"a) Z" in Path(f"/proc/{odd.pid}/stat").read_bytes())
         found = table.running(odd.pid)
@@ -368,7 +395,7 @@ def asked(settings: ProcessSettings, path: str) -> Health:
 def test_a_process_that_runs_and_does_not_answer_yet_is_partial(
     tmp_path: Path, run: Callable[..., Op]
 ) -> None:
-    op = run(with_program(tmp_path, "import time; time.sleep(60)"))
+    op = run(with_program(tmp_path, "import time; time.sleep(600)"))
     op.cancelled.set()
     with pytest.raises(DeadlineExceeded):
         Process().start(op)

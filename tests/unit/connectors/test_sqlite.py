@@ -119,6 +119,7 @@ def writing(path: Path, write: Callable[[sqlite3.Connection], None]) -> Iterator
     thread.start()
     try:
         while written[0] == 0:
+            assert thread.is_alive(), "it could not write"
             done.wait(0.001)
         yield
     finally:
@@ -540,7 +541,7 @@ import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("BEGIN EXCLUSIVE")
 print("locked", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

@@ -50,17 +50,11 @@ def done(world: World) -> Evidence:
     return recovered.evidence
 
 
-def silent_port() -> int:
-    """A port of this machine on which nobody answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def rolled_back(root: Path) -> Recovered:
     """A recovery that was put back, since nothing answers."""
-    world = lost(root, group=GROUP + VERIFY.format(port=silent_port()))
-    recovered = world.recover()
+    with socket.socket() as silent:  # while it is ours, nobody answers there
+        silent.bind(("127.0.0.1", 0))
+        recovered = lost(root, group=GROUP + VERIFY.format(port=silent.getsockname()[1])).recover()
     assert recovered.evidence.state == "rolled_back"
     return recovered
 

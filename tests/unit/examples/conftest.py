@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,15 +20,25 @@ sys.path[:0] = [str(HERE), str(HERE.parents[2] / "examples" / "pydocs_assistant"
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from pydocs_assistant.paths import Region  # noqa: E402
-from pydocs_region import Served, finish, program, serving, step_is, wait_until  # noqa: E402
+from pydocs_region import EXAMPLE, Served, finish, program, serving  # noqa: E402
+
+KILLED_BETWEEN_ITS_MODELS = """
+import os, signal, sys
+from pydocs_assistant import __main__ as command
+command._quiet_libraries()
+from pydocs_assistant import training
+training._train_classifier = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(command.main())
+"""
 
 
 def build_in_two_goes(made: Region) -> None:
-    """Build a region: killed with SIGKILL while it trains its models, then resumed."""
-    first = program("build", "--root", made.root)
-    wait_until(lambda: step_is(made, "training", "running"), first)
-    os.kill(first.pid, signal.SIGKILL)
-    finish(first)
+    """Build a region: killed with SIGKILL when one of its two models is trained, then resumed."""
+    words = [sys.executable, "-c", KILLED_BETWEEN_ITS_MODELS, "build", "--root", str(made.root)]
+    first = subprocess.run(
+        words, cwd=EXAMPLE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert first.returncode == -signal.SIGKILL, first.stdout
     second = program("build", "--root", made.root)
     printed = finish(second)
     assert second.returncode == 0, printed

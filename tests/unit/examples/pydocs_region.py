@@ -1,9 +1,7 @@
-"""The example pipeline as a user runs it: its commands in processes of their own, its endpoint on a free port."""
+"""The example pipeline as a user runs it: its commands in processes of their own, its endpoint on a kept port."""
 
 from __future__ import annotations
 
-import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,13 +12,16 @@ from pathlib import Path
 
 import httpx
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "connectors"))
+
+from held_port import held_port
+
 from pydocs_assistant.paths import Region
-from pydocs_assistant.state import State
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "pydocs_assistant"
 
 
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0  # only so that what hangs ends
 
 
 def program(*words: str | Path, cwd: Path = EXAMPLE) -> subprocess.Popen[str]:
@@ -49,17 +50,6 @@ def wait_until(what: Callable[[], bool], process: subprocess.Popen[str]) -> None
         time.sleep(0.02)
 
 
-def step_is(region: Region, step: str, status: str) -> bool:
-    """Whether the region's own record says that a step has a status."""
-    if not region.state.exists():
-        return False
-    try:
-        record = State(region.state).of(step)
-    except sqlite3.OperationalError:
-        return False
-    return record is not None and record.status == status
-
-
 @dataclass(frozen=True)
 class Served:
     """An endpoint that runs, with a client of it."""
@@ -72,19 +62,17 @@ class Served:
 
 @contextmanager
 def serving(region: Region) -> Iterator[Served]:
-    """Run the endpoint from the region's own code, on a free port, until the block ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    process = program("serve", "--root", region.root, "--port", str(port), cwd=region.app)
-    try:
-        with httpx.Client(base_url=url, timeout=30.0) as client:
-            wait_until(lambda: _is_healthy(client), process)
-            yield Served(region, url, process, client)
-    finally:
-        process.terminate()
-        finish(process)
+    """Run the endpoint from the region's own code until the block ends."""
+    with held_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        process = program("serve", "--root", region.root, "--port", str(port), cwd=region.app)
+        try:
+            with httpx.Client(base_url=url, timeout=120.0) as client:
+                wait_until(lambda: _is_healthy(client), process)
+                yield Served(region, url, process, client)
+        finally:
+            process.terminate()
+            finish(process)
 
 
 def _is_healthy(client: httpx.Client) -> bool:

@@ -48,7 +48,7 @@ def test_an_answer_says_what_it_is_made_of(served: Served) -> None:
     assert "all Thread objects currently alive" in answer["answer"]
     assert answer["variant"] in {"plain", "see_also"}
     assert answer["model_version"].startswith("embedder/")
-    assert 0 < answer["seconds"] < 10
+    assert answer["seconds"] > 0
 
 
 def test_a_question_without_any_known_word_has_an_answer_without_passages(served: Served) -> None:

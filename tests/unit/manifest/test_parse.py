@@ -442,7 +442,7 @@ def test_any_bytes_are_parsed_or_refused(content: bytes):
     parsed_or_refused(content)
 
 
-@settings(deadline=2000, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_damage_to_a_manifest_is_parsed_or_refused(data: st.DataObject):
     content = WHOLE.encode()

@@ -109,7 +109,7 @@ def test_a_dead_process_on_this_host_is_succeeded_at_once_by_the_same_run_only(w
     assert lives(holder, here) is True
     last = _claimed(world, holder=holder)
     assert objection(last, "run-1", _plan(world), here, last.time)
-    child.communicate(b"\n", timeout=10)
+    child.communicate(b"\n", timeout=60)
     assert lives(holder, here) is False
     assert objection(last, "run-1", _plan(world), here, last.time) is None
     assert objection(last, "run-2", _plan(world), here, last.time)

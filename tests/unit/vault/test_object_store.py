@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,9 +24,7 @@ from refloat.vault.stores.object import ObjectStore, open_bucket
 from refloat.vault.stores.patience import Patience, Retries
 
 SECRET = "very/secret/access/key"
-QUICK = Patience(
-    connect_s=0.3, silence_s=0.3, request_s=0.5, call_s=1.0, wait_first_s=0.001, wait_max_s=0.004
-)
+PATIENT = Patience(wait_first_s=0.001, wait_max_s=0.004)  # as a user's store, but for the waits
 
 
 def use_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
@@ -82,7 +79,7 @@ def test_a_plain_http_endpoint_elsewhere_is_refused_with_the_reason(monkeypatch:
 def test_a_server_that_is_not_there_is_an_error_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
     use_endpoint(monkeypatch, "http://127.0.0.1:1")
     with pytest.raises(StoreError, match="cannot be reached") as caught:
-        open_bucket("s3://bucket/v", QUICK).get("a")
+        open_bucket("s3://bucket/v", PATIENT).get("a")
     assert caught.value.retry is Retry.LATER
 
 
@@ -248,23 +245,31 @@ def nobody() -> Iterator[str]:
 
 def test_ctrl_c_ends_the_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
     use_endpoint(monkeypatch, nobody)
-    store = open_bucket("s3://bucket/v", Patience(silence_s=20.0))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
-    ended = threading.Event()
+    store = open_bucket("s3://bucket/v", Patience(silence_s=3600.0))
+    heard = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if not heard.is_set():  # one that comes late must not end what comes after
+            heard.set()
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)  # in the background it is ignored
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def press() -> None:
-        while not ended.wait(0.5):  # again: one that comes just before the wait begins wakes nobody
+        while not heard.wait(0.1):  # again: one that comes just before the wait begins wakes nobody
             os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=press, daemon=True).start()
-    begun = time.monotonic()
+    pressing = threading.Thread(target=press)
+    pressing.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             store.get("a")
     finally:
-        ended.set()
+        heard.set()
+        pressing.join()
         signal.signal(signal.SIGINT, before)
-    assert time.monotonic() - begun < 5
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 class _Bucket(http.server.BaseHTTPRequestHandler):
@@ -303,7 +308,7 @@ def proxy() -> Iterator[ToxicProxy]:
 @pytest.fixture
 def shop(proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     use_endpoint(monkeypatch, proxy.url)
-    return open_bucket("s3://bucket/v", QUICK)
+    return open_bucket("s3://bucket/v", PATIENT)
 
 
 def waits_of(store: ObjectStore) -> list[float]:
@@ -328,7 +333,7 @@ def test_a_store_that_stays_busy_is_not_asked_for_ever(shop: ObjectStore, proxy:
     with pytest.raises(StoreError, match="SlowDown") as caught:
         shop.get("a")
     assert caught.value.retry is Retry.LATER
-    assert proxy.count("GET") == QUICK.attempts_max
+    assert proxy.count("GET") == PATIENT.attempts_max
 
 
 def test_what_another_try_cannot_help_is_not_tried_again(shop: ObjectStore, proxy: ToxicProxy) -> None:

@@ -117,7 +117,7 @@ def test_the_memory_of_a_pack_is_not_used_again_before_every_region_has_it(
 
     def reluctant(store: MemoryStore, name: str, content: Any) -> Any:
         if store is world.stores["us"] and name.startswith("packs/"):
-            time.sleep(0.02)  # so that the other region is done with this pack long before
+            time.sleep(0.02)  # so that a writer that goes on when the other region is done would be seen to
         return create(store, name, content)
 
     rooms = []
@@ -236,7 +236,7 @@ def test_two_writers_that_commit_at_once_both_land(world: VaultWorld) -> None:
             sink = writer.sink()
             sink.file(name, io.BytesIO(name.encode()))
             tree = sink.finish().tree
-            barrier.wait(timeout=20)
+            barrier.wait(timeout=60)
             return writer.commit({"manifest": tree, "components": {"c": {"tree": tree}}})[0]
 
     with ThreadPoolExecutor(2) as pool:

@@ -16,15 +16,27 @@ from refloat.verify.load import HOPELESS, TRACES, measure
 from refloat.verify.model import Measurement
 
 
-class RealClock:
+class Clock:
+    """Time that passes where a test says so, and else a millisecond for whoever looks."""
+
+    def __init__(self, tick_s: float = 0.001) -> None:
+        self._tick_s = tick_s
+        self._now_s = 1000.0
+        self._lock = threading.Lock()
+
     def now(self) -> datetime:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return self.pass_by(self._tick_s)
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        self.pass_by(seconds)
+
+    def pass_by(self, seconds: float) -> float:
+        with self._lock:
+            self._now_s += seconds
+            return self._now_s
 
 
 class Endpoint:
@@ -94,7 +106,7 @@ ACCURACY = {"accuracy": {"equal": {"expected": "topic", "found": "topic"}}}
 
 def taken(endpoint: Endpoint, questions: Sequence[Question] = QUESTIONS, **changes: Any) -> Measurement:
     given: dict[str, Any] = {
-        "component": "assistant", "region": "us", "concurrency": 3, "samples": 60, "warmup": 5, "clock": RealClock(),
+        "component": "assistant", "region": "us", "concurrency": 3, "samples": 60, "warmup": 5, "clock": Clock(),
     }  # fmt: skip
     return measure(endpoint.client, questions, **{**given, **changes})
 
@@ -123,25 +135,31 @@ def test_every_question_is_asked_even_where_fewer_samples_would_do() -> None:
     assert len(found.answers) == 150
 
 
-def test_each_client_waits_for_its_answer_and_all_are_closed() -> None:
-    def slowly(question: Question, count: int) -> Answer:
-        time.sleep(0.002)
+def together(clients: int, then: Callable[[], object] = lambda: None) -> Callable[[Question, int], Answer]:
+    """Answers, under load, when every client has asked; ``then`` happens just before."""
+    asked = threading.Barrier(clients, then, timeout=60)
+
+    def answer(question: Question, count: int) -> Answer:
+        if count:
+            asked.wait()
         return right(question)
 
-    endpoint = Endpoint(slowly)
-    taken(endpoint)
+    return answer
+
+
+def test_each_client_waits_for_its_answer_and_all_are_closed() -> None:
+    endpoint = Endpoint(together(3))
+    taken(endpoint, warmup=6)
     assert endpoint.most_at_once == 3
     assert endpoint.clients == endpoint.closed == 3
 
 
 def test_throughput_is_what_the_clients_together_got() -> None:
-    def slowly(question: Question, count: int) -> Answer:
-        time.sleep(0.01)
-        return right(question)
-
-    rate = taken(Endpoint(slowly), concurrency=4, samples=120, warmup=0).metrics["throughput"]
+    clock = Clock(tick_s=0.0)
+    endpoint = Endpoint(together(4, then=lambda: clock.pass_by(1 / 128)))
+    rate = taken(endpoint, clock=clock, concurrency=4, samples=160, warmup=0).metrics["throughput"]
     assert rate.low <= rate.value <= rate.high
-    assert 4 / 0.03 < rate.value <= 4 / 0.01
+    assert rate.value == pytest.approx(4 * 128)
 
 
 def test_failures_are_counted_and_kept_out_of_the_latency() -> None:
@@ -197,14 +215,24 @@ def test_where_nothing_answers_it_is_given_up_and_said() -> None:
 
 
 def test_time_bounds_the_measurement() -> None:
+    clock = Clock(tick_s=0.0)
+
     def slowly(question: Question, count: int) -> Answer:
-        time.sleep(0.05)
+        clock.pass_by(1 / 16)
         return right(question)
 
-    began = time.monotonic()
-    found = taken(Endpoint(slowly), samples=10_000, warmup=0, seconds_max=2.0, more_while=lambda so_far: True)
-    assert 1.9 < time.monotonic() - began < 4
-    assert 20 <= found.metrics["latency_p50"].samples < 120
+    endpoint = Endpoint(slowly)
+    found = taken(
+        endpoint,
+        clock=clock,
+        concurrency=1,
+        samples=10_000,
+        warmup=0,
+        seconds_max=2.0,
+        more_while=lambda so_far: True,
+    )
+    assert len(endpoint.traced) == TRACES
+    assert found.metrics["latency_p50"].samples == len(endpoint.asked) == 2 * 16 - TRACES
 
 
 def test_a_client_that_breaks_stops_the_others_and_is_heard() -> None:
