@@ -12,7 +12,6 @@ true however the process has ended, and at which of them the signal was sent, or
 from __future__ import annotations
 
 import contextlib
-import glob
 import io
 import itertools
 import json
@@ -101,12 +100,14 @@ class Course:
         place = self._place
         if place is None or not self._like.search(" ".join([event, *map(_word, arguments[:2])])):
             return
-        if all(len(glob.glob(path, recursive=True)) >= count for path, count in place.there) and (
-            next(self._likes) == place.nth
-        ):
+        if all(_are_there(path, count) for path, count in place.there) and next(self._likes) == place.nth:
             struct.pack_into("q", self._tally, struct.calcsize("q"), number)
             everybody = place.number == signal.SIGINT and os.getpgrp() == self._process
             (os.killpg if everybody else os.kill)(self._process, place.number)
+
+
+def _are_there(path: str, count: int) -> bool:
+    return sum(1 for _ in Path("/").glob(path.removeprefix("/"))) >= count
 
 
 def _word(argument: object) -> str:

@@ -31,7 +31,9 @@ KILLS = int(os.environ.get("REFLOAT_KILLS", "200"))
 FIRST_SEED = int(os.environ.get("REFLOAT_KILLS_FROM", "0"))
 ONE_SEED = os.environ.get("REFLOAT_KILL_SEED")
 LANES = 2  # at a time, each with a world and a server of its own: as many as there are cores
-REACHED = 0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
+REACHED = (
+    0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
+)
 ANEW_MAX = 20  # times that a kill is placed earlier, where the command was done before
 STORIES = {
     "protect": 6,
@@ -43,7 +45,6 @@ STORIES = {
     "init": 2,
 }
 """How often each is drawn; the invariants of a group take a process of their own, and time."""
-
 
 
 @dataclass

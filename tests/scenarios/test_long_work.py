@@ -85,7 +85,10 @@ def on_terminal(operator, *arguments: str, columns: int = 100, **more: str) -> I
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: (placed.by_default(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),  # whose Ctrl-C it hears
+        preexec_fn=lambda: (
+            placed.by_default(),
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        ),  # whose Ctrl-C it hears
     )
     operator.started.append(process)
     os.close(theirs)

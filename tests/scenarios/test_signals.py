@@ -19,14 +19,15 @@ import termios
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import placed
 import pytest
 from placed import Place
 
 MOMENTS = 12
-REACHED = 0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
+REACHED = (
+    0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
+)
 ANEW_MAX = 20  # times that a signal is placed earlier, where the command was done before
 NOWHERE = Place(nth=0)
 SECONDS_MAX = 50.0  # only what never ends takes as long

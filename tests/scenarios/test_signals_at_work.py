@@ -31,7 +31,9 @@ from placed import Place
 from refloat.testing.disk import folder_in_memory
 
 MOMENTS = int(os.environ.get("REFLOAT_SIGNALS", "0"))
-REACHED = 0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
+REACHED = (
+    0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
+)
 ANEW_MAX = 20  # times that a signal is placed earlier, where the command was done before
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 RUN_ENTRIES = 8  # of a journal: in the course of its steps
