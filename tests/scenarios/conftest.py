@@ -317,7 +317,11 @@ class Commands:
         }
         self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
-        told = json.loads(self.server.stdout.readline())
+        try:
+            told = json.loads(self.server.stdout.readline())
+        except BaseException:
+            self.server.kill()  # or its answer would be taken for that to the next command
+            raise
         ended = Ended(argv, told["code"], placed.told(tally), read(out), read(err))
         assert not told["hung"], f"it never ended: {ended}"
         assert told["left"] == [], f"it is gone, and this still runs: {told['left']}, {ended}"

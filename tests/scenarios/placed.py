@@ -58,6 +58,7 @@ class Tally:
 
 def asked(place: Place | None, tally: Path) -> dict[str, Any]:
     """What ``play`` is asked for, as JSON holds it. The file of the tally is made anew."""
+    tally.unlink(missing_ok=True)  # somebody may hold on to it yet
     tally.write_bytes(TALLY.pack(0, 0))
     return {"place": None if place is None else asdict(place), "tally": str(tally)}
 

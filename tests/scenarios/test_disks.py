@@ -16,6 +16,8 @@ import pytest
 
 from refloat.testing.disk import folder_in_memory
 
+pytestmark = pytest.mark.slow
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SMALL_DISK = 2 * MIB
 LARGE_DISK = 256 * MIB

@@ -27,6 +27,8 @@ from placed import Place
 
 from refloat.testing.disk import folder_in_memory
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("REFLOAT_KILLS", "200"))
 FIRST_SEED = int(os.environ.get("REFLOAT_KILLS_FROM", "0"))
 ONE_SEED = os.environ.get("REFLOAT_KILL_SEED")

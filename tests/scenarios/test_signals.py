@@ -96,6 +96,7 @@ def sent(operator, moment: Moment, usual: int) -> tuple[int, str, str]:
     raise AssertionError(f"{moment}: it does less each time: {out}{err}")
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_ends_in_order(operator) -> None:  # fault 31
     operator.release(1)
     operator.here("protect")

@@ -335,6 +335,7 @@ def next_of(sent: Sent, ended: Any, command: tuple[str, ...]) -> tuple[str, ...]
     return tuple(word for word in arguments if word not in ("--json", "--quiet"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENES)
 def test_a_verb_interrupted_at_any_moment_says_how_to_go_on_and_that_goes_on(
     stage: Stage, name: str
@@ -369,6 +370,20 @@ def test_interrupted_when_its_key_is_there_already_an_init_takes_it_away(stage: 
     assert not stage.operator.key.exists()
     assert not [path for path in stage.root.glob("*/vault/**/*") if path.is_file()]
     stage.done(*making)
+
+
+def test_interrupted_when_its_first_entry_has_just_landed_a_recovery_says_how_to_resume(
+    stage: Stage,
+) -> None:  # fault 31
+    """The run is there, and whoever wrote it was not told so yet."""
+    stage.put_back("into")
+    landed = Place(signal.SIGTERM, of="^os.remove .*/log/runs/")  # the temporary file of the entry
+    code, out = stage.operator.interrupted("recover", *stage.us, place=landed)
+    assert code == CODES[signal.SIGTERM]
+    (run,) = stage.done("run", "list", *stage.us)["runs"]
+    said = shlex.split(json.loads(out)["error"]["next"])[1:]
+    assert ["--resume", run["run"]] == said[said.index("--resume") :][:2]
+    assert stage.done(*said)["state"] == "done"
 
 
 def test_interrupted_when_only_the_telling_is_left_a_recovery_says_how_to_hear_it(
