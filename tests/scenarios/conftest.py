@@ -12,7 +12,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +22,12 @@ import typer.main
 
 from refloat.cli.main import run
 
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one
+
+import placed
+from placed import Place, Tally
+
 COMMAND_SECONDS_MAX = 120.0  # none takes this long; one that does is stuck
-POLL_S = 0.001  # finer than the moments at which processes are killed
 
 MANIFEST = """\
 version: 1
@@ -78,6 +81,11 @@ class Operator:
     def temporary(self) -> Path:
         return self.root / "tmp"
 
+    @property
+    def tally(self) -> Path:
+        """Where the last command that was started with a place has counted what it did."""
+        return self.root / "tally"
+
     def vault(self, region: str) -> str:
         return str(self.root / region / "vault")
 
@@ -86,10 +94,9 @@ class Operator:
         journals = self.root / region / "vault" / "log" / "runs"
         return sum(path.name.isdigit() for path in journals.glob("*/*"))
 
-    def claims(self, region: str = "us") -> int:
-        """How many entries the log of claims on a region has; its run gives it back with the last."""
-        log = self.root / region / "vault" / "log" / "targets" / region
-        return sum(path.name.isdigit() for path in log.glob("*"))
+    def journal(self, entries: int, region: str = "us") -> tuple[str, int]:
+        """The place at which the journals of the region's runs have that many entries."""
+        return str(self.root / region / "vault" / "log" / "runs" / "*" / "*[0-9]"), entries
 
     # ------------------------------------------------------------------------------------ the pipeline lives
 
@@ -140,17 +147,21 @@ class Operator:
         own = {"HOME": str(self.home), "TMPDIR": str(self.temporary), "PATH": os.environ["PATH"]}
         return {**own, **({"REFLOAT_KEY_FILE": str(self.key)} if self.has_key else {})}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Begin a command in a process of its own."""
-        command = [*self.inside, sys.executable, "-m", "refloat", "--json", "--quiet", *arguments]
+    def start(self, *arguments: str, place: Place | None = None) -> subprocess.Popen[str]:
+        """Begin a command in a process and a group of its own, which is sent a signal where it has its ``place``."""
+        words = ["-m", "refloat"]
+        if place is not None:
+            words = [placed.__file__, json.dumps(placed.asked(place, self.tally))]
         process = subprocess.Popen(
-            command,
+            [*self.inside, sys.executable, *words, "--json", "--quiet", *arguments],
             cwd=self.home,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
+            preexec_fn=placed.by_default,
         )
         self.started.append(process)
         return process
@@ -182,21 +193,20 @@ class Operator:
         """Whether a command that captures or restores is at its work, for which it has scratch space."""
         return any(self.temporary.glob("refloat-*"))
 
-    def interrupt(
-        self,
-        process: subprocess.Popen[str],
-        with_signal: signal.Signals,
-        when: Callable[[], bool],
-        after_s: float,
-    ) -> tuple[int, str]:
-        """Send a signal ``after_s`` after ``when``; the exit code and what stood on stdout."""
-        end = time.monotonic() + COMMAND_SECONDS_MAX
-        while not when() and process.poll() is None and time.monotonic() < end:
-            time.sleep(POLL_S)
-        time.sleep(after_s)
-        process.send_signal(with_signal)
-        out, _ = process.communicate(timeout=COMMAND_SECONDS_MAX)
+    def interrupted(self, *arguments: str, place: Place) -> tuple[int, str]:
+        """A command that is sent a signal in its course: the exit code, and what stood on stdout."""
+        process = self.start(*arguments, place=place)
+        out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+        assert placed.told(self.tally).sent_at, f"it never came to {place}: {process.returncode} {out}{err}"
         return process.returncode, out
+
+    def stopped(self, *arguments: str, place: Place) -> subprocess.Popen[str]:
+        """A command that has come to a place in its course, and stands still there until it is sent SIGCONT."""
+        assert place.number == signal.SIGSTOP
+        process = self.start(*arguments, place=place)
+        found = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert found is not None and found.si_code == os.CLD_STOPPED, process.communicate()
+        return process
 
     def tidy(self) -> None:
         """Take away what a killed command could not."""
@@ -266,7 +276,7 @@ class Ended:
 
     argv: tuple[str, ...]
     code: int
-    seconds: float
+    tally: Tally
     out: str
     err: str
 
@@ -291,12 +301,11 @@ class Commands:
         operator: Operator,
         *argv: str,
         env: Mapping[str, str] | None = None,
-        sent: signal.Signals | None = None,
-        after_s: float | None = None,
+        place: Place | None = None,
     ) -> Ended:
-        """One command to its end, which leaves nothing that runs and no traceback; perhaps with a signal ``sent``."""
+        """One command to its end, which leaves nothing that runs and no traceback; perhaps with a signal in between."""
         assert self.server.stdin is not None and self.server.stdout is not None
-        out, err = self.folder / "out", self.folder / "err"
+        out, err, tally = self.folder / "out", self.folder / "err", self.folder / "tally"
         operator.home.mkdir(exist_ok=True)
         asked = {
             "argv": argv,
@@ -304,13 +313,17 @@ class Commands:
             "cwd": str(operator.home),
             "out": str(out),
             "err": str(err),
-            "kill_after_s": after_s,
-            "with": sent or signal.SIGKILL,
+            **placed.asked(place, tally),
         }
         self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
-        told = json.loads(self.server.stdout.readline())
-        ended = Ended(argv, told["code"], told["seconds"], read(out), read(err))
+        try:
+            told = json.loads(self.server.stdout.readline())
+        except BaseException:
+            self.server.kill()  # or its answer would be taken for that to the next command
+            raise
+        ended = Ended(argv, told["code"], placed.told(tally), read(out), read(err))
+        assert not told["hung"], f"it never ended: {ended}"
         assert told["left"] == [], f"it is gone, and this still runs: {told['left']}, {ended}"
         assert "Traceback" not in ended.err or "--debug" in argv, ended
         assert "Exception ignored" not in ended.err, ended
@@ -327,8 +340,9 @@ def read(path: Path) -> str:
     return path.read_text(errors="surrogateescape")
 
 
-@pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Commands]:
+    """Commands whose outputs come to lie in a folder."""
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("quickserver.py"))],
         stdin=subprocess.PIPE,
@@ -336,8 +350,20 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         text=True,
     )
     assert server.stdout is not None and server.stdout.readline() == "ready\n"
-    yield Commands(server, tmp_path_factory.mktemp("said"))
+    yield Commands(server, folder)
     server.communicate()
+
+
+@pytest.fixture(scope="session")
+def served() -> Callable[[Path], contextlib.AbstractContextManager[Commands]]:
+    """Makes more who run commands, for what goes on at once."""
+    return serving
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    with serving(tmp_path_factory.mktemp("said")) as commands:
+        yield commands
 
 
 # ------------------------------------------------------------------------------------------- in this very process

@@ -1,14 +1,11 @@
 """Runs refloat commands as processes of their own without starting an interpreter for each.
 
 Everything that a command imports is imported here once; then each line on standard input is one command, run in
-a forked process with a session, an environment, a folder and outputs of its own, and killed at a moment where
-one is given. One line says what became of it, and what of it still runs, by the process table.
+a forked process with a session, an environment, a folder and outputs of its own, and sent a signal where one has its
+place in its course (``placed.py``). One line says what became of it, and what of it still runs, by the process table.
 
-    {"argv": [...], "env": {...}, "cwd": "...", "out": "...", "err": "...", "kill_after_s": 0.123 | null}
-    {"code": 0 | -9, "seconds": 0.456, "left": ["what still runs of it"]}
-
-``"with": 2 | 15`` sends that instead of SIGKILL: SIGTERM to the process alone, as a supervisor does, and SIGINT to
-all that it started as well, as a terminal does.
+    {"argv": [...], "env": {...}, "cwd": "...", "out": "...", "err": "...", "place": {...} | null, "tally": "..."}
+    {"code": 0 | -9, "left": ["what still runs of it"], "hung": false}
 """
 
 from __future__ import annotations
@@ -25,6 +22,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+import placed
 
 from refloat import registry
 
@@ -51,9 +50,7 @@ IMPORTED = (
     "typer._adapters",
     "typer._click.decorators",
 )
-LEFT_SECONDS_MAX = 3.0  # what loses its parent may take this long to notice
-END_SECONDS_MAX = 60.0  # whoever is told to stop stops long before
-SENT = (signal.SIGINT, signal.SIGTERM)
+HUNG_SECONDS = 50.0  # whatever runs that long runs for ever, and so does what is left of it
 
 
 def main() -> None:
@@ -70,21 +67,18 @@ def main() -> None:
     replies.flush()
     for line in sys.stdin:
         asked = json.loads(line)
-        began = time.monotonic()
-        signal.pthread_sigmask(signal.SIG_BLOCK, SENT)
         process = os.fork()
         if process == 0:
             become(asked)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SENT)
-        code = outcome(process, asked["kill_after_s"], signal.Signals(asked.get("with", signal.SIGKILL)))
+        code, hung = outcome(process)
         left = left_of(process) if code else []
-        told = {"code": code, "seconds": time.monotonic() - began, "left": left}
-        replies.write(json.dumps(told) + "\n")
+        replies.write(json.dumps({"code": code, "left": left, "hung": hung}) + "\n")
         replies.flush()
 
 
 def become(asked: dict[str, Any]) -> None:
     """Be the command. Never returns."""
+    placed.by_default()
     os.setsid()
     for stream, path, flags in ((0, os.devnull, os.O_RDONLY), (1, asked["out"], 0), (2, asked["err"], 0)):
         descriptor = os.open(path, flags or os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -94,33 +88,22 @@ def become(asked: dict[str, Any]) -> None:
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
     tempfile.tempdir = None
-    sys.argv = ["refloat", *asked["argv"]]
-    from refloat.__main__ import _too_early
-    from refloat.__main__ import main as command
-
-    for number in SENT:  # as ``main`` does first; what came before is heard now
-        signal.signal(number, _too_early)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SENT)
-    command()
-    raise AssertionError("a command ends by SystemExit")
+    placed.play(asked, asked["argv"])
 
 
-def outcome(process: int, kill_after_s: float | None, sent: signal.Signals) -> int:
-    """Its exit code, or minus the signal, once it is gone; killed after so long where it still runs."""
+def outcome(process: int) -> tuple[int, bool]:
+    """Its exit code, or minus the signal, once it is gone; and whether it had to be ended."""
     handle = os.pidfd_open(process)
-    ended, _, _ = select.select([handle], [], [], kill_after_s)
-    if not ended:  # ours and not yet waited for, so the number is still its own
-        everybody = sent is signal.SIGINT and os.getsid(process) == process  # it has become a command
-        (os.killpg if everybody else os.kill)(process, sent)
-        if not select.select([handle], [], [], END_SECONDS_MAX)[0]:
-            os.kill(process, signal.SIGKILL)
+    hung = not select.select([handle], [], [], HUNG_SECONDS)[0]
+    if hung:  # ours and not yet waited for, so the number is still its own
+        os.kill(process, signal.SIGKILL)
     os.close(handle)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), hung
 
 
 def left_of(session: int) -> list[str]:
-    """What still runs in the session of a process that is gone."""
-    end = time.monotonic() + LEFT_SECONDS_MAX
+    """What still runs in the session of a process that is gone; what loses its parent may take a while to notice."""
+    end = time.monotonic() + HUNG_SECONDS
     while (left := members(session)) and time.monotonic() < end:
         time.sleep(0.01)
     return left

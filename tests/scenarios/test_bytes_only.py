@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from placed import Place
 
+SECONDS_MAX = 50.0  # only what never ends takes as long
 FILES = 150  # enough that the kill lands among them: each is synced on its own
 FULL = """\
 mount -t tmpfs -o size=1m none "$1" || exit 99
@@ -48,14 +50,12 @@ def test_killed_in_the_middle_it_is_never_taken_for_whole_and_the_same_command_b
     out, partial = lost.root / "out", lost.root / ".out.refloat-partial"
     command = ("recover", "--vault", lost.vault("us"), "--into", str(out))
 
-    def amid() -> bool:
-        return len(list(partial.glob("pages/content/*.txt"))) > FILES // 5
-
-    code, said = lost.interrupt(lost.start(*command), signal.SIGTERM, amid, 0)
+    amid = ((f"{partial}/pages/content/*.txt", FILES // 5),)
+    code, said = lost.interrupted(*command, place=Place(signal.SIGTERM, there=amid))
     assert code == 143 and json.loads(said)["error"]["code"] == "interrupted"
     assert partial.is_dir() and not out.exists()
-    code, said = lost.interrupt(lost.start(*command), signal.SIGKILL, amid, 0)
-    assert (code, said) == (-signal.SIGKILL, "")
+    further = ((f"{partial}/pages/content/*.txt", FILES // 2),)
+    assert lost.interrupted(*command, place=Place(there=further)) == (-signal.SIGKILL, "")
     assert partial.is_dir() and not out.exists()
     done = lost.refloat(*command)
     assert done["components"]["pages"]["files"] == len(list(out.rglob("pages/content/**/*.*")))
@@ -72,7 +72,7 @@ def test_a_full_disk_and_one_that_may_only_be_read_are_told_and_nothing_is_left(
             env={**lost.environment(), "PYTHON": sys.executable},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=SECONDS_MAX,
             check=False,
         )
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def test_what_it_brings_can_be_read_on_through_a_pipe(lost, tmp_path: Path) -> N
         ["sh", "-c", script, "sh", lost.point[:8], lost.vault("us")],
         env={**lost.environment(), "PYTHON": sys.executable},
         capture_output=True,
-        timeout=120,
+        timeout=SECONDS_MAX,
         check=True,
     )
     assert (ended.stdout, ended.stderr) == (lost.captured["large.bin"][:5], b"")

@@ -16,6 +16,8 @@ import pytest
 
 from refloat.testing.disk import folder_in_memory
 
+pytestmark = pytest.mark.slow
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SMALL_DISK = 2 * MIB
 LARGE_DISK = 256 * MIB
@@ -23,17 +25,20 @@ MEMORY_MAX = 1 * GIB  # of one command, whatever it captures
 COUNT, SPARSE_BYTES = 5_000, 1 * GIB
 COUNT_SOAK, SPARSE_BYTES_SOAK = 100_000, 20 * GIB
 COMMAND_SECONDS_MAX = 1800.0  # of one command, with as much to do as that
-SETTLED_S = 0.05  # a file written within the last tick of the kernel's clock may still change unseen
 
 
 class Machine:
     """A mount namespace of its own, in which disks can be mounted that nobody else sees."""
 
     def __init__(self) -> None:
-        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "echo here; exec sleep 600"]
+        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "echo here; exec cat"]
         try:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                command,
+                stdin=subprocess.PIPE,  # until we are gone, and it with us
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
         except FileNotFoundError:
             pytest.skip("REAL DISK NOT TRIED: there is no unshare here to mount one with")
@@ -414,7 +419,6 @@ def many_files(desk: Any, count: int) -> None:
         if number % 1000 == 0:
             (folder := pages / f"{number // 1000:03d}").mkdir()
         (folder / f"{number}.txt").write_bytes(b"page %d\n" % number)
-    time.sleep(SETTLED_S)
     took = there_and_back(desk, desk.root / "out")
     print(f"{count} files: {took}")
     found = {path.name: path.read_bytes() for path in (desk.root / "out").glob("pages/content/*/*")}
@@ -429,7 +433,6 @@ def sparse_file(desk: Any, size: int) -> None:
         for at, part in parts.items():
             file.seek(at)
             file.write(part)
-    time.sleep(SETTLED_S)
     took = there_and_back(desk, desk.root / "out")
     print(f"{size} sparse bytes: {took}")
     back = desk.root / "out" / "pages" / "content" / "big.img"

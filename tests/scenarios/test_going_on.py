@@ -6,18 +6,17 @@ import json
 import os
 import shlex
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from placed import Place
 
 from refloat.limits import MIB, PACK_BYTES_MAX
 from refloat.testing.disk import folder_in_memory
 
-POLL_S = 0.001
-SECONDS_MAX = 60.0
+SECONDS_MAX = 50.0  # only what never ends takes as long
 FILES, FILE_BYTES = 40, MIB
 LARGE_BYTES = 80 * MIB  # with the files more than fits one pack
 SOME = 6  # of the files, by when it is stopped
@@ -51,17 +50,14 @@ def operator(world: Callable[[str], Any]) -> Any:
     return operator
 
 
-def stopped(operator: Any, *argv: str, when: Callable[[], bool], seen: Callable[[], Any]) -> tuple[Any, Any]:
-    """Ctrl-C for a command that stands still as soon as something has come about.
+def stopped(
+    operator: Any, *argv: str, there: tuple[tuple[str, int], ...], seen: Callable[[], Any]
+) -> tuple[Any, Any]:
+    """Ctrl-C for a command that stands still as soon as so many paths are ``there``.
 
     What was to be ``seen`` at that moment, and the command's document.
     """
-    process = operator.start(*argv)
-    end = time.monotonic() + SECONDS_MAX
-    while not when():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()
-        time.sleep(POLL_S)
-    process.send_signal(signal.SIGSTOP)
+    process = operator.stopped(*argv, place=Place(signal.SIGSTOP, there=there))
     found = seen()
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGCONT)
@@ -89,7 +85,8 @@ def test_a_capture_does_not_store_again_what_it_had_stored(world: Callable[[str]
     large = operator.root / "eu" / "pages" / "large.bin"
     large.write_bytes(os.urandom(LARGE_BYTES))
     protect = ("-f", str(operator.manifest), "protect")
-    before, _ = stopped(operator, *protect, when=lambda: bool(packs(operator)), seen=lambda: packs(operator))
+    a_pack_in_each = tuple((f"{operator.vault(region)}/packs/*/*[!~]", 1) for region in ("eu", "us"))
+    before, _ = stopped(operator, *protect, there=a_pack_in_each, seen=lambda: packs(operator))
     stored = sum(before.values())
     assert stored > PACK_BYTES_MAX / 2, "a pack was full"
     pages = operator.refloat(*protect)["components"]["pages"]
@@ -112,14 +109,14 @@ def test_bytes_that_were_brought_are_not_fetched_again(operator: Any, tmp_path: 
     before, document = stopped(
         operator,
         *("-f", str(operator.manifest), *command, "--into", str(into)),
-        when=lambda: len(there()) >= SOME,
+        there=((f"{being_filled}/pages/**/*.bin", SOME),),
         seen=there,
     )
     assert how == "export" or not into.exists()
     program, *again = shlex.split(document["error"]["next"])
     assert program == "refloat"
     done = operator.refloat(*[word for word in again if word not in ("--json", "--quiet")])
-    assert SOME <= len(before) <= done["components"]["pages"]["kept"] < FILES
+    assert SOME <= len(before) <= done["components"]["pages"]["kept"]
     after = files_in(into)
     assert len(after) == FILES and before.items() <= after.items(), "they are the very same files"
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and not list(into.glob(".refloat-*"))
@@ -137,7 +134,8 @@ def test_what_a_recovery_has_staged_is_not_fetched_again(operator: Any) -> None:
             name: inode for folder in us.glob(".pages.refloat-*") for name, inode in files_in(folder).items()
         }
 
-    before, document = stopped(operator, "recover", *recover, when=lambda: len(staged()) >= SOME, seen=staged)
+    some = ((f"{us}/.pages.refloat-*/**/*.bin", SOME),)
+    before, document = stopped(operator, "recover", *recover, there=some, seen=staged)
     assert not (us / "pages").exists()
     program, *again = shlex.split(document["error"]["next"])
     assert program == "refloat"

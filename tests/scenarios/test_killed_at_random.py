@@ -1,8 +1,8 @@
 """Two hundred random SIGKILLs: no acknowledged point is lost, no half one is left, and the next command goes on.
 
-``# fault 18`` and ``# fault 23`` of the fault matrix. Each trial has a seed, which chooses the story and the
-moment; a failure names it. Of real processes with all their threads and children, forked from one that has
-imported everything (``quickserver.py``).
+``# fault 18`` and ``# fault 23`` of the fault matrix. Each trial has a seed, which chooses the story and how far into
+it the kill is placed, counted in what the command does (``placed.py``); a failure names it. Of real processes with all
+their threads and children, forked from one that has imported everything (``quickserver.py``).
 
     REFLOAT_KILLS=10000     that many
     REFLOAT_KILLS_FROM=200  with this seed and those after it, so that a long soak can be had in parts
@@ -11,14 +11,10 @@ imported everything (``quickserver.py``).
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import random
 import shutil
-import subprocess
-import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,15 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from placed import Place
 
 from refloat.testing.disk import folder_in_memory
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("REFLOAT_KILLS", "200"))
 FIRST_SEED = int(os.environ.get("REFLOAT_KILLS_FROM", "0"))
 ONE_SEED = os.environ.get("REFLOAT_KILL_SEED")
 LANES = 2  # at a time, each with a world and a server of its own: as many as there are cores
-SLACK = 1.05  # of the undisturbed duration; a few end before they are killed, and do not count
-TRIALS_MAX = 2 * KILLS
+REACHED = (
+    0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
+)
+ANEW_MAX = 20  # times that a kill is placed earlier, where the command was done before
 STORIES = {
     "protect": 6,
     "grouped": 1,
@@ -47,27 +48,15 @@ STORIES = {
 }
 """How often each is drawn; the invariants of a group take a process of their own, and time."""
 
-SIGKILLED = -9
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that ended by itself or was killed; ``document`` is what it had printed by then."""
-
-    code: int
-    seconds: float
-    document: dict[str, Any]
-    err: str
-
 
 @dataclass
 class Lane:
-    """One world, an operator in it, and a server that runs their commands."""
+    """One world, an operator in it, and who runs their commands."""
 
     operator: Any
-    server: subprocess.Popen[str]
+    commands: Any
     states: Path
-    usual_s: dict[str, float] = field(default_factory=dict)
+    events: dict[str, int]
     known: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,34 +70,17 @@ class Lane:
         root: Path = self.operator.root
         return root
 
-    def run(self, *argv: str, kill_after_s: float | None = None, home: str = "home") -> Ended:
+    def run(self, *argv: str, place: Place | None = None, home: str = "home") -> Any:
         """One command, in a home that is made for it."""
-        assert self.server.stdin is not None and self.server.stdout is not None
-        place, out, err = self.root / home, self.states / "out", self.states / "err"
-        place.mkdir(exist_ok=True)
-        asked = {
-            "argv": ["--json", "--quiet", *argv],
-            "env": {**self.operator.environment(), "HOME": str(place)},
-            "cwd": str(place),
-            "out": str(out),
-            "err": str(err),
-            "kill_after_s": kill_after_s,
-        }
-        self.server.stdin.write(json.dumps(asked) + "\n")
-        self.server.stdin.flush()
-        told = json.loads(self.server.stdout.readline())
-        assert told["left"] == [], f"`refloat {' '.join(argv)}` is gone, and this still runs: {told['left']}"
-        printed = out.read_text()
-        whole = printed.endswith("\n")
-        return Ended(told["code"], told["seconds"], json.loads(printed) if whole else {}, err.read_text())
+        self.operator.home = self.root / home
+        return self.commands.run(self.operator, "--json", "--quiet", *argv, place=place)
 
     def done(self, *argv: str, home: str = "home", exits: int = 0) -> dict[str, Any]:
         """The document of a command that ends as it must."""
         ended = self.run(*argv, home=home)
-        assert ended.code == exits, (
-            f"`refloat {' '.join(argv)}` ended with {ended.code}: {ended.document}{ended.err}"
-        )
-        return ended.document
+        assert ended.code == exits, ended
+        document: dict[str, Any] = ended.document
+        return document
 
     def here(self, *argv: str, **more: Any) -> dict[str, Any]:
         """The same, by the manifest on the desk."""
@@ -189,20 +161,20 @@ def points(lane: Lane) -> list[str]:
     return [entry["point"] for entry in listed if entry["regions"] == ["eu", "us"]]
 
 
-def protect(lane: Lane, kill: Callable[..., Ended]) -> Ended:
+def protect(lane: Lane, kill: Callable[..., Any]) -> Any:
     """Killed in the course of a protect."""
     return protected(lane, kill("-f", str(lane.operator.manifest), "protect"))
 
 
-def grouped(lane: Lane, kill: Callable[..., Ended]) -> Ended:
+def grouped(lane: Lane, kill: Callable[..., Any]) -> Any:
     """The same with a group, whose invariants a process evaluates."""
     return protected(lane, kill("-f", str(lane.grouped), "protect"))
 
 
-def protected(lane: Lane, ended: Ended) -> Ended:
+def protected(lane: Lane, ended: Any) -> Any:
     """The vault is whole, what was acknowledged is there, and the next protect succeeds everywhere."""
     acknowledged = set(lane.known["acknowledged"])
-    acknowledged |= {ended.document["point"]} if ended.code == 0 else set()
+    acknowledged |= {ended.document["point"]} if ended.out.endswith("\n") else set()
     check(lane)
     assert acknowledged <= set(points(lane))
     again = lane.here("protect")
@@ -211,7 +183,7 @@ def protected(lane: Lane, ended: Ended) -> Ended:
     return ended
 
 
-def repair(lane: Lane, kill: Callable[..., Ended]) -> Ended:
+def repair(lane: Lane, kill: Callable[..., Any]) -> Any:
     """Killed while one region is mended from the other."""
     ended = kill("-f", str(lane.operator.manifest), "vault", "repair", "--read-data")
     mend(lane)
@@ -220,7 +192,7 @@ def repair(lane: Lane, kill: Callable[..., Ended]) -> Ended:
     return ended
 
 
-def recover(lane: Lane, kill: Callable[..., Ended]) -> Ended:
+def recover(lane: Lane, kill: Callable[..., Any]) -> Any:
     """Killed in the course of a recovery, which somebody else goes on with from another machine."""
     where = ("--vault", lane.operator.vault("us"), "--to", "us")
     ended = kill("recover", *where)
@@ -234,7 +206,7 @@ def recover(lane: Lane, kill: Callable[..., Ended]) -> Ended:
     return ended
 
 
-def init(lane: Lane, kill: Callable[..., Ended]) -> Ended:
+def init(lane: Lane, kill: Callable[..., Any]) -> Any:
     """Killed while the vault is made: what was not acknowledged may be taken away, and made again."""
     making = ("vault", "init", "--key", str(lane.operator.key))
     ended = kill("-f", str(lane.operator.manifest), *making)
@@ -251,7 +223,7 @@ def init(lane: Lane, kill: Callable[..., Ended]) -> Ended:
     return ended
 
 
-PLAYED: dict[str, Callable[[Lane, Callable[..., Ended]], Ended]] = {
+PLAYED: dict[str, Callable[[Lane, Callable[..., Any]], Any]] = {
     "protect": protect,
     "grouped": grouped,
     "behind": protect,
@@ -262,11 +234,11 @@ PLAYED: dict[str, Callable[[Lane, Callable[..., Ended]], Ended]] = {
 }
 
 
-def play(lane: Lane, story: str, kill_at: float | None) -> Ended:
-    """One trial: the command of the story killed at this share of its usual duration, and what comes after."""
+def play(lane: Lane, story: str, place: Place | None) -> Any:
+    """One trial: the command of the story, killed at a place, and what comes after."""
 
-    def kill(*argv: str) -> Ended:
-        return lane.run(*argv, kill_after_s=None if kill_at is None else kill_at * lane.usual_s[story])
+    def kill(*argv: str) -> Any:
+        return lane.run(*argv, place=place)
 
     lane.put_back(story)
     return PLAYED[story](lane, kill)
@@ -276,72 +248,48 @@ def play(lane: Lane, story: str, kill_at: float | None) -> Ended:
 
 
 @pytest.fixture(scope="module")
-def lanes(operator_of: Callable[[Path], Any]) -> Iterator[list[Lane]]:
-    """Worlds with every story tried once undisturbed."""
-    with folder_in_memory() as folder:
-        yield from lanes_in(folder, operator_of)
-
-
-def lanes_in(place: Path, operator_of: Callable[[Path], Any]) -> Iterator[list[Lane]]:
-    made = []
-    for number in range(1 if ONE_SEED else LANES):
-        folder = place / f"lane-{number}"
-        folder.mkdir()
-        server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("quickserver.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        (folder / "states").mkdir()
-        made.append(Lane(operator_of(folder / "world"), server, folder / "states"))
-    try:
-        for lane in made:
-            assert lane.server.stdout is not None and lane.server.stdout.readline() == "ready\n"
+def lanes(operator_of: Callable[[Path], Any], served: Callable[[Path], Any]) -> Iterator[list[Lane]]:
+    """Worlds, and every story tried once undisturbed in one of them."""
+    with folder_in_memory() as folder, contextlib.ExitStack() as stack:
+        made, events = [], dict[str, int]()
+        for number in range(1 if ONE_SEED else LANES):
+            states = folder / f"lane-{number}" / "states"
+            states.mkdir(parents=True)
+            commands = stack.enter_context(served(states))
+            made.append(Lane(operator_of(states.parent / "world"), commands, states, events))
+        stories = iter(STORIES)  # whoever is free draws the next
         with ThreadPoolExecutor(LANES) as pool:
-            list(pool.map(undisturbed, made))
+            list(pool.map(prepare, made))
+            list(pool.map(lambda lane: [undisturbed(lane, story) for story in stories], made))
         yield made
-    finally:
-        for lane in made:
-            lane.server.communicate()
 
 
-def undisturbed(lane: Lane) -> None:
-    prepare(lane)
-    for story in STORIES:
-        ended = play(lane, story, None)
-        assert ended.code == 0 or story == "repair", (story, ended)
-        lane.usual_s[story] = ended.seconds
+def undisturbed(lane: Lane, story: str) -> None:
+    ended = play(lane, story, None)
+    assert ended.code == 0 or story == "repair", (story, ended)
+    lane.events[story] = ended.tally.events
 
 
-@dataclass
-class Tally:
-    """The trials so far."""
-
-    next_seed: int = FIRST_SEED
-    killed: Counter[str] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def draw(self) -> int | None:
-        """The next seed; None when enough were killed."""
-        with self.lock:
-            if self.killed.total() >= KILLS or self.next_seed - FIRST_SEED >= TRIALS_MAX:
-                return None
-            self.next_seed += 1
-            return self.next_seed - 1
-
-
-def trial(lane: Lane, seed: int) -> tuple[str, Ended]:
-    """The trial of a seed. A failure says how to have it again."""
+def trial(lane: Lane, seed: int) -> str:
+    """The trial of a seed; its story. A failure says how to have it again."""
     dice = random.Random(seed)
     (story,) = dice.choices(list(STORIES), list(STORIES.values()))
-    share = dice.random() * SLACK
-    try:
-        return story, play(lane, story, share)
-    except BaseException as error:
-        moment = f"{story}, killed at {share:.1%} of {lane.usual_s[story]:.2f} s"
-        error.add_note(f"seed {seed}: {moment}; again: REFLOAT_KILL_SEED={seed} pytest {Path(__file__).name}")
-        raise
+    share = dice.random() * REACHED
+    for _ in range(ANEW_MAX):
+        place = Place(nth=1 + int(share * lane.events[story]))
+        try:
+            ended = play(lane, story, place)
+        except BaseException as error:
+            moment = f"{story}, killed at event {place.nth} of {lane.events[story]}"
+            error.add_note(
+                f"seed {seed}: {moment}; again: REFLOAT_KILL_SEED={seed} pytest {Path(__file__).name}"
+            )
+            raise
+        if ended.tally.sent_at:
+            return story
+        print(f"seed {seed}: {story} was done after {ended.tally.events} events, before event {place.nth}")
+        share *= REACHED
+    raise AssertionError(f"seed {seed}: {story} does less each time")
 
 
 def test_two_hundred_kills_at_random_lose_nothing_and_every_command_goes_on(
@@ -350,21 +298,15 @@ def test_two_hundred_kills_at_random_lose_nothing_and_every_command_goes_on(
     if ONE_SEED:
         print(trial(lanes[0], int(ONE_SEED)))
         return
-    tally = Tally()
-    began = time.monotonic()
+    killed: Counter[str] = Counter()
+    seeds = iter(range(FIRST_SEED, FIRST_SEED + KILLS))  # whoever is free draws the next
 
-    def work(lane: Lane) -> None:
-        while (seed := tally.draw()) is not None:
-            story, ended = trial(lane, seed)
-            if ended.code == SIGKILLED:
-                tally.killed[story] += 1
-            else:  # the machine has become quicker
-                lane.usual_s[story] = min(lane.usual_s[story], ended.seconds)
+    def work(lane: Lane) -> list[str]:
+        return [trial(lane, seed) for seed in seeds]
 
     with ThreadPoolExecutor(LANES) as pool:
-        list(pool.map(work, lanes))
-    usual = {story: round(seconds, 2) for story, seconds in lanes[0].usual_s.items()}
-    trials = f"{tally.next_seed - FIRST_SEED} trials from seed {FIRST_SEED} on"
-    print(f"{dict(tally.killed)} of {trials} in {time.monotonic() - began:.0f} s; usually {usual}")
-    assert tally.killed.total() >= KILLS, "too few were killed before they were done"
-    assert KILLS < 100 or set(tally.killed) == set(STORIES)
+        for stories in pool.map(work, lanes):
+            killed.update(stories)
+    print(f"{dict(killed)} from seed {FIRST_SEED} on; events of each: {lanes[0].events}")
+    assert killed.total() == KILLS
+    assert KILLS < 100 or set(killed) == set(STORIES)

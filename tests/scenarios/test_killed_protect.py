@@ -1,54 +1,32 @@
 """Killed at any moment, a protect loses no point that was acknowledged, and the next one succeeds.
 
-``# fault 18`` of the fault matrix, with real processes and real signals. Every moment comes from a seed.
+``# fault 18`` of the fault matrix, with real processes and real signals. Every kill has its place in the course of the
+command.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-import random
+import os
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from placed import Place
 
-EARLY, AMID = 1, 2  # kills before the work begins, and in its course
-SLACK = 1.2  # a little is done after the scratch space is gone
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """How long a protect takes that nobody kills: to begin its work, and for the work itself."""
-
-    start_s: float
-    work_s: float
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Kill ``after_s`` after the start of the process, or after that of its work."""
-
-    seed: int
-    early: bool
-    after_s: float
-
-    def __str__(self) -> str:
-        return (
-            f"seed {self.seed}: {self.after_s:.3f} s after the start of {'all' if self.early else 'the work'}"
-        )
-
-
-def moments(usual: Undisturbed) -> list[Moment]:
-    """Spread over the whole duration: one at random in each part of it."""
-    found = []
-    for seed in range(EARLY + AMID):
-        dice, early = random.Random(seed), seed < EARLY
-        part = (seed + dice.random()) / EARLY if early else (seed - EARLY + dice.random()) / AMID
-        found.append(Moment(seed, early, part * (usual.start_s if early else usual.work_s * SLACK)))
-    return found
+HANG_SECONDS = 50.0
+LOADED_CPU_S = 1.0  # far more than an interpreter and a library need until they are loaded
+PLACES = {
+    "before its work": Place(of="^os.mkdir .*/refloat-"),
+    "before its first pack": Place(of="^os.link .*/packs/"),
+    "when one region has a pack": Place(of="^os.link .*/packs/", nth=2),
+    "before any region has the point": Place(of="^os.link .*/log/points/"),
+    "when one region has the point": Place(of="^os.link .*/log/points/", nth=2),
+    "before it says so": Place(of="^stdout.write"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,32 +36,10 @@ def living(operator):
     return operator
 
 
-def start(living):
-    return living.start("-f", str(living.manifest), "protect")
-
-
-def undisturbed(living) -> Undisturbed:
-    living.release(2, pages=30)
-    began = time.monotonic()
-    process = start(living)
-    while not living.at_work() and process.poll() is None:
-        time.sleep(0.001)
-    begun = time.monotonic()
-    while living.at_work():
-        time.sleep(0.001)
-    usual = Undisturbed(begun - began, time.monotonic() - begun)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    return usual
-
-
-def killed_at(living, moment: Moment) -> tuple[int, str]:
-    """Protect and be killed: the exit code, and what had been printed."""
-    ended = living.interrupt(
-        start(living), signal.SIGKILL, lambda: moment.early or living.at_work(), moment.after_s
-    )
-    living.tidy()
-    return ended
+def protect(living, place: Place) -> tuple[int, str]:
+    """Protect and be sent a signal: the exit code, and what had been printed."""
+    code, out = living.interrupted("-f", str(living.manifest), "protect", place=place)
+    return code, out
 
 
 def complete_everywhere(living) -> set[str]:
@@ -91,33 +47,30 @@ def complete_everywhere(living) -> set[str]:
     return {entry["point"] for entry in listed if entry["regions"] == ["eu", "us"]}
 
 
-def test_a_killed_protect_loses_no_acknowledged_point(living) -> None:  # fault 18
-    usual = undisturbed(living)
+versions = itertools.count(2)  # releases, of which each test has one of its own
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_killed_protect_loses_no_acknowledged_point(living, place: str) -> None:  # fault 18
     acknowledged = complete_everywhere(living)
-    assert len(acknowledged) == 2
-    cut_short = 0
-    for moment in moments(usual):
-        living.release(10 + moment.seed, pages=30)
-        code, out = killed_at(living, moment)
-        print(f"{moment}; it ended with {code}")
-        cut_short += code == -signal.SIGKILL
-        acknowledged |= {json.loads(out)["point"]} if code == 0 else set()
-        checked = living.here("vault", "check", "--read-data")
-        assert (checked["ok"], checked["damaged"]) == (True, []), moment
-        assert acknowledged <= complete_everywhere(living), moment
-        acknowledged.add(living.here("protect")["point"])
-    assert cut_short >= AMID // 2, "too few were killed before they were done"
+    living.release(next(versions), pages=30)
+    assert protect(living, PLACES[place]) == (-signal.SIGKILL, "")
+    living.tidy()
+    checked = living.here("vault", "check", "--read-data")
+    assert (checked["ok"], checked["damaged"]) == (True, [])
+    assert acknowledged <= complete_everywhere(living)
+    acknowledged.add(living.here("protect")["point"])
     assert acknowledged <= complete_everywhere(living)
 
 
 def test_an_interrupted_protect_leaves_no_half_point_and_the_next_one_succeeds(living) -> None:  # fault 31
-    living.release(100, pages=30)
+    living.release(next(versions), pages=30)
     before = living.here("points", "list")["points"]
+    at_work = ((str(living.temporary / "refloat-*"), 1),)
     for sent, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        ended, out = living.interrupt(start(living), sent, living.at_work, 0.0)
+        ended, out = protect(living, Place(sent, there=at_work))
         assert ended == code
         assert json.loads(out)["error"]["code"] == "interrupted"
-        assert not list(living.temporary.glob("refloat-*/**/*")), "it takes its scratch space away"
         assert not living.at_work()  # it took its scratch space away
     assert living.here("points", "list")["points"] == before
     assert living.here("protect")["grade"] == "exact"
@@ -136,16 +89,15 @@ def test_nothing_that_a_killed_protect_started_lives_on(operator) -> None:  # fa
         operator.manifest.read_text().replace("pages.current.version == ledger.version", f'"{must}"')
     )
     process = operator.start("-f", str(endless), "protect")
-    while not (workers := children(process.pid)) and process.poll() is None:
+    while not (at_it := [worker for worker in children(process.pid) if cpu_s(worker) > LOADED_CPU_S]):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    time.sleep(0.5)  # it is at the expression now
     process.kill()
     process.communicate()
-    assert workers
-    end = time.monotonic() + 20  # a worker that had not yet begun first loads its library
-    while any(alive(worker) for worker in workers) and time.monotonic() < end:
+    end = time.monotonic() + HANG_SECONDS
+    while any(alive(worker) for worker in at_it) and time.monotonic() < end:
         time.sleep(0.01)
-    assert not any(alive(worker) for worker in workers)
+    assert not any(alive(worker) for worker in at_it)
 
 
 def children(process: int) -> list[int]:
@@ -158,6 +110,16 @@ def children(process: int) -> list[int]:
 
 def alive(process: int) -> bool:
     """Whether a process still runs; one that nobody has waited for does not."""
+    return bool(fields := stat_of(process)) and fields[0] not in "ZX"
+
+
+def cpu_s(process: int) -> float:
+    """How long a process has been at work; 0 where it is gone."""
+    return sum(int(ticks) for ticks in stat_of(process)[11:13]) / os.sysconf("SC_CLK_TCK")
+
+
+def stat_of(process: int) -> list[str]:
+    """What the kernel tells of a process from its state on (``proc(5)``); nothing where it is gone."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return []

@@ -1,58 +1,26 @@
 """Killed at any moment, a recovery is resumed to the same end: real processes, real signals.
 
-``# fault 23`` and ``# fault 31`` of the fault matrix. Every moment comes from a seed, which a failure prints.
+``# fault 23`` and ``# fault 31`` of the fault matrix. Every kill has its place in the course of the command.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import signal
-import time
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from placed import Place
 
-EARLY, AMID, LATE = 1, 2, 1  # kills before the first entry of the journal, in its course, after its last
-JITTER_S = 0.01  # about the time between two entries
-AFTERMATH_S = 0.15  # from the last entry to the end of the process
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """How a recovery goes that nobody kills: when its work begins, and the entries of its journal."""
-
-    start_s: float
-    entries: int
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Kill ``after_s`` after the journal has this many entries."""
-
-    seed: int
-    entries: int
-    after_s: float
-
-    def __str__(self) -> str:
-        return f"seed {self.seed}: {self.after_s * 1000:.0f} ms after entry {self.entries}"
-
-
-def moments(usual: Undisturbed) -> list[Moment]:
-    """Spread over the whole duration: one at random in each part of it."""
-    found = []
-    for seed in range(EARLY + AMID + LATE):
-        dice = random.Random(seed)
-        if seed < EARLY:
-            found.append(Moment(seed, 0, usual.start_s * (seed + dice.random()) / EARLY))
-        elif seed < EARLY + AMID:
-            share = (seed - EARLY + dice.random()) / AMID
-            found.append(Moment(seed, 1 + int(share * (usual.entries - 1)), dice.random() * JITTER_S))
-        else:
-            found.append(Moment(seed, usual.entries, dice.random() * AFTERMATH_S))
-    return found
+PLACES = {
+    "before the first entry": (0, "^os.link .*/log/targets/", []),
+    "before it acts": (3, "", ["preflight"]),
+    "before the first step": (1, "^os.mkdir .*/us/", ["running"]),
+    "amid its steps": (25, "", ["running"]),
+    "after the last entry": (0, "^stdout.write", ["done"]),
+}
+"""Each how many entries the journal has then, what the command is about to do, and the states of the runs."""
 
 
 @pytest.fixture(scope="module")
@@ -82,45 +50,22 @@ def runs_of(lost) -> list[dict[str, Any]]:
     return found
 
 
-def undisturbed(lost) -> Undisturbed:
+@pytest.mark.parametrize("place", PLACES)
+def test_a_recovery_killed_at_any_moment_is_resumed_to_the_same_end(lost, place: str) -> None:  # fault 23
     put_back(lost)
-    began = time.monotonic()
-    process = lost.start("recover", *where(lost))
-    while not lost.entries() and process.poll() is None:
-        time.sleep(0.001)
-    start_s = time.monotonic() - began
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    return Undisturbed(start_s, lost.entries())
-
-
-def killed_at(lost, moment: Moment) -> int:
-    """Recover and be killed: the exit code."""
-    process = lost.start("recover", *where(lost))
-    code, _ = lost.interrupt(
-        process, signal.SIGKILL, lambda: lost.entries() >= moment.entries, moment.after_s
-    )
+    entries, about_to, states = PLACES[place]
+    there = (lost.journal(entries),) if entries else ()
+    code, _ = lost.interrupted("recover", *where(lost), place=Place(of=about_to, there=there))
+    assert code == -signal.SIGKILL
     lost.tidy()
-    return int(code)
-
-
-def test_a_recovery_killed_at_any_moment_is_resumed_to_the_same_end(lost) -> None:  # fault 23
-    usual = undisturbed(lost)
-    under_way = 0
-    for moment in moments(usual):
-        put_back(lost)
-        code = killed_at(lost, moment)
-        runs = runs_of(lost)
-        states = [run["state"] for run in runs]
-        print(f"{moment} of {usual.entries}; it ended with {code}, its runs {states}")
-        under_way += states not in ([], ["done"])
-        resume = ("--resume", runs[0]["run"]) if runs else ()
-        done = lost.refloat("recover", *where(lost), *resume)
-        assert done["state"] == "done", moment
-        assert [done["run"]] == [run["run"] for run in runs] or not runs, moment
-        assert done["evidence"].keys() == {"us"}, moment
-        assert lost.live("us") == lost.before, moment
-    assert under_way >= AMID // 2, "too few were killed between their first step and their last"
+    runs = runs_of(lost)
+    assert [run["state"] for run in runs] == states
+    resume = ("--resume", runs[0]["run"]) if runs else ()
+    done = lost.refloat("recover", *where(lost), *resume)
+    assert done["state"] == "done"
+    assert [done["run"]] == [run["run"] for run in runs] or not runs
+    assert done["evidence"].keys() == {"us"}
+    assert lost.live("us") == lost.before
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -128,8 +73,8 @@ def test_an_interrupted_recovery_says_how_to_go_on_and_goes_on(
     lost, sent: signal.Signals, code: int
 ) -> None:  # fault 31
     put_back(lost)
-    process = lost.start("recover", *where(lost))
-    ended, out = lost.interrupt(process, sent, lambda: lost.entries() >= 5, 0.0)
+    amid = Place(sent, there=(lost.journal(5),))
+    ended, out = lost.interrupted("recover", *where(lost), place=amid)
     assert ended == code
     error = json.loads(out)["error"]
     assert error["code"] == "interrupted"

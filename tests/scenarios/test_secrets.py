@@ -225,14 +225,20 @@ def serving(root: Path) -> Iterator[None]:
     process = subprocess.Popen([sys.executable, "serve.py", port], cwd=root / "eu" / "app")
     try:
         until = time.monotonic() + SECONDS_MAX
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port))):
-                break
+        while not listens(int(port)):
+            assert process.poll() is None and time.monotonic() < until, "nobody listens"
             time.sleep(0.01)
         yield
     finally:
         process.kill()
         process.wait()
+
+
+def listens(port: int) -> bool:
+    """Whether anybody listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def json_port(root: Path) -> str:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM at any moment: 130 or 143, one line or one document, no traceback, and nothing left over.
 
-Every moment comes from a seed. A process can answer for itself only once its handlers are in place, a few hundredths
-of a second after its start; until then Python alone decides. So moments count from there.
+Every moment comes from a seed, and is placed in what the command does (``placed.py``). A process can answer for itself
+only once its handlers are in place; until then Python alone decides. So events count from there.
 """
 
 from __future__ import annotations
@@ -16,109 +16,105 @@ import signal
 import subprocess
 import sys
 import termios
-import time
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+import placed
 import pytest
+from placed import Place
 
-EARLY_S = 0.2  # while most of the program is still being loaded
-EARLY, LATER = 8, 10
-SLACK = 1.1  # a little happens after the last moment that was measured
-SECONDS_MAX = 60.0
-TRIES_MAX = 3  # until a signal comes where it is meant to
+MOMENTS = 12
+REACHED = (
+    0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
+)
+ANEW_MAX = 20  # times that a signal is placed earlier, where the command was done before
+NOWHERE = Place(nth=0)
+SECONDS_MAX = 50.0  # only what never ends takes as long
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
-
-def listens(process: subprocess.Popen[str]) -> bool:
-    """Whether it has put a handler in the place of the default for SIGTERM (``proc(5)``, SigCgt)."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            if line.startswith("SigCgt:"):
-                return bool(int(line.split()[1], 16) & 1 << signal.SIGTERM - 1)
-    return False
-
-
-def until_it_listens(process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + SECONDS_MAX
-    while not listens(process) and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.001)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One kill: of which command, by what, and when."""
+    """One signal: to which command, which one, and how far into all that the command does."""
 
     seed: int
     verb: str
     json: bool
     number: signal.Signals
-    after_s: float
+    share: float
 
     def __str__(self) -> str:
-        return (
-            f"seed {self.seed}: {self.number.name} {self.after_s:.3f} s into {self.verb}, json: {self.json}"
-        )
+        return f"seed {self.seed}: {self.number.name} at {self.share:.1%} of {self.verb}, json: {self.json}"
 
 
-def moments(usual_s: dict[str, float]) -> Iterator[Moment]:
-    for seed in range(EARLY + LATER):
+def moments() -> Iterator[Moment]:
+    """One at random in each part of all that the command does, which is 1."""
+    for seed in range(MOMENTS):
         dice = random.Random(seed)
-        verb = dice.choice(sorted(usual_s))
-        part = (seed - EARLY + dice.random()) / LATER * usual_s[verb] * SLACK
-        after_s = dice.random() * EARLY_S if seed < EARLY else part
-        yield Moment(seed, verb, dice.random() < 0.5, dice.choice(list(CODES)), after_s)
+        share = (seed + dice.random()) / MOMENTS * REACHED
+        verb = dice.choice(["check", "protect"])
+        yield Moment(seed, verb, dice.random() < 0.5, dice.choice(list(CODES)), share)
 
 
-def start(operator, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "refloat", "-f", str(operator.manifest), *arguments]
+def start(operator, *arguments: str, place: Place | None = None) -> subprocess.Popen[str]:
+    command = ["-m", "refloat"]
+    if place is not None:
+        command = [placed.__file__, json.dumps(placed.asked(place, operator.tally))]
     process = subprocess.Popen(
-        command,
+        [sys.executable, *command, "-f", str(operator.manifest), *arguments],
         cwd=operator.home,
         env=operator.environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     operator.started.append(process)
     return process
 
 
-def usual_s(operator, verb: str) -> float:
-    """How long it takes from when it listens until it ends, where nobody interferes."""
-    process = start(operator, verb)
-    until_it_listens(process)
-    began_s = time.monotonic()
+def events(operator, verb: str) -> int:
+    """How many it has where nobody interferes."""
+    process = start(operator, verb, place=NOWHERE)
     out, err = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 0, out + err
-    return time.monotonic() - began_s
+    return placed.told(operator.tally).events
 
 
+def sent(operator, moment: Moment, usual: int) -> tuple[int, str, str]:
+    """What became of a command that is sent a signal: its exit code, and all that it said."""
+    share = moment.share
+    for _ in range(ANEW_MAX):
+        flags = ["--json"] if moment.json else []
+        process = start(operator, *flags, moment.verb, place=Place(moment.number, nth=1 + int(share * usual)))
+        out, err = process.communicate(timeout=SECONDS_MAX)
+        if placed.told(operator.tally).sent_at:
+            return process.returncode, out, err
+        share *= REACHED
+    raise AssertionError(f"{moment}: it does less each time: {out}{err}")
+
+
+@pytest.mark.slow
 def test_a_signal_at_any_moment_ends_in_order(operator) -> None:  # fault 31
     operator.release(1)
     operator.here("protect")
-    usual = {verb: usual_s(operator, verb) for verb in ("check", "protect")}
+    usual = {verb: events(operator, verb) for verb in ("check", "protect")}
     ended_early = 0
-    for moment in moments(usual):
+    for moment in moments():
         operator.release(10 + moment.seed)
-        flags = ["--json"] if moment.json else []
-        process = start(operator, *flags, moment.verb)
-        until_it_listens(process)
-        time.sleep(moment.after_s)
-        process.send_signal(moment.number)
-        out, err = process.communicate(timeout=SECONDS_MAX)
-        told = f"{moment}: {process.returncode}\n{out}\n{err}"
+        code, out, err = sent(operator, moment, usual[moment.verb])
+        told = f"{moment}: {code}\n{out}\n{err}"
         assert "Traceback" not in err and "Exception ignored" not in err, told
-        assert process.returncode in (CODES[moment.number], 0), told
+        assert code in (CODES[moment.number], 0), told
         assert not operator.at_work(), told  # its scratch space is gone
         if moment.json:
             assert out.count("\n") == 1, told
             document = json.loads(out)
         if "interrupted" in out + err:
             ended_early += 1
-            assert process.returncode == CODES[moment.number], told
+            assert code == CODES[moment.number], told
             error = (
                 document["error"] if moment.json else {"code": "interrupted", "next": err.split("next: ")[1]}
             )
@@ -127,7 +123,7 @@ def test_a_signal_at_any_moment_ends_in_order(operator) -> None:  # fault 31
             assert moment.json or out == "", told
         else:
             assert "point" in out or "ready" in out or '"ok": true' in out, told
-    assert ended_early >= (EARLY + LATER) // 2, "too few were interrupted before they were done"
+    assert ended_early >= MOMENTS // 2, "most of what a command does comes before its result"
     checked = operator.here("vault", "check", "--read-data")
     assert (checked["ok"], checked["damaged"]) == (True, [])
 
@@ -135,7 +131,7 @@ def test_a_signal_at_any_moment_ends_in_order(operator) -> None:  # fault 31
 def test_nothing_large_is_loaded_before_a_signal_is_listened_for() -> None:  # fault 31
     program = "import refloat.__main__, sys; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS_MAX, check=True
     )
     loaded = set(done.stdout.split())
     assert not loaded & {"typer", "rich", "pydantic", "refloat.cli", "refloat.errors"}
@@ -143,122 +139,130 @@ def test_nothing_large_is_loaded_before_a_signal_is_listened_for() -> None:  # f
 
 # ------------------------------------------------------------------------------------------ twice, and cleaning up
 
-CLEANING = """
-import sys, time
+PROGRAM = """
+import os, signal, sys, threading, time, types
+from refloat.cli import system
 from refloat.cli.main import app, main
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)  # whoever started the tests may have had it ignored
+
+{before}
 
 @app.command("act")
 def act():
-    try:
-        print("waiting", file=sys.stderr, flush=True)
-        time.sleep(60)
-    finally:
-        print("cleaning up", file=sys.stderr, flush=True)
-        time.sleep({cleaning_s})
-        print("clean", file=sys.stderr, flush=True)
+{act}
 
 sys.argv = ["refloat", "act", *sys.argv[1:]]
 main()
 """
 
 
-@contextlib.contextmanager
-def cleaning(cleaning_s: float, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that was interrupted and now cleans up."""
-    program = CLEANING.format(cleaning_s=cleaning_s)
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stderr.readline() == "cleaning up\n"
-        yield process
-        process.kill()
+def played(act: str, *arguments: str, before: str = "", **more: object) -> tuple[int, str, str]:
+    """A command of which this is all: its exit code, and what it said."""
+    program = PROGRAM.format(before=before, act=textwrap.indent(textwrap.dedent(act), "    "))
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+        **more,
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_who_asks_twice_is_not_kept_waiting(second: signal.Signals) -> None:  # fault 31
-    for arguments in ((), ("--json",)):
-        with cleaning(SECONDS_MAX, *arguments) as process:
-            time.sleep(0.6)  # longer than an echo takes
-            process.send_signal(second)
-            out, err = process.communicate(timeout=5)
-        assert process.returncode == 130  # what the first one said
-        if arguments:
-            assert json.loads(out)["error"]["code"] == "interrupted"
-            assert err == ""
-        else:
-            assert (out, err) == ("", "error: interrupted\n  next: refloat act\n")
+CLOCK = """
+now = [0.0]
+system.time = types.SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep)
+"""
+CLEANING = """
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        now[0] += {passed_s}
+        signal.raise_signal({second})
+        print("clean", file=sys.stderr, flush=True)
+"""
+LATE_S, SOON_S = 0.6, 0.4  # after the first: longer than an echo takes, and not so long
 
 
-def test_a_signal_that_is_passed_on_at_once_does_not_count_twice() -> None:  # fault 31
-    for _ in range(TRIES_MAX):  # on a busy machine one may be acted on later than an echo comes
-        with cleaning(1.0) as process:
-            process.send_signal(signal.SIGINT)
-            process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=30)
-        assert process.returncode == 130
-        if err.startswith("clean"):
-            break
-    assert err == "clean\nerror: interrupted\n  next: refloat act\n"
+@pytest.mark.parametrize("second", list(CODES))
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_who_asks_twice_is_not_kept_waiting(
+    second: signal.Signals, arguments: tuple[str, ...]
+) -> None:  # fault 31
+    cleaning = CLEANING.format(passed_s=LATE_S, second=int(second))
+    code, out, err = played(cleaning, *arguments, before=CLOCK)
+    assert code == 130  # what the first one said
+    if arguments:
+        assert json.loads(out)["error"]["code"] == "interrupted"
+        assert err == ""
+    else:
+        assert (out, err) == ("", "error: interrupted\n  next: refloat act\n")
+
+
+@pytest.mark.parametrize("second", list(CODES))
+def test_a_signal_that_is_passed_on_at_once_does_not_count_twice(second: signal.Signals) -> None:  # fault 31
+    code, _, err = played(CLEANING.format(passed_s=SOON_S, second=int(second)), before=CLOCK)
+    assert (code, err) == (130, "clean\nerror: interrupted\n  next: refloat act\n")
 
 
 def test_a_signal_that_a_finalizer_swallowed_is_not_lost() -> None:  # fault 31
-    program = """
-import signal, sys, time
-from refloat.cli.main import app, main
+    held = """
+    class Held:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0)
 
-class Held:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-        time.sleep(0)
-
-@app.command("act")
-def act():
     held = Held()
     del held
-    time.sleep(30)
-
-sys.argv = ["refloat", "act"]
-main()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
-    )
-    assert (done.returncode, done.stderr) == (130, "error: interrupted\n  next: refloat act\n")
+    threading.Event().wait()
+    """
+    code, _, err = played(held)
+    assert (code, err) == (130, "error: interrupted\n  next: refloat act\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", list(CODES))
+def test_a_signal_that_a_library_made_an_error_of_is_no_defect(number: signal.Signals) -> None:  # fault 31
+    # As pydantic does, where it comes while a model is made.
+    making = f"""
+    try:
+        signal.raise_signal({int(number)})
+    except KeyboardInterrupt as error:
+        raise RuntimeError('Error building "default" validator') from error
+    """
+    code, _, err = played(making)
+    assert (code, err) == (CODES[number], "error: interrupted\n  next: refloat act\n")
+
+
+@pytest.mark.parametrize("number", list(CODES))
 @pytest.mark.parametrize("waiting", ["sys.stdin.readline()", "threading.Event().wait()", "os.read(0, 1)"])
 def test_a_signal_that_comes_just_before_a_wait_ends_it(
     number: signal.Signals, waiting: str
 ) -> None:  # fault 31
     # Sent to another thread it is noted and wakes nobody, as one between the last look and the wait.
-    program = f"""
-import os, signal, sys, threading, time
-from refloat.cli.main import app, main
+    missed = f"""
+    main = threading.main_thread().native_id
 
-def missed():
-    time.sleep(0.3)
-    signal.pthread_kill(threading.get_ident(), {int(number)})
+    def missed():
+        looks = 0
+        while looks < 30:  # as often as that it is found asleep, and not only until it may go on
+            asleep = open(f"/proc/self/task/{{main}}/stat").read().rpartition(")")[2].split()[0] == "S"
+            looks = looks + 1 if asleep else 0
+            time.sleep(0.001)
+        signal.pthread_kill(threading.get_ident(), {int(number)})
 
-@app.command("act")
-def act():
     threading.Thread(target=missed, daemon=True).start()
     {waiting}
-
-sys.argv = ["refloat", "act"]
-main()
-"""
-    command = [sys.executable, "-c", program]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-        try:
-            assert process.wait(timeout=SECONDS_MAX) == CODES[number]
-        finally:
-            process.kill()
-        assert process.stderr.read() == "error: interrupted\n  next: refloat act\n"
+    """
+    ours, theirs = os.pipe()
+    try:
+        code, _, err = played(missed, stdin=ours)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (code, err) == (CODES[number], "error: interrupted\n  next: refloat act\n")
 
 
 # --------------------------------------------------------------------------------------------------- at a prompt
@@ -278,7 +282,8 @@ def at_a_terminal(operator, *arguments: str, asked: str) -> Iterator[tuple[subpr
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        preexec_fn=lambda: (os.setsid(), os.close(os.open(os.ttyname(0), os.O_RDWR))),
+        start_new_session=True,
+        preexec_fn=lambda: (placed.by_default(), os.close(os.open(os.ttyname(0), os.O_RDWR))),
     )
     os.close(theirs)
     said = b""
@@ -293,13 +298,13 @@ def at_a_terminal(operator, *arguments: str, asked: str) -> Iterator[tuple[subpr
 def read_to_the_end(ours: int) -> str:
     said = b""
     with contextlib.suppress(OSError):  # the other end is closed
-        while select.select([ours], [], [], 10)[0]:
+        while select.select([ours], [], [], SECONDS_MAX)[0]:
             said += os.read(ours, 4096)
     return said.decode()
 
 
 @pytest.mark.parametrize(("verb", "asked"), [("init", "Name of the pipeline"), ("status", "Passphrase")])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", list(CODES))
 def test_a_question_can_be_left(operator, verb: str, asked: str, number: signal.Signals) -> None:  # fault 31
     manifest = operator.home / "new.yaml" if verb == "init" else operator.manifest
     with at_a_terminal(operator, "-f", str(manifest), verb, asked=asked) as (process, ours):
@@ -308,7 +313,7 @@ def test_a_question_can_be_left(operator, verb: str, asked: str, number: signal.
         else:
             process.send_signal(number)
         said = read_to_the_end(ours)
-        assert process.wait(timeout=20) == CODES[number], said
+        assert process.wait(timeout=SECONDS_MAX) == CODES[number], said
         assert "Traceback" not in said
         assert "error:" in said and "interrupted" in said
         with contextlib.suppress(termios.error):
@@ -341,7 +346,7 @@ def test_a_full_disk_under_the_output_is_told_where_it_can_be(operator, redirect
         env=operator.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS_MAX,
         check=False,
     )
     assert done.returncode == code, done.stderr

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 
 import pytest
+from placed import Place
 
+SECONDS_MAX = 50.0  # only what never ends takes as long
 ROUNDS = 2
 STOP_AFTER = 12  # entries of the journal: in the course of its steps
 
@@ -24,7 +25,7 @@ def living(operator):
 
 
 def ended(process) -> tuple[int, dict]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=SECONDS_MAX)
     assert out, err
     return process.returncode, json.loads(out)
 
@@ -59,36 +60,30 @@ def put_back(lost) -> tuple[str, ...]:
     return ("--vault", lost.vault("us"), "--to", "us")
 
 
-def raced(lost, *where: str) -> list[tuple[int, dict]]:
-    """How two recoveries end that race for one region; whoever has won waits for the other to have tried, too."""
-    first, other = pair = [lost.start("recover", *where) for _ in range(2)]
-    while not lost.entries() and any(process.poll() is None for process in pair):
-        time.sleep(0.001)
-    for process in pair:
-        process.send_signal(signal.SIGSTOP)
-    begun = lost.entries()
-    first.send_signal(signal.SIGCONT)
-    while lost.entries() == begun and first.poll() is None:
-        time.sleep(0.001)
-    first.send_signal(signal.SIGSTOP)  # it writes the journal, unless it has ended
-    order = [first, other] if first.poll() is not None else [other, first]
-    found = []
-    for process in order:
-        process.send_signal(signal.SIGCONT)
-        found.append(ended(process))
-    return found
+PAUSES = {
+    "before it claims": Place(signal.SIGSTOP, of="^os.link .*/log/targets/us/"),
+    "when it has claimed": Place(signal.SIGSTOP, of="^os.link .*/log/runs/"),
+    "amid its steps": Place(signal.SIGSTOP, of="^os.link .*/log/runs/", nth=STOP_AFTER),
+}
 
 
-def test_of_two_recoveries_into_one_region_one_wins_and_the_other_touches_nothing(lost) -> None:  # fault 24
+@pytest.mark.parametrize("pause", PAUSES)
+def test_of_two_recoveries_into_one_region_one_wins_and_the_other_touches_nothing(
+    lost, pause: str
+) -> None:  # fault 24
     where = put_back(lost)
-    pair = raced(lost, *where)
-    won = [document for code, document in pair if code == 0]
-    refused = [document["error"] for code, document in pair if code == 3]
-    assert (len(won), len(refused)) == (1, 1), pair
-    assert refused[0]["rule"] in ("target_claimed", "target_foreign")
-    assert won[0]["state"] == "done"
+    first = lost.stopped("recover", *where, place=PAUSES[pause])
+    other = ended(lost.start("recover", *where))
+    first.send_signal(signal.SIGCONT)
+    pair = [ended(first), other]
+    if pause == "before it claims":
+        pair.reverse()
+    (won, document), (lost_it, refused) = pair
+    assert (won, lost_it) == (0, 3), pair
+    assert refused["error"]["rule"] in ("target_claimed", "target_foreign")
+    assert document["state"] == "done"
     runs = lost.refloat("run", "list", *where)["runs"]
-    assert [run["run"] for run in runs if run["state"] == "done"] == [won[0]["run"]]
+    assert [run["run"] for run in runs if run["state"] == "done"] == [document["run"]]
     assert lost.live("us") == lost.before
 
 
@@ -96,10 +91,7 @@ def test_an_orchestrator_that_wakes_up_after_it_was_succeeded_stops_and_touches_
     lost,
 ) -> None:  # fault 24
     where = put_back(lost)
-    sleeper = lost.start("recover", *where)
-    while lost.entries() < STOP_AFTER and sleeper.poll() is None:
-        time.sleep(0.001)
-    sleeper.send_signal(signal.SIGSTOP)
+    sleeper = lost.stopped("recover", *where, place=PAUSES["amid its steps"])
     (run,) = (entry["run"] for entry in lost.refloat("run", "list", *where)["runs"])
     held = lost.refloat("recover", *where, "--resume", run, exits=3)
     assert held["error"]["rule"] == "target_claimed"

@@ -13,16 +13,17 @@ import json
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from placed import Place
 
 from refloat.connectors.hashed_file import BUFFER_BYTES
 from refloat.errors import ConnectorError
@@ -31,8 +32,8 @@ from refloat.testing.world import World
 READS = "read,pread64,preadv,preadv2"
 LARGE_BYTES = 2 * 1024 * 1024  # read in several pieces
 PROTECTS = 3  # while files come and go
+HANG_SECONDS = 50.0
 PAUSE_S = 0.001  # between two things that happen to the files
-WORKS_S_MAX = 60.0
 
 
 @dataclass
@@ -188,36 +189,22 @@ def test_what_one_may_not_read_is_named_with_what_to_do(desk: Desk, component: s
 
 
 def test_a_permission_that_is_taken_away_between_the_listing_and_the_reading_is_told(desk: Desk) -> None:
-    """The first file is read slowly, and when that has begun the last one is closed to us."""
-    slow, last = desk.live / "pages" / "aaa.bin", desk.live / "pages" / "zzz.txt"
-    slow.write_bytes(b"slow" * 500_000)
+    """When the first file is about to be read, the last one is closed to us."""
+    first, last = desk.live / "pages" / "aaa.bin", desk.live / "pages" / "zzz.txt"
+    first.write_bytes(b"first")
     last.write_text("soon to be closed")
-    slowly = [*failing(slow, READS, "EIO", "1000")[:-1], f"inject={READS}:delay_enter=150000"]
-    closing = threading.Thread(target=close_once_open, args=(slow, last))
-    closing.start()
-    made = desk.inside([*without_rights(), *slowly], "protect", exits=1)
-    closing.join()
-    kept_as_it_was(desk, made, "pages", "zzz.txt", "Permission denied")
+    reads_first = Place(signal.SIGSTOP, of=r"^open (.*/)?aaa\.bin")
+    desk.operator.inside = without_rights()
+    process = desk.operator.stopped("-f", str(desk.operator.manifest), "protect", place=reads_first)
+    desk.operator.inside = ()
+    last.chmod(0)
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate()
+    assert process.returncode == 1, err
+    kept_as_it_was(desk, json.loads(out), "pages", "zzz.txt", "Permission denied")
     last.chmod(0o644)
     desk.protect()
     assert (desk.brought(desk.good["point"]) / "pages/content/zzz.txt").read_text() == "soon to be closed"
-
-
-def close_once_open(first: Path, then: Path) -> None:
-    """Take the rights to a file away as soon as anybody has opened another one."""
-    until = time.monotonic() + WORKS_S_MAX
-    while not is_open(first) and time.monotonic() < until:
-        time.sleep(0.005)
-    then.chmod(0)
-
-
-def is_open(path: Path) -> bool:
-    """Whether any process has a file open."""
-    for handle in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if handle.readlink() == path:
-                return True
-    return False
 
 
 # ------------------------------------------------------------------------------------------ files that come and go
@@ -233,6 +220,7 @@ class Restless:
         self._pages, self._root = root / "eu" / "pages" / "restless", root / "eu"
         self._dice = random.Random(seed)
         self._over = threading.Event()
+        self._done = threading.Semaphore(0)
         self.deeds = 0
 
     def __enter__(self) -> Restless:
@@ -248,6 +236,12 @@ class Restless:
         while not self._over.wait(PAUSE_S):
             self._do()
             self.deeds += 1
+            self._done.release()
+
+    def go_on(self, deeds: int) -> None:
+        """Wait until as much more has happened."""
+        for _ in range(deeds):
+            assert self._done.acquire(timeout=HANG_SECONDS), "nothing happens any more"
 
     def _do(self) -> None:
         folder = self._pages / f"{self._dice.randrange(3)}"
@@ -296,9 +290,8 @@ def test_every_point_of_files_that_come_and_go_is_whole(
     commands.done(desk, "-f", str(desk.manifest), "vault", "init", "--key", str(desk.key))
     made = []
     with Restless(tmp_path, seed=7) as restless:
-        while restless.deeds < 50:
-            time.sleep(0.01)
         for _ in range(PROTECTS):
+            restless.go_on(50)
             ended = commands.run(desk, "--json", "--quiet", "-f", str(desk.manifest), "protect")
             told = [part["error"] for part in ended.document.get("components", {}).values() if part["error"]]
             if ended.code == 1 and "point" not in ended.document:
@@ -308,7 +301,6 @@ def test_every_point_of_files_that_come_and_go_is_whole(
             assert ended.code == (1 if told or suspect else 0), ended
             assert all("next: " in text for text in told), ended
             made.append(ended.document)
-    assert restless.deeds > 100, "nothing happened meanwhile"
     assert made, "no point was made"
     checked = commands.done(desk, "-f", str(desk.manifest), "vault", "check", "--read-data")
     assert (checked["ok"], checked["damaged"]) == (True, [])

@@ -185,6 +185,8 @@ def _as_known(error: BaseException, arguments: Sequence[str]) -> RefloatError:
         return _bad_usage(error)
     if isinstance(error, OSError) and error.strerror:
         return as_error(error)
+    if SIGNALS.arrived is not None:  # a library that it came upon may have made an error of its own of it
+        return _interrupted(arguments)
     return Defect(
         f"this is a defect in refloat: {type(error).__name__}: {error}", next="report it, with --debug"
     )

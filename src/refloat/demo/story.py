@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from refloat.units import format_duration, format_time
 
 QUESTIONS_PER_SECOND = 20
 CLIENT_SECONDS_MAX = 120  # the client stops by itself, whatever becomes of the story
-ASKED_BEFORE_PROTECT_S = 1.5
-ASKED_AFTER_PROTECT_S = 2.0  # what is answered here is not in the point: the loss that the story measures
+ANSWERS_BEFORE_PROTECT = 30
+ANSWERS_AFTER_PROTECT = 40  # these are not in the point: the loss that the story measures
+LOOK_S = 0.05  # as long as an answer takes to come
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ def tell(scenery: Scenery, say: Callable[[str], None]) -> Told:
     say("4. Protecting into the vaults of eu and us, while a client keeps asking and keeps its own ledger.")
     ledger = scenery.root / "client" / "ledger.jsonl"
     client = scenery.spawn("ask", *_ask(scenery, ledger))
-    time.sleep(ASKED_BEFORE_PROTECT_S)
+    _answered(client, ledger, ANSWERS_BEFORE_PROTECT)
     _, protect = scenery.refloat("-f", str(scenery.manifest), "protect")
-    time.sleep(ASKED_AFTER_PROTECT_S)
+    _answered(client, ledger, ANSWERS_AFTER_PROTECT)
 
     say("5. The disaster: the endpoint is killed; all of eu, the manifest and refloat's state are deleted.")
     lost_at = format_time(datetime.now(UTC))
@@ -120,6 +122,19 @@ def _serve(scenery: Scenery, region: str) -> list[str]:
 def _ask(scenery: Scenery, ledger: Path) -> list[str]:
     bounds = ["--rate", str(QUESTIONS_PER_SECOND), "--seconds", str(CLIENT_SECONDS_MAX)]
     return ["--url", scenery.url("eu"), "--ledger", str(ledger), *bounds]
+
+
+def _answered(client: subprocess.Popen[bytes], ledger: Path, more: int) -> None:
+    """Wait for so many ``more`` lines in the client's ledger. Raises ``RefloatError`` where it ends before."""
+
+    def answers() -> int:
+        return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+
+    wanted = answers() + more
+    while answers() < wanted:
+        if client.poll() is not None:
+            raise RefloatError(f"the client ended before it had {wanted} answers", next="refloat demo")
+        time.sleep(LOOK_S)
 
 
 def compare(ledger: Path, predictions: Path) -> dict[str, int]:

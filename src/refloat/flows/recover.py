@@ -104,7 +104,7 @@ def recover(
         clock=clock,
         overrides=overrides,
     )
-    with resumable(plan.to, name, lambda: journal.view.plan is not None):
+    with resumable(plan.to, name, lambda: journal_of(replica, name, clock).view.plan is not None):
         with scratch_folder() as scratch:
             more: dict[Action, StepAction] = {
                 Action.VERIFY: Verify(prepared, clock, progress or Silent()),
@@ -142,7 +142,10 @@ def _told(prepared: Prepared, vault: Vault, view: View, clock: Clock) -> Recover
 
 @contextmanager
 def resumable(to: str, run: str, begun: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Whoever stops in here goes on with ``--resume``, also where only the telling is left; not with another run."""
+    """Whoever stops in here goes on with ``--resume``, also where only the telling is left; not with another run.
+
+    Whether it was ``begun`` is read anew: what was being written may be there, and nobody here was told.
+    """
     try:
         yield
     except KeyboardInterrupt as error:

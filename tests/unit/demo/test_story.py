@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from refloat.demo import table
+from refloat.demo import story, table
 from refloat.demo.story import Told, _violated, closing, compare
 from refloat.errors import RefloatError
 
@@ -138,3 +138,30 @@ def test_the_table_of_behaviour_has_before_and_after() -> None:
 def test_what_was_achieved_is_green_only_within_the_objective(seconds: float | None, colour: str) -> None:
     text = table.achieved({"seconds": seconds, "objective_s": 60.0})
     assert colour in {str(span.style) for span in text.spans} | {str(text.style)}
+
+
+class Client:
+    """Asks, and has one answer more whenever somebody waits; after ``last`` of them it ends."""
+
+    def __init__(self, ledger: Path, last: int) -> None:
+        self.ledger, self.last, self.had = ledger, last, 0
+
+    def wait(self, seconds: float) -> None:
+        self.had += 1
+        write(self.ledger, map(str, range(self.had)))
+
+    def poll(self) -> int | None:
+        return 0 if self.had == self.last else None
+
+
+def test_the_story_goes_on_by_answers_and_not_by_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(tmp_path / "ledger.jsonl", last=10)
+    monkeypatch.setattr(story.time, "sleep", client.wait)
+    story._answered(client, client.ledger, 3)
+    assert client.had == 3
+    story._answered(client, client.ledger, 4)
+    assert client.had == 7
+    with pytest.raises(RefloatError, match="ended before it had 11 answers"):
+        story._answered(client, client.ledger, 4)
