@@ -65,7 +65,7 @@ def choice(world: World, **wanted: Any) -> Any:
     return prepare(vault.replicas["us"], Wanted("us", **wanted), world.resolver)
 
 
-def test_what_was_not_evaluated_is_unknown_and_says_why(world: World) -> None:
+def test_what_was_not_evaluated_is_unknown_and_says_why(world: World) -> None:  # fault 62
     with nothing_evaluated(protecting):
         made = world.protect()
     record = made.document()["groups"]["serving"]  # type: ignore[index,call-overload]
@@ -84,7 +84,7 @@ def test_it_is_stored_as_broken_which_every_reader_takes_for_no_good(world: Worl
         assert points.read(replica, name).grade is Grade.UNKNOWN
 
 
-def test_it_is_chosen_like_any_other_when_its_invariants_hold_after_all(world: World) -> None:
+def test_it_is_chosen_like_any_other_when_its_invariants_hold_after_all(world: World) -> None:  # fault 62
     world.protect()
     world.release(2)
     name = protect_unknown(world)
@@ -109,7 +109,7 @@ def test_it_is_broken_when_they_do_not(world: World) -> None:
     assert refused.value.rule == "group_broken"
 
 
-def test_while_it_stays_unknown_an_older_one_is_chosen_and_both_are_told(world: World) -> None:
+def test_while_it_stays_unknown_an_older_one_is_chosen_and_both_are_told(world: World) -> None:  # fault 62
     good = world.protect().name
     world.release(2)
     name = protect_unknown(world)

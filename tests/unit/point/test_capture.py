@@ -360,7 +360,7 @@ class Held(Scripted):
 
 def test_a_capture_that_takes_longer_than_writers_can_wait_lets_them_go_and_counts_as_moved(
     tmp_path: Path, timers: list[ByHand]
-) -> None:
+) -> None:  # fault 40
     """It stood still all the same, as far as anybody saw; nobody held it."""
     restless, other = Held(lambda asked: Facts({"version": asked})), Held(steady())
 
@@ -444,7 +444,7 @@ DEFECTS: list[Exception] = [
 @pytest.mark.parametrize("call", ["inspect", "token", "capture", "freeze", "thaw"])
 def test_whatever_a_connector_raises_is_named_as_its_defect(
     tmp_path: Path, call: str, defect: Exception
-) -> None:
+) -> None:  # fault 39
     def raising(*_: object) -> Any:
         raise defect
 

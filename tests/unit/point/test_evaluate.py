@@ -141,7 +141,7 @@ def test_an_expression_that_never_ends_is_killed_and_unknown() -> None:  # fault
     assert "0.5 CPU seconds" in verdicts[1].reason
 
 
-def test_what_the_start_takes_is_not_counted() -> None:
+def test_what_the_start_takes_is_not_counted() -> None:  # fault 62
     """A start that takes more CPU time than there is for the expressions, as many a busy machine makes it."""
     slow = "import time\nwhile time.process_time() < 1.5: pass"
     with Evaluator(QUICK, doing(slow)) as evaluator:
@@ -172,7 +172,7 @@ def test_a_worker_that_waits_for_its_turn_is_waited_for(tmp_path: Path) -> None:
     assert found == [True]
 
 
-def test_the_budget_is_each_groups_own() -> None:
+def test_the_budget_is_each_groups_own() -> None:  # fault 62
     """Together they take more than one has."""
     burns = (
         "import time\ndef burning(line, answers=worker.answers):\n"
@@ -187,14 +187,14 @@ def test_the_budget_is_each_groups_own() -> None:
         assert holds(evaluator, TRUE, TRUE) == [True, None]
 
 
-def test_an_expression_that_wants_too_much_memory_is_unknown_and_says_so() -> None:
+def test_an_expression_that_wants_too_much_memory_is_unknown_and_says_so() -> None:  # fault 62
     with Evaluator(PATIENT) as evaluator:
         before, verdict = evaluator.evaluate([TRUE, GREEDY], LISTS)
     assert (before.holds, verdict.holds, verdict.evaluated) == (True, None, False)
     assert "1024 MiB of memory" in verdict.reason
 
 
-def test_a_worker_that_hangs_is_killed_at_the_wall_limit_and_unknown() -> None:
+def test_a_worker_that_hangs_is_killed_at_the_wall_limit_and_unknown() -> None:  # fault 62
     hangs = "worker.answers = lambda line: __import__('signal').pause()"
     with Evaluator(Bounds(wall_seconds=0.1), doing(hangs)) as evaluator:
         (verdict,) = evaluator.evaluate([TRUE], LISTS)

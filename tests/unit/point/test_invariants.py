@@ -32,7 +32,7 @@ def test_members_too_far_apart_make_the_group_fuzzy() -> None:  # fault 51
     assert grade(HOLDS, skew_s=5.1) is Grade.FUZZY
 
 
-def test_a_group_is_unknown_where_nothing_is_against_it_but_that_it_was_not_evaluated() -> None:
+def test_a_group_is_unknown_where_nothing_is_against_it_but_that_it_was_not_evaluated() -> None:  # fault 62
     assert grade(HOLDS, LATE) is Grade.UNKNOWN
     assert grade(LATE, moved=("a",), skew_s=9) is Grade.UNKNOWN
     assert grade(LATE, FAILS) is Grade.BROKEN
