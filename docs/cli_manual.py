@@ -132,7 +132,7 @@ run, and the exit code stays 1.
 
 | rule | says no when | what to do |
 | --- | --- | --- |
-| `group_broken` | the point's parts do not belong together: an invariant does not hold, or cannot be told | `refloat points why POINT` names it; an older point is nearly always better |
+| `group_broken` | the point's parts do not belong together: an invariant does not hold, cannot be told, or could be evaluated neither when the point was made nor now | `refloat points why POINT` names it; an older point is nearly always better |
 | `point_suspect` | in the named point, or in one before it and never since mended, a component looks encrypted (most of it is new and packing saves half or less of what it did) or lost half or more; where no point is named, such points are passed over | `refloat points why` says which point is good. Once a person has looked, `refloat points accept` makes a point a good one, and `points forget` with `--override source_rewritten` or `source_shrank` all that are there |
 | `group_split` | `--only` names a part of a group whose other members are in the target already and would stay as they are | name them too: an old half beside a new one answers wrongly |
 | `source_alive` | something in the source region still answers, or it is unknown whether it does | stop it: two regions that serve answer differently |
@@ -209,7 +209,7 @@ def _below(path: str, rows: Rows) -> Rows:
 
 
 _GROUPS: Rows = (
-    ("groups.NAME.grade", "`exact`, `fuzzy` or `broken`"),
+    ("groups.NAME.grade", "`exact`, `fuzzy`, `unknown` (nobody came to evaluate it) or `broken`"),
     ("groups.NAME.reason", "why it is not exact"),
     *_below("groups.NAME.invariants[]", _INVARIANT),
 )
@@ -757,20 +757,22 @@ NOTES: Mapping[str, str] = {
     "status": "Losing a region where the pipeline does not run costs none of its data. It runs where its newest point was made (`runs_in`), before the first point in the manifest's `primary`; "
     "a warning says where the two differ: correct `primary` after a recovery. "
     "Exit code 1 when a region of the manifest does not answer or its log is damaged; all that the others tell is printed nevertheless. With one region, which no other can replace, the state is `unprotected` and the exit code 0.",
-    "protect": "Exit code 1 when a component could not be captured, a group is broken, the point is suspect, or fewer regions than `copies` hold the point. "
+    "protect": "Exit code 1 when a component could not be captured, a group is broken or unknown, the point is suspect, or fewer regions than `copies` hold the point. "
+    "A group is unknown where its invariants could not be evaluated, for want of CPU time or memory; they are evaluated again when a point is chosen, and it is then taken like a fuzzy one, or passed over. "
+    "What a connector raises costs its group alone, which is carried over from the point before. "
     "The point is then written all the same, graded for what it is. It runs at a low priority (nice 15), so that what serves on the same machine goes first.",
     "points": "A point may be named by the first digits of its name.",
     "points list": "A point that a region has forgotten is not complete there any more; one that all have forgotten is left out without `--all`.",
     "points accept": "For a [suspect](#safety-rules) point that you have looked at (`points diff`, `vault cat`): it is chosen again, and points after it are compared with what it holds. "
     "It takes the admin's key, and a signed record keeps the reason. One region's word is enough. Exit code 1 where a region does not answer.",
-    "points forget": "Of each region's points `keep` keeps the last ones, and of each of so many hours, days, ISO weeks, months and years (in UTC) the newest that is not broken. "
+    "points forget": "Of each region's points `keep` keeps the last ones, and of each of so many hours, days, ISO weeks, months and years (in UTC) the newest that is neither broken nor unknown. "
     "A point stays where any region would keep it. Whatever `keep` says, these stay: the last point of each region's log, its newest exact one, the newest that a recovery would choose, "
     "the newest of which a recovery was verified, as far as the evidence tells, one that a run which is not over names, one that is newer than the clock, one that cannot be read, "
     "and, until a component's snapshots can be kept without the others, every point that is younger than the `hold` of a component in it.\n\n"
     "It takes the admin's key. Nothing is removed: a signed record says what is forgotten, and `refloat vault prune` then marks what only those points need, once every region has forgotten them. "
     "Until it is gone a forgotten point can still be named: `recover --point`. Five [safety rules](#safety-rules) hold all of it, and exit with 3; the dry run names them and exits with 0. "
     "Exit code 1 where a region does not answer: it keeps what it has, and is told the next time.",
-    "plan": "Takes the point that `recover` would take: the newest that is neither broken nor suspect, or the one that you name.",
+    "plan": "Takes the point that `recover` would take: the newest that is neither broken, unknown nor suspect, or the one that you name. An unknown one is evaluated again first.",
     "recover": "Exit code 0 means that the run is `done` and, where the manifest asks to verify what was recovered, verified. With `--vault` no manifest is needed. "
     "`--only` recovers the named components alone. Without `--lost-at` the clocks of RTO and RPO start with the run, which flatters both. "
     "A killed run is resumed from any machine with `--resume`.\n\n"

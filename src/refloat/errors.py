@@ -21,6 +21,8 @@ Errors are raised low and rendered once, in ``cli/``. The exit code belongs to t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import ClassVar, Self
 
@@ -225,3 +227,34 @@ class Interrupted(RefloatError):
     exit_code = 130
     code = "interrupted"
     otherwise = "run the same command again"
+
+
+def of_plug_in(
+    error: Exception, doing: str, *, component: str | None = None, region: str | None = None
+) -> RefloatError:
+    """An error that came out of a plug-in, with what it happened to; one that is not ours is a defect, and says so.
+
+    ``doing`` says what failed: ``inspecting pages``.
+    """
+    if isinstance(error, RefloatError):
+        return error.at(component=component, region=region)
+    return ConnectorError(
+        f"{doing} failed unexpectedly: {type(error).__name__}: {error}",
+        component=component,
+        region=region,
+        next="this is a defect of the plug-in; report it",
+    )
+
+
+@contextmanager
+def plug_in(doing: str, *, component: str | None = None, region: str | None = None) -> Iterator[None]:
+    """Stands around whatever calls a plug-in. Raises ``RefloatError``, as ``of_plug_in`` makes it."""
+    try:
+        yield
+    except RefloatError as error:
+        error.at(component=component, region=region)
+        raise
+    except (
+        Exception
+    ) as error:  # raised again: others' code raises anything, and must end nothing but its own part
+        raise of_plug_in(error, doing, component=component, region=region) from error

@@ -30,7 +30,14 @@ LOCK_SECONDS_MAX = (
 )  # nobody can take a lock back, so one of centuries is a slip of a finger
 
 FACTS_BYTES_MAX = 256 * KIB  # facts are read by people and by expressions
-INVARIANT_SECONDS_MAX = 5.0  # all expressions of a point; the library has no budget of its own
+INVARIANT_CPU_SECONDS_MAX = 5.0  # all expressions of a group; the library has no budget of its own
+INVARIANT_BYTES_MAX = 1 << 30  # an expression can build large lists; it may not take the machine along
+UNKNOWN_POINTS_MAX = (
+    10  # looked at anew for one choice: one that runs away in each must not hold up a recovery
+)
+FREEZE_SECONDS_MAX = (
+    60.0  # writers wait as long: longer is an outage of its own, and they give up by themselves
+)
 CAPTURE_ATTEMPTS_MAX = 3  # a member whose identity still moves after this is frozen, or fuzzy
 
 STEP_ATTEMPTS_MAX = 3  # beyond this a person must look

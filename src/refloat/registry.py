@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points, version
 from typing import cast
 
 from refloat.contracts import Connector, Probe
-from refloat.errors import UsageError
+from refloat.errors import UsageError, plug_in
 
 CONNECTORS = "refloat.connectors"
 PROBES = "refloat.probes"
@@ -37,22 +37,24 @@ def _load(group: str, noun: str, name: str) -> object:
         near = difflib.get_close_matches(name, _group(group), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(names(group))}"
         raise UsageError(f"no {noun} is called {name!r}", next=hint)
-    try:
-        return point.load()
-    except ImportError as error:
-        raise UsageError(
-            f"the {noun} {name!r} needs a package that is not installed: {error.name or error}",
-            next="install it into the environment that refloat runs in",
-        ) from error
+    with plug_in(f"loading the {noun} {name!r}"):
+        try:
+            return point.load()
+        except ImportError as error:
+            raise UsageError(
+                f"the {noun} {name!r} needs a package that is not installed: {error.name or error}",
+                next="install it into the environment that refloat runs in",
+            ) from error
 
 
 @functools.cache
 def connector(kind: str) -> Connector:
-    """The connector of a kind. Raises ``UsageError`` for one that is not installed."""
+    """The connector of a kind. Raises ``UsageError`` for one that is not installed, ``ConnectorError`` for a defect."""
     make = cast("type[Connector]", _load(CONNECTORS, "connector", kind))
-    return make()
+    with plug_in(f"loading the connector {kind!r}"):
+        return make()
 
 
 def probe(kind: str) -> type[Probe]:
-    """The class of a probe. Raises ``UsageError`` for one that is not installed."""
+    """The class of a probe. Raises as ``connector``."""
     return cast("type[Probe]", _load(PROBES, "probe", kind))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from refloat.cli.common import Session, examples, has_key, key_file, load_manifest, resolver, session_of
-from refloat.errors import ManifestError, RefloatError, UsageError
+from refloat.errors import ConnectorError, ManifestError, RefloatError, UsageError, plug_in
 
 if TYPE_CHECKING:
     from refloat.cli.findings import ComponentSeen, Problem, RegionSeen, Seen
@@ -119,7 +119,7 @@ def _require_known_kinds(look: _Look) -> None:
             raise look.wrong(path, f"{dotted(path)}: nothing installed is called {kind!r}", hint)
 
 
-def _place(look: _Look, name: str, missing: Mapping[str, list[str]]) -> Place | UsageError:
+def _place(look: _Look, name: str, missing: Mapping[str, list[str]]) -> Place | RefloatError:
     """A component's place in the primary, or why its connector cannot be loaded.
 
     Its settings are checked in every region of which nothing is missing. Raises ``ManifestError``.
@@ -130,12 +130,17 @@ def _place(look: _Look, name: str, missing: Mapping[str, list[str]]) -> Place | 
     manifest = look.manifest
     try:
         schema = registry.connector(manifest.components[name].kind).spec.settings
-    except UsageError as error:
+    except (UsageError, ConnectorError) as error:
         return error
     try:
-        fit = {r: look.late.settings(manifest, name, r, schema) for r, lacks in missing.items() if not lacks}
+        with plug_in(f"reading the settings of {name}", component=name):
+            fit = {
+                r: look.late.settings(manifest, name, r, schema) for r, lacks in missing.items() if not lacks
+            }
     except ManifestError as error:
         raise look.wrong(("components", name, "with"), error.message, error.next) from None
+    except ConnectorError as error:
+        return error
     return Place(component=name, region=manifest.primary, settings=fit[manifest.primary])
 
 
@@ -155,17 +160,21 @@ def _url(look: _Look, region: str) -> str | RefloatError:
     return url
 
 
-def _component(manifest: Manifest, name: str, place: Place | UsageError) -> ComponentSeen:
+def _component(manifest: Manifest, name: str, place: Place | RefloatError) -> ComponentSeen:
     from refloat import registry
     from refloat.cli.findings import ComponentSeen
     from refloat.deadline import within
+    from refloat.point.capture import inspected
 
-    if isinstance(place, UsageError):
+    if isinstance(place, RefloatError):
         return ComponentSeen(error=place)
     connector = registry.connector(manifest.components[name].kind)
+    doing, asking = f"inspecting {name}", f"asking {name} for its health"
     try:
-        facts = within(LOOK_SECONDS_MAX, f"inspecting {name}", lambda: connector.inspect(place))
-        health = within(LOOK_SECONDS_MAX, f"asking {name} for its health", lambda: connector.health(place))
+        with plug_in(doing, component=name):
+            facts = within(LOOK_SECONDS_MAX, doing, lambda: inspected(connector, place))
+        with plug_in(asking, component=name):
+            health = within(LOOK_SECONDS_MAX, asking, lambda: connector.health(place))
     except RefloatError as error:
         return ComponentSeen(error=error)
     return ComponentSeen(facts=facts, health=health)
@@ -213,16 +222,17 @@ def _components_of(replica: Replica, point: str) -> frozenset[str]:
 
 def _verdicts(manifest: Manifest, components: Mapping[str, ComponentSeen]) -> dict[str, list[Verdict]]:
     """Each group's invariants over what is live now, where every member answered."""
-    from refloat.point.evaluate import evaluate
+    from refloat.point.evaluate import Evaluator
 
     known: dict[str, Facts] = {
         name: seen.facts for name, seen in components.items() if seen.facts is not None
     }
-    return {
-        name: evaluate(group.must, {member: known[member] for member in group.members})
-        for name, group in manifest.groups.items()
-        if set(group.members) <= set(known)
-    }
+    with Evaluator() as evaluator:
+        return {
+            name: evaluator.evaluate(group.must, {member: known[member] for member in group.members})
+            for name, group in manifest.groups.items()
+            if set(group.members) <= set(known)
+        }
 
 
 # ------------------------------------------------------------------------------------------------ the answer

@@ -177,7 +177,10 @@ def _shared_fate(seen: Seen) -> Iterator[Problem]:
 def _invariants(seen: Seen) -> Iterator[Problem]:
     for group, verdicts in seen.verdicts.items():
         for verdict in verdicts:
-            if verdict.holds is not True:
+            if not verdict.evaluated:
+                hint = "give it less to do; a point taken now would be unknown, and evaluated anew when it is needed"
+                yield _error(f"groups.{group}.must", f"`{verdict.must}` was {verdict.reason}", hint)
+            elif verdict.holds is not True:
                 absent = [path for path, value in verdict.values.items() if value is None]
                 reason = f"no fact is called {', '.join(absent)}" if absent else verdict.reason
                 message = "does not hold now" if verdict.holds is False else f"cannot be told: {reason}"

@@ -88,13 +88,12 @@ def sound_place(session: Session, vault: str | None) -> Vault:
     return opened
 
 
-def warn_suspects(session: Session, passed_over: Iterable[Candidate]) -> None:
-    """Say which newer points are not recovered from because they are suspect: what they alone hold is lost."""
-    from refloat.point.suspicion import spoken
+def warn_passed_over(session: Session, passed_over: Iterable[Candidate]) -> None:
+    """Say which newer points are not recovered from though they may be good: what they alone hold is lost."""
     from refloat.units import format_time
 
     for point in passed_over:
         session.console.warn(
             f"the newer point {point.name[:12]} of {format_time(point.created_at)} is passed over, and what it alone "
-            f"holds is lost: {spoken(point.suspect)}"
+            f"holds is lost: it is {point.doubt}"
         )

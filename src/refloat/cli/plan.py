@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from refloat.cli.common import examples, resolver, session_of
-from refloat.cli.places import VaultOption, open_place, target_replica, warn_suspects
+from refloat.cli.places import VaultOption, open_place, target_replica, warn_passed_over
 from refloat.cli.recover import AtOption, OnlyOption, OverrideOption, PointOption, ToOption
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def plan(
     wanted = Wanted(to, point, moment(at, "--at"), tuple(only), known_rules(override))
     others = list(reached.replicas.values())
     prepared = prepare(replica, wanted, lambda: resolver(session), others)
-    warn_suspects(session, prepared.choice.passed_over)
+    warn_passed_over(session, prepared.choice.passed_over)
     for line in explain.lines(prepared.plan):
         session.console.print(line)
     session.console.emit(_document(prepared))

@@ -12,6 +12,7 @@ from refloat.cli.places import VaultOption, sound_place
 
 if TYPE_CHECKING:
     from refloat.digest import Json
+    from refloat.point.model import Point
     from refloat.vault.vault import Vault
 
 points = typer.Typer(
@@ -67,20 +68,20 @@ def list_points(
 def _listed(opened: Vault) -> list[dict[str, Json]]:
     """Every point, newest first, with the regions that list it, and those that have forgotten it."""
     from refloat.flows.points import candidates
-    from refloat.flows.suspects import suspects
+    from refloat.flows.suspects import judged
     from refloat.units import format_time
 
-    doubtful = suspects(list(opened.replicas.values()))
+    judgement = judged(list(opened.replicas.values()))
     held: dict[str, dict[str, Json]] = {}
     for region, replica in opened.replicas.items():
-        for known in candidates(replica):
+        for known in judgement.mark(candidates(replica)):
             entry = held.setdefault(
                 known.name,
                 {
                     "point": known.name,
                     "created_at": format_time(known.created_at),
                     "grade": str(known.grade),
-                    "suspect": {name: list(why) for name, why in doubtful.get(known.name, {}).items()},
+                    "suspect": {name: list(why) for name, why in known.suspect.items()},
                     "regions": [],
                     "forgotten_in": [],
                 },
@@ -156,6 +157,7 @@ def show(
     shown = body.model_dump(mode="json")
     for component, said in shown["components"].items():
         said["suspect"] = list(suspect.get(component, ()))
+    shown["groups"] = _groups(body)
     console.emit({"point": name, **shown, "grade": str(body.grade)})
     return 0
 
@@ -232,10 +234,18 @@ def why(
             "point": name,
             "grade": str(body.grade),
             "reason": reasons.get(name),
-            "groups": {group: record.model_dump(mode="json") for group, record in body.groups.items()},
+            "groups": _groups(body),
         }
     )
     return 0
+
+
+def _groups(body: Point) -> dict[str, Json]:
+    """The groups as they are stored, but that one is unknown stands there as broken."""
+    return {
+        group: {**record.model_dump(mode="json"), "grade": str(record.grade)}
+        for group, record in body.groups.items()
+    }
 
 
 points.command("accept", epilog=points_accept.ACCEPT)(points_accept.accept)

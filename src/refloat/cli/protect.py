@@ -105,6 +105,10 @@ def _show(console: Console, made: Protected) -> None:
         console.warn(f"the point is suspect, and no recovery takes it by itself: {spoken(made.suspect)}")
     if made.point.grade is Grade.FUZZY:
         console.warn("the point is fuzzy: its parts may not be from one moment")
+    if made.point.grade is Grade.UNKNOWN:
+        console.warn(
+            "whether the point's parts belong together is unknown; it is asked again when one is chosen"
+        )
     if made.copies < made.copies_required:
         console.warn(
             f"the point is in {made.copies} of the {made.copies_required} regions that the manifest asks for"

@@ -11,7 +11,7 @@ import typer
 
 from refloat.cli.common import Session, examples, opener, resolver, session_of, telling
 from refloat.cli.completion import components, regions, rules
-from refloat.cli.places import VaultOption, open_place, warn_suspects
+from refloat.cli.places import VaultOption, open_place, warn_passed_over
 from refloat.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _bring(
     chosen = flow.choose(list(reached.replicas.values()), point=point, at=at, only=only, overrides=override)
     for region, error in {**reached.unreachable, **chosen.passed_over}.items():
         session.console.warn(f"{region} is passed over: {error.message}")
-    warn_suspects(session, chosen.suspects)
+    warn_passed_over(session, chosen.suspects)
     everywhere, unasked = flow.witnesses(chosen, reached, opener(session), lambda: resolver(session))
     for remark in unasked:
         session.console.warn(remark)
@@ -207,7 +207,7 @@ def _show_brought(session: Session, brought: Brought) -> None:
 
 
 def _announce(session: Session, prepared: Prepared, declared_at: datetime | None) -> None:
-    warn_suspects(session, prepared.choice.passed_over)
+    warn_passed_over(session, prepared.choice.passed_over)
     newest = max(snapshot.as_of for snapshot in prepared.point.components.values())
     if declared_at is not None and declared_at < newest:
         session.console.warn(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from refloat import registry
 from refloat.contracts import Connector, Instance, Place, Spec
+from refloat.errors import plug_in
 from refloat.manifest import graph, resolve
 from refloat.manifest.model import Manifest
 
@@ -46,10 +47,13 @@ class Components:
         Raises ``ManifestError`` for settings that do not fit the connector or do not resolve.
         """
         moved = source is not None and source != region
+        schema = self.connector(name).spec.settings
+        with plug_in(f"reading the settings of {name}", component=name, region=region):
+            settings = self.resolver.settings(self.manifest, name, region, schema)
         return Place(
             component=name,
             region=region,
-            settings=self.resolver.settings(self.manifest, name, region, self.connector(name).spec.settings),
+            settings=settings,
             instance=Instance.STAGED if staged else Instance.LIVE,
             token=staged,
             addresses=self.resolver.addresses(self.manifest, source, region) if moved and source else {},

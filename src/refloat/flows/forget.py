@@ -17,12 +17,15 @@ from refloat.contracts import Progress
 from refloat.errors import Missing, RefloatError, Refused, VaultError
 from refloat.evidence.seal import records
 from refloat.flows import points, request
+from refloat.flows.anew import graded_now
 from refloat.flows.opening import rolled_back_message
 from refloat.flows.recover import unfinished
 from refloat.flows.suspects import Listings, accepted, overridden, part_of
 from refloat.manifest.model import Keep, Manifest
+from refloat.point.model import Point
 from refloat.point.retain import RULES, Decided, Listed, Objection, Seen, decide, objections
-from refloat.point.suspicion import Part, judge
+from refloat.point.select import Candidate
+from refloat.point.suspicion import Part, Suspects, judge
 from refloat.vault.forgotten import Forgotten, forgotten, write_forgotten
 from refloat.vault.keys import Role
 from refloat.vault.prune import plan_prune
@@ -172,23 +175,40 @@ def _seen(vault: Vault, logs: Mapping[str, tuple[Sequence[CommittedPoint], Forgo
     in_use, unreadable = _in_use(replicas, clock)
     known = {point.name: point for points in listed.values() for point in points if point.name in parts}
     oldest_first = sorted(known.values(), key=lambda point: (point.created_at, point.name))
+    suspects = judge(
+        [(p.name, parts[p.name]) for p in oldest_first], accepted(logs.values()), Listings(replicas)
+    )
     return Seen(
         now=clock.now(),
-        regions=listed,
+        regions={replica.region: _graded(replica, listed[replica.region], suspects) for replica in replicas},
         parts=parts,
         verified=_verified(replicas),
         in_use=in_use,
         gone=frozenset() if vault.unreachable else frozenset((missing & let_go) - parts.keys()),
         accepted=overridden(logs.values()),
-        suspects=judge(
-            [(p.name, parts[p.name]) for p in oldest_first], accepted(logs.values()), Listings(replicas)
-        ),
+        suspects=suspects,
         unreadable_runs=unreadable,
     )
 
 
 def _listed(point: CommittedPoint) -> Listed:
     return Listed(point.name, point.slot, point.created_at, points.candidate(point).grade)
+
+
+def _graded(replica: Replica, listed: Sequence[Listed], suspects: Suspects) -> tuple[Listed, ...]:
+    """The same, as a recovery from this region would find them that takes the newest good one."""
+
+    def read(name: str) -> Point | None:
+        with suppress(VaultError):
+            return points.read(replica, name)
+        return None
+
+    candidates = [
+        Candidate(point.name, point.created_at, point.grade, suspect=suspects.get(point.name, {}))
+        for point in listed
+    ]
+    graded = graded_now(candidates, read)
+    return tuple(replace(point, grade=now.grade) for point, now in zip(listed, graded, strict=True))
 
 
 def _bodies(replica: Replica, listed: Sequence[Listed]) -> dict[str, dict[str, Part] | None]:

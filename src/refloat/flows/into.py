@@ -18,6 +18,7 @@ from refloat.contracts import Facts, Progress, Silent
 from refloat.digest import Json
 from refloat.errors import RefloatError, StoreError, UsageError, VaultError
 from refloat.flows import points
+from refloat.flows.anew import point_anew
 from refloat.flows.anywhere import Anywhere
 from refloat.flows.landing import landing
 from refloat.flows.opening import Opener
@@ -48,7 +49,7 @@ class Chosen:
     """A point to bring, the components that are wanted of it, and where its bytes are read.
 
     ``passed_over`` says of each region whose log could not be read why not; ``suspects`` are newer points that were not
-    chosen because they are suspect.
+    chosen because they are suspect or unknown.
     """
 
     name: str
@@ -140,12 +141,12 @@ def choose(
             passed_over[replica.region] = error.at(region=replica.region)
     if not logs:
         raise next(iter(passed_over.values()))
-    known = marked(_merged(list(logs.values())), replicas)
+    known = marked(_merged(list(logs.values())), replicas, point=point, at=at)
     choice = select(known, point=point, at=at, overrides=overrides)
     name = choice.point
     holding = _holding(replicas, logs, name)
     ordered = (*holding, *(replica for replica in replicas if replica not in holding))
-    body = _body(holding, name)
+    body = point_anew(_body(holding, name))
     return Chosen(name, body, _wanted(only, body, name), ordered, passed_over, choice.passed_over)
 
 

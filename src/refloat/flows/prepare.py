@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 from refloat.contracts import Facts, Health, Occupied
-from refloat.errors import RefloatError, UsageError, VaultError
+from refloat.errors import RefloatError, UsageError, VaultError, plug_in
 from refloat.evidence.seal import records
 from refloat.flows import points
+from refloat.flows.anew import point_anew
 from refloat.flows.components import Components
 from refloat.flows.suspects import marked
 from refloat.manifest.model import Manifest
@@ -71,9 +72,11 @@ def prepare(
     """Choose the point and build the plan; ``others`` tell more of the points' past.
 
     Raises ``Refused`` or ``UsageError`` where none fits."""
-    known = marked(candidates(replica, wanted.overrides), [replica, *others])
+    known = marked(
+        candidates(replica, wanted.overrides), [replica, *others], point=wanted.point, at=wanted.at
+    )
     choice = select(known, point=wanted.point, at=wanted.at, overrides=wanted.overrides)
-    point = _read(replica, choice.point, known)
+    point = point_anew(_read(replica, choice.point, known))
     files = points.manifest_files(replica, point)
     manifest = parse(files[points.MANIFEST], file=points.MANIFEST)
     if wanted.to not in manifest.regions:
@@ -193,7 +196,8 @@ def beside(components: Components, region: str, recovered: Collection[str]) -> l
         connector = components.connector(name)
         if name not in recovered and isinstance(connector, Occupied):
             try:
-                there = connector.holder(components.place(name, region)) is not None
+                with plug_in(f"asking who holds {name}"):
+                    there = connector.holder(components.place(name, region)) is not None
             except RefloatError:
                 there = True
             found += [name] if there else []
@@ -207,7 +211,8 @@ def source_health(components: Components, region: str) -> dict[str, Health]:
         connector = components.connector(name)
         if connector.spec.runnable:
             try:
-                found[name] = connector.health(components.place(name, region))
+                with plug_in(f"asking {name} for its health"):
+                    found[name] = connector.health(components.place(name, region))
             except RefloatError:
                 found[name] = Health.UNKNOWN
     return found

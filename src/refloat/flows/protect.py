@@ -15,12 +15,13 @@ from refloat.digest import Json
 from refloat.durable import scratch_folder
 from refloat.errors import RefloatError, Refused, UsageError
 from refloat.flows import points, verify
+from refloat.flows.anew import known_anew
 from refloat.flows.components import Components
 from refloat.flows.suspects import suspects
 from refloat.manifest.model import Group, Manifest
 from refloat.point import invariants
 from refloat.point.capture import Capture, Captured, Member
-from refloat.point.evaluate import evaluate
+from refloat.point.evaluate import Evaluator
 from refloat.point.model import Grade, GroupRecord, Point, Snapshot
 from refloat.registry import refloat_version
 from refloat.units import format_time
@@ -105,8 +106,8 @@ def protect(
     """Capture every component in ``region`` (the primary) into one recovery point, in every replica.
 
     ``files`` are what the point carries beside the snapshots; ``require`` is the worst grade that is good
-    enough. A unit that cannot be captured is carried over whole from the newest point, so that its members
-    still belong together, and its error is reported.
+    enough. A unit that cannot be captured, whatever its connector raised, is carried over whole from the newest
+    point, so that its members still belong together, and its error is reported.
     Raises the error of the first such unit where there is no earlier point from this region, or where no
     unit at all could be captured; ``Refused`` (rule ``primary_moved``) where no ``region`` is named and the
     newest point is of another one than the primary; ``UsageError`` for a region that the manifest does not
@@ -125,9 +126,10 @@ def protect(
     with (
         Writer(replicas, progress or Silent()) as writer,
         scratch_folder() as scratch,
+        Evaluator() as evaluator,
     ):
         capture = Capture(writer, clock, run=secrets.token_hex(8), scratch=scratch, progress=progress)
-        taken = _Taken(components, region, previous)
+        taken = _Taken(components, region, previous, evaluator)
         for unit in components.units():
             taken.add(unit, capture)
         taken.require_something()
@@ -183,10 +185,13 @@ def _running(manifest: Manifest, previous: Point | None) -> str:
 class _Taken:
     """What has been captured so far."""
 
-    def __init__(self, components: Components, region: str, previous: Point | None) -> None:
+    def __init__(
+        self, components: Components, region: str, previous: Point | None, evaluator: Evaluator
+    ) -> None:
         self._components = components
         self._region = region
         self._previous = previous
+        self._evaluator = evaluator
         self.snapshots: dict[str, Snapshot] = {}
         self.groups: dict[str, GroupRecord] = {}
         self.errors: dict[str, RefloatError] = {}
@@ -224,7 +229,7 @@ class _Taken:
         for name, group in self._components.manifest.groups.items():
             if not set(group.members) <= set(unit):
                 continue
-            verdicts = evaluate(group.must, captured.facts())
+            verdicts = self._evaluator.evaluate(group.must, captured.facts())
             moved = [member for member in captured.moved if member in group.members]
             skew = captured.skew_s(group.members)
             self.groups[name] = invariants.grade(group.members, verdicts, moved, skew, group.skew)
@@ -251,18 +256,15 @@ class _Taken:
         return self._previous.components[name].model_copy(update=update)
 
     def _carried_grade(self, name: str, group: Group, carried: Mapping[str, Snapshot]) -> GroupRecord:
-        """A group's grade as it was; asked anew where the manifest has another group by that name now."""
+        """A group's grade as it was; asked anew where it is unknown, or the manifest has another group by that name."""
         known = self._previous.groups.get(name) if self._previous else None
-        if known and (known.members, _musts(known)) == (group.members, group.must):
-            return known
+        if known and (known.members, known.must) == (group.members, group.must):
+            return known_anew(known, carried, self._evaluator)
         members = {member: carried[member] for member in group.members}
-        verdicts = evaluate(group.must, {member: snapshot.facts for member, snapshot in members.items()})
+        facts = {member: snapshot.facts for member, snapshot in members.items()}
+        verdicts = self._evaluator.evaluate(group.must, facts)
         spans = [(s.captured_from.timestamp(), s.captured_to.timestamp()) for s in members.values()]
         return invariants.grade(group.members, verdicts, (), invariants.skew_s(spans), group.skew)
-
-
-def _musts(record: GroupRecord) -> tuple[str, ...]:
-    return tuple(verdict.must for verdict in record.invariants)
 
 
 def _store_files(writer: Writer, files: Mapping[str, bytes]) -> str:

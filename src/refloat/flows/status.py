@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,10 +11,10 @@ from refloat.clock import Clock
 from refloat.digest import Json
 from refloat.errors import Missing, RefloatError, StoreError, VaultError
 from refloat.flows import points
-from refloat.flows.suspects import suspects
+from refloat.flows.suspects import Judged, judged
 from refloat.manifest.model import Manifest
 from refloat.point.exposure import Exposure, Held, State, exposure, worst
-from refloat.point.model import Grade, Point
+from refloat.point.model import Point
 from refloat.units import format_time
 from refloat.vault.forgotten import kept_points
 from refloat.vault.layout import point_name
@@ -100,12 +100,12 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
     """
     newest: dict[str, Point | None] = {}
     last: list[CommittedPoint] = []
-    doubtful = suspects(list(vault.replicas.values()))
+    known = judged(list(vault.replicas.values()))
     errors: dict[str, RefloatError] = dict(vault.unreachable)
     for name, replica in vault.replicas.items():
         try:
             kept = kept_points(replica)
-            newest[name] = _newest_good(replica, kept, doubtful)
+            newest[name] = _newest_good(replica, kept, known)
             last.extend(kept[-1:])
         except (VaultError, StoreError) as error:
             errors[name] = error
@@ -115,7 +115,7 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
     runs_in = _runs_in(manifest, newest.values())
     now = clock.now()
     made_last = max(last, key=lambda point: point.created_at, default=None)
-    suspect = doubtful.get(made_last.name, {}) if made_last else {}
+    suspect = known.suspects.get(made_last.name, {}) if made_last else {}
     return Status(
         pipeline=manifest.pipeline,
         runs_in=runs_in,
@@ -172,11 +172,10 @@ def _lock(replica: Replica) -> dict[str, Json]:
     }
 
 
-def _newest_good(replica: Replica, kept: Sequence[CommittedPoint], doubtful: Collection[str]) -> Point | None:
-    for committed in reversed(kept):
-        if committed.name not in doubtful and points.candidate(committed).grade is not Grade.BROKEN:
-            return points.read(replica, committed.name)
-    return None
+def _newest_good(replica: Replica, kept: Sequence[CommittedPoint], known: Judged) -> Point | None:
+    candidates = known.graded_now([points.candidate(committed) for committed in kept], [replica])
+    good = [candidate for candidate in candidates if candidate.grade.consistent and not candidate.suspect]
+    return points.read(replica, good[-1].name) if good else None
 
 
 def _as_of(point: Point | None) -> dict[str, datetime]:

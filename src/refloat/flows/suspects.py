@@ -1,15 +1,17 @@
-"""Which points of the vault are suspect: told anew each time from their signed bodies."""
+"""What the signed bodies of the points say of them: told anew each time. Which are suspect, and which unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from refloat.errors import StoreError, VaultError
 from refloat.flows import points
-from refloat.point.model import Point, Snapshot
+from refloat.flows.anew import graded_now
+from refloat.point.model import Grade, Point, Snapshot
 from refloat.point.select import Candidate
 from refloat.point.suspicion import GONE_MIN, SOURCE_REWRITTEN, SOURCE_SHRANK, Part, Suspects, judge
 from refloat.vault.forgotten import Forgotten, forgotten
@@ -17,8 +19,47 @@ from refloat.vault.replica import GETS_AT_ONCE, CommittedPoint, Replica
 from refloat.vault.tree import chunk_names
 
 
-def suspects(replicas: Sequence[Replica]) -> Suspects:
-    """The suspect points of all that these regions list and have not forgotten. It reads each one's body.
+@dataclass(frozen=True)
+class Judged:
+    """The points that some regions list and have not forgotten: their bodies, and which of them are suspect."""
+
+    bodies: Mapping[str, Point]
+    suspects: Suspects
+
+    def mark(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """The same candidates, each with why it is suspect; unknown where a log can only say that it is broken."""
+        return [
+            replace(
+                candidate,
+                suspect=self.suspects.get(candidate.name, {}),
+                grade=Grade.UNKNOWN if self._is_unknown(candidate) else candidate.grade,
+            )
+            for candidate in candidates
+        ]
+
+    def _is_unknown(self, candidate: Candidate) -> bool:
+        body = self.bodies.get(candidate.name)
+        return candidate.grade is Grade.BROKEN and body is not None and body.grade is Grade.UNKNOWN
+
+    def graded_now(
+        self,
+        candidates: Sequence[Candidate],
+        replicas: Sequence[Replica],
+        *,
+        point: str | None = None,
+        at: datetime | None = None,
+    ) -> list[Candidate]:
+        """The same, those evaluated anew that a choice asks for: see ``anew.graded_now``."""
+
+        def read(name: str) -> Point | None:
+            found = self.bodies.get(name)
+            return _first(replicas, name) if found is None else found
+
+        return graded_now(self.mark(candidates), read, point=point, at=at)
+
+
+def judged(replicas: Sequence[Replica]) -> Judged:
+    """What is known of all points that these regions list and have not forgotten. It reads each one's body.
 
     A region or a body that cannot be read says nothing here.
     """
@@ -32,13 +73,23 @@ def suspects(replicas: Sequence[Replica]) -> Suspects:
             bodies |= _read(replica, names)
     oldest_first = sorted(bodies.items(), key=lambda item: (item[1].created_at, item[0]))
     parts = [(name, {n: part_of(s) for n, s in body.components.items()}) for name, body in oldest_first]
-    return judge(parts, accepted(logs), Listings(replicas))
+    return Judged(bodies, judge(parts, accepted(logs), Listings(replicas)))
 
 
-def marked(candidates: Sequence[Candidate], replicas: Sequence[Replica]) -> list[Candidate]:
-    """The same candidates, each with why it is suspect."""
-    found = suspects(replicas)
-    return [replace(candidate, suspect=found.get(candidate.name, {})) for candidate in candidates]
+def suspects(replicas: Sequence[Replica]) -> Suspects:
+    """The suspect points among them."""
+    return judged(replicas).suspects
+
+
+def marked(
+    candidates: Sequence[Candidate],
+    replicas: Sequence[Replica],
+    *,
+    point: str | None = None,
+    at: datetime | None = None,
+) -> list[Candidate]:
+    """The same candidates, ready to choose from: each with why it is suspect, and unknown ones evaluated anew."""
+    return judged(replicas).graded_now(candidates, replicas, point=point, at=at)
 
 
 def part_of(snapshot: Snapshot) -> Part:
@@ -112,6 +163,13 @@ def _sizes(replica: Replica, tree: str) -> Mapping[bytes, tuple[int, int]]:
     names = set(chunk_names(bytes.fromhex(tree), replica.read_chunk))
     places = {name: next(iter(replica.locate(name)), None) for name in names}
     return {name: (it.raw_length, it.stored_length) for name, it in places.items() if it is not None}
+
+
+def _first(replicas: Sequence[Replica], name: str) -> Point | None:
+    """A point's body from the first region that has it."""
+    return next(
+        (body for replica in replicas if (body := _read(replica, [name]).get(name)) is not None), None
+    )
 
 
 def _read(replica: Replica, names: Sequence[str]) -> dict[str, Point]:

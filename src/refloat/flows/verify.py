@@ -12,10 +12,11 @@ from refloat import registry
 from refloat.clock import Clock
 from refloat.contracts import Probe, Progress, Silent
 from refloat.digest import Json
-from refloat.errors import ConnectorError, ManifestError, RefloatError, Retry, StoreError, VaultError
+from refloat.errors import ConnectorError, ManifestError, RefloatError, Retry, StoreError, VaultError, plug_in
 from refloat.flows.components import Components
 from refloat.limits import MANIFEST_FILES_BYTES_MAX
 from refloat.manifest.model import Verification
+from refloat.point.capture import inspected
 from refloat.point.model import identity_digest
 from refloat.vault.keys import Role
 from refloat.vault.replica import Replica
@@ -98,18 +99,16 @@ def measure_component(
 def _probe(components: Components, asked: Verification, region: str) -> Probe:
     ((kind, address),) = asked.probe.items()
     settings = components.resolver.value(address, components.manifest, region)
-    return registry.probe(kind)(settings)  # type: ignore[call-arg]  # every probe takes its settings
+    with plug_in(f"beginning the probe {kind!r}"):
+        return registry.probe(kind)(settings)  # type: ignore[call-arg]  # every probe takes its settings
 
 
 def identities(components: Components, region: str) -> dict[str, Mapping[str, Json]]:
     """The identity facts of every component that is live in a region."""
     found = {}
     for name in components.names:
-        try:
-            found[name] = components.connector(name).inspect(components.place(name, region)).identity
-        except RefloatError as error:
-            error.at(component=name, region=region)
-            raise
+        with plug_in(f"inspecting {name}", component=name, region=region):
+            found[name] = inspected(components.connector(name), components.place(name, region)).identity
     return found
 
 

@@ -2,24 +2,29 @@
 
 If no identity moved between the two inspections, every member was as captured at the moment the last
 capture ended, since all inspections of the second round come after all captures. A member that moved is
-captured again, a bounded number of times; then what can be frozen is frozen and it is tried once more.
+captured again, a bounded number of times; then what can be frozen is frozen and it is tried once more. Writers wait
+meanwhile, so that is bounded, too: what is let go before its capture has ended counts as moved.
 """
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from threading import Event, Lock, Thread, Timer
 from typing import Protocol, TypeVar
 
 from refloat.clock import Clock
 from refloat.contracts import Connector, Facts, Freezable, Op, Place, Progress, Silent, Sink, Tokened
 from refloat.deadline import within
-from refloat.errors import RefloatError
-from refloat.limits import CAPTURE_ATTEMPTS_MAX
+from refloat.digest import canonical_json
+from refloat.errors import DeadlineExceeded, plug_in
+from refloat.limits import CAPTURE_ATTEMPTS_MAX, FREEZE_SECONDS_MAX
 from refloat.point import invariants
 from refloat.point.model import Snapshot
 
@@ -143,28 +148,45 @@ class _Attempt:
 
 
 class _Hold:
-    """A freeze that is ended exactly once, by whoever comes last: the one who took it or the one who gave it up."""
+    """A freeze that is ended exactly once, by whoever comes last: the one who took it or one who gave it up."""
 
-    def __init__(self, frozen: AbstractContextManager[None]) -> None:
-        self._frozen = frozen
-        self._lock = threading.Lock()
-        self._taken = False
+    def __init__(self, freeze: Callable[[], AbstractContextManager[None]]) -> None:
+        self._freeze = freeze
+        self._lock = Lock()
+        self._frozen: AbstractContextManager[None] | None = None
         self._given_up = False
+        self._thawed: Future[None] | None = None
 
     def take(self) -> None:
         """Freeze; may take long, and end when nobody waits any more."""
-        self._frozen.__enter__()
+        frozen = self._freeze()
+        frozen.__enter__()
         with self._lock:
-            self._taken, late = True, self._given_up
+            self._frozen = frozen
+            late = self._given_up
         if late:
-            self._frozen.__exit__(None, None, None)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Thaw what is frozen, or will be, unless somebody does already. Raises nothing: see ``give_up``."""
+        thawed: Future[None] = Future()
+        with self._lock:
+            frozen, self._frozen, self._given_up = self._frozen, None, True
+            self._thawed = self._thawed if frozen is None else thawed
+        if frozen is None:
+            return
+        try:
+            frozen.__exit__(None, None, None)
+        except BaseException as error:  # noqa: BLE001 - raised where its end is waited for
+            thawed.set_exception(error)
+        else:
+            thawed.set_result(None)
 
     def give_up(self) -> None:
-        """Thaw what is frozen, or will be."""
-        with self._lock:
-            taken, self._given_up = self._taken, True
-        if taken:
-            self._frozen.__exit__(None, None, None)
+        """The same, with its end waited for. Raises what thawing raised, whoever did it."""
+        self.let_go()
+        if self._thawed is not None:
+            self._thawed.result()
 
 
 def _unchanged(earlier: Facts, now: Facts) -> bool:
@@ -184,7 +206,18 @@ def _unmoved(member: Member) -> Facts | None:
 def _facts(member: Member) -> Facts:
     """What is live; as it was known where the token says that nothing changed since."""
     known = _unmoved(member)
-    return member.connector.inspect(member.place) if known is None else known
+    return inspected(member.connector, member.place) if known is None else known
+
+
+def inspected(connector: Connector, place: Place) -> Facts:
+    """What is live. Raises what the connector raises, and where what it found is nothing that JSON can hold."""
+    return _storable(connector.inspect(place))
+
+
+def _storable(facts: Facts) -> Facts:
+    """The same, looked at while it is known whose defect it would be."""
+    canonical_json(facts.scope())
+    return facts
 
 
 class Capture:
@@ -202,7 +235,8 @@ class Capture:
     def unit(self, members: Sequence[Member]) -> Captured:
         """Capture members as one consistent unit, in the order given (what points first).
 
-        Raises ``RefloatError`` naming the component that could not be inspected or captured.
+        Raises ``RefloatError`` naming the component that could not be inspected or captured, whatever its connector
+        raised.
         """
         attempt = _Attempt({member.name: self._look(member) for member in members})
         pending = list(members)
@@ -210,17 +244,23 @@ class Capture:
             pending = self._round(members, pending, attempt)
             if not pending:
                 break
-        if pending:
-            with ExitStack() as frozen:
-                for member in members:
-                    if isinstance(member.connector, Freezable):
-                        frozen.enter_context(self._frozen(member, member.connector))
-                pending = self._round(members, pending, attempt)
+        moved = self._held_still(members, pending, attempt) if pending else set()
         return Captured(
             snapshots=attempt.snapshots,
-            moved=tuple(member.name for member in pending),
+            moved=tuple(member.name for member in members if member.name in moved),
             windows={member.name: attempt.window(member.name) for member in members},
         )
+
+    def _held_still(
+        self, members: Sequence[Member], pending: Sequence[Member], attempt: _Attempt
+    ) -> set[str]:
+        """Capture what is pending once more, with everything frozen that can be, and say what moved all the same."""
+        moved = {member.name for member in pending}
+        with self._frozen(members) as let_go:
+            if let_go.is_set():
+                return moved
+            still_moving = {member.name for member in self._round(members, pending, attempt)}
+            return still_moving | moved if let_go.is_set() else still_moving
 
     def _round(self, members: Sequence[Member], pending: Sequence[Member], attempt: _Attempt) -> list[Member]:
         """Capture what is pending, inspect every member, and say whose identity moved."""
@@ -285,7 +325,9 @@ class Capture:
             parts=member.parts,
         )
         started, began = self._clock.now(), self._clock.monotonic()
-        facts = self._within(member, "capturing", lambda: member.connector.capture(sink, op), op)
+        facts = self._within(
+            member, "capturing", lambda: _storable(member.connector.capture(sink, op)), cancelled=op.cancelled
+        )
         ended = self._clock.now()
         stored = sink.finish()
         self._progress.finish(member.name)
@@ -306,24 +348,61 @@ class Capture:
         )
 
     @contextmanager
-    def _frozen(self, member: Member, connector: Freezable) -> Iterator[None]:
-        """Hold a member still, and let it go whatever happens: also where it stands still only after we gave up."""
-        hold = _Hold(connector.freeze(member.place))
+    def _frozen(self, members: Sequence[Member]) -> Iterator[Event]:
+        """Hold still what can be, for so long as writers can wait; the event is set where that was not long enough.
+
+        Everything is let go whatever happens: also where it stands still only after we gave up.
+        """
+        let_go = Event()
+        holds = {
+            member.name: _Hold(partial(member.connector.freeze, member.place))
+            for member in members
+            if isinstance(member.connector, Freezable)
+        }
+
+        def end() -> None:
+            let_go.set()
+            for hold in holds.values():
+                Thread(target=hold.let_go, daemon=True).start()  # each by itself, since one may hang
+
+        ends_s = self._clock.monotonic() + FREEZE_SECONDS_MAX
+        alarm = Timer(FREEZE_SECONDS_MAX, end)
+        alarm.daemon = True
+        alarm.start()
+        with ExitStack() as thawing:
+            thawing.callback(alarm.cancel)
+            for member in members:
+                if member.name in holds and not let_go.is_set():
+                    hold = holds[member.name]
+                    thawing.callback(self._within, member, "thawing", hold.give_up)
+                    if not self._stands_still(member, hold, ends_s - self._clock.monotonic()):
+                        let_go.set()
+            yield let_go
+
+    def _stands_still(self, member: Member, hold: _Hold, left_s: float) -> bool:
+        """Freeze a member; False where there is not enough time left. Raises what freezing raises."""
         try:
-            self._within(member, "freezing", hold.take)
-            yield
-        finally:
-            self._within(member, "thawing", hold.give_up)
+            self._within(member, "freezing", hold.take, seconds_max=left_s)
+        except DeadlineExceeded:
+            if member.deadline_s <= left_s:
+                raise
+            return False
+        return True
 
     def _folder(self, component: str) -> Path:
         folder = self._scratch / component
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _within(self, member: Member, doing: str, call: Callable[[], T], op: Op | None = None) -> T:
-        cancelled = op.cancelled if op else None
-        try:
-            return within(member.deadline_s, f"{doing} {member.name}", call, cancelled)
-        except RefloatError as error:
-            error.at(component=member.name, region=member.place.region)
-            raise
+    def _within(
+        self,
+        member: Member,
+        doing: str,
+        call: Callable[[], T],
+        *,
+        cancelled: Event | None = None,
+        seconds_max: float = math.inf,
+    ) -> T:
+        what = f"{doing} {member.name}"
+        with plug_in(what, component=member.name, region=member.place.region):
+            return within(max(0.0, min(member.deadline_s, seconds_max)), what, call, cancelled)

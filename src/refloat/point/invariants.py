@@ -59,13 +59,12 @@ def grade(
 ) -> GroupRecord:
     """A group's grade from its verdicts, the members whose identity kept moving, and its skew.
 
-    Broken where an invariant is not true (unknown is unsafe); fuzzy where members moved or lie too far
-    apart; else exact.
+    Broken where an invariant is not true, also where the facts cannot tell; unknown where nothing is against it but
+    that one was not evaluated; fuzzy where members moved or lie too far apart; else exact.
     """
-    failed = [verdict for verdict in verdicts if verdict.holds is not True]
-    if failed:
-        how = "does not hold" if failed[0].holds is False else f"cannot be told ({failed[0].reason})"
-        outcome, reason = Grade.BROKEN, f"the invariant `{failed[0].must}` {how}"
+    failed = _failed(verdicts)
+    if failed is not None:
+        outcome, reason = failed
     elif moved:
         outcome, reason = Grade.FUZZY, f"{', '.join(moved)} changed identity while the group was captured"
     elif skew_s > skew_max_s:
@@ -79,6 +78,28 @@ def grade(
         skew_s=round(skew_s, 3),
         invariants=tuple(verdicts),
     )
+
+
+def graded_anew(record: GroupRecord, verdicts: Sequence[Verdict]) -> GroupRecord:
+    """An unknown group with new verdicts on the facts it was captured with.
+
+    Fuzzy at best: whether its members moved meanwhile is not known any more.
+    """
+    failed = _failed(verdicts)
+    outcome, reason = failed or (Grade.FUZZY, "its invariants hold, which was not known when it was captured")
+    return record.model_copy(update={"grade": outcome, "reason": reason, "invariants": tuple(verdicts)})
+
+
+def _failed(verdicts: Sequence[Verdict]) -> tuple[Grade, str] | None:
+    """What is against a group, and why: rather what is so than what was not evaluated."""
+    against = [verdict for verdict in verdicts if verdict.holds is not True]
+    if not against:
+        return None
+    worst = next((verdict for verdict in against if verdict.evaluated), against[0])
+    if not worst.evaluated:
+        return Grade.UNKNOWN, f"the invariant `{worst.must}` was {worst.reason}"
+    how = "does not hold" if worst.holds is False else f"cannot be told ({worst.reason})"
+    return Grade.BROKEN, f"the invariant `{worst.must}` {how}"
 
 
 def skew_s(windows: Sequence[tuple[float, float]]) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
 
 from refloat.contracts import Facts
 from refloat.digest import Json, json_digest
 from refloat.manifest.model import Name
+
+NOT_EVALUATED = "not evaluated"
+"""How the reason of a verdict begins that says nothing of the facts: nobody came to evaluate it."""
 
 
 class Record(BaseModel):
@@ -24,6 +27,7 @@ class Grade(StrEnum):
 
     EXACT = "exact"
     FUZZY = "fuzzy"
+    UNKNOWN = "unknown"
     BROKEN = "broken"
 
     @property
@@ -31,24 +35,58 @@ class Grade(StrEnum):
         """0 for the best."""
         return list(Grade).index(self)
 
+    @property
+    def consistent(self) -> bool:
+        """Whether a recovery takes it by itself."""
+        return self in (Grade.EXACT, Grade.FUZZY)
+
 
 class Verdict(Record):
-    """What became of one invariant. ``holds`` is None where a fact was missing or it cost too much."""
+    """What became of one invariant. ``holds`` is None where a fact was missing or it was not evaluated."""
 
     must: str
     holds: bool | None
     values: Mapping[str, Json] = Field(default_factory=dict)
     reason: str = ""
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether it says anything of the facts; what was not evaluated may be another time."""
+        return self.holds is not None or not self.reason.startswith(NOT_EVALUATED)
+
 
 class GroupRecord(Record):
-    """A group as captured."""
+    """A group as captured.
+
+    What is unknown is stored as broken, which no reader takes for good; the verdicts tell the two apart.
+    """
 
     members: tuple[str, ...]
+    invariants: tuple[Verdict, ...] = ()
     grade: Grade
     reason: str = ""
     skew_s: float = 0.0
-    invariants: tuple[Verdict, ...] = ()
+
+    @property
+    def must(self) -> tuple[str, ...]:
+        """Its invariants, as they were asked."""
+        return tuple(verdict.must for verdict in self.invariants)
+
+    @field_validator("grade")
+    @classmethod
+    def _told_from_broken(cls, grade: Grade, known: ValidationInfo) -> Grade:
+        unknown = grade is Grade.BROKEN and all_but_evaluated(known.data.get("invariants", ()))
+        return Grade.UNKNOWN if unknown else grade
+
+    @field_serializer("grade")
+    def _stored(self, grade: Grade) -> str:
+        return str(Grade.BROKEN if grade is Grade.UNKNOWN else grade)
+
+
+def all_but_evaluated(verdicts: Sequence[Verdict]) -> bool:
+    """Whether nothing speaks against a group but that some of its invariants were not evaluated."""
+    against = [verdict for verdict in verdicts if verdict.holds is not True]
+    return bool(against) and not any(verdict.evaluated for verdict in against)
 
 
 class Snapshot(Record):

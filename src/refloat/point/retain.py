@@ -2,7 +2,7 @@
 
 Each region's own points are judged by themselves, and a point is forgotten only where no region would keep it: so
 what is left after the loss of a region is what `keep` promises. Periods are of the calendar in UTC. Of a period the
-newest point stays that is neither broken nor suspect, and one that is where there is no other.
+newest point stays that is consistent and not suspect, and one that is where there is no other.
 
 Never forgotten is, of each region, the last point of its log, the newest exact one, the newest that a recovery would
 choose, the newest that was recovered and verified, one that a run which is not over names, one that is newer than
@@ -42,7 +42,7 @@ _PERIODS: Mapping[str, Callable[[datetime], str]] = {
 
 @dataclass(frozen=True)
 class Listed:
-    """A point as the log of a region lists it."""
+    """A point as the log of a region lists it; one that was unknown graded anew, where a recovery would."""
 
     name: str
     slot: int
@@ -143,7 +143,7 @@ def _reasons(
     newest_first = sorted(points, key=lambda point: point.slot, reverse=True)
 
     def good(point: Listed) -> bool:
-        return point.grade is not Grade.BROKEN and point.name not in seen.suspects
+        return point.grade.consistent and point.name not in seen.suspects
 
     for place, point in enumerate(newest_first[: keep.last], 1):
         yield point.name, f"last {place}"
@@ -194,7 +194,7 @@ def _held(points: Sequence[Listed], seen: Seen, holds: Mapping[str, float]) -> I
 
 
 def _worth(point: Listed, seen: Seen) -> tuple[bool, datetime, int]:
-    return point.grade is not Grade.BROKEN and point.name not in seen.suspects, point.created_at, point.slot
+    return point.grade.consistent and point.name not in seen.suspects, point.created_at, point.slot
 
 
 def _made(point: Listed) -> tuple[datetime, str]:

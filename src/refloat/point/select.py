@@ -11,13 +11,19 @@ from refloat.point.model import Grade
 from refloat.point.suspicion import spoken
 from refloat.units import format_time
 
+GROUP_BROKEN = "group_broken"
+"""The rule against a recovery from a point whose parts are not known to belong together."""
+
 POINT_SUSPECT = "point_suspect"
 """The rule against a recovery from a point that ransomware or a mass deletion may have made."""
 
 
+_UNKNOWN = "its invariants could not be evaluated, neither when it was made nor now"
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A point that is committed in the region asked, as its log entry tells it.
+    """A point that is committed in the region asked, as its log entry and its body tell it.
 
     ``suspect`` holds the reasons by component, see ``suspicion``.
     """
@@ -27,6 +33,13 @@ class Candidate:
     grade: Grade
     forgotten: bool = False
     suspect: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why it is not taken though nothing is known to be wrong with it; None where something is, or nothing."""
+        if self.grade is Grade.UNKNOWN:
+            return f"graded unknown: {_UNKNOWN}"
+        return f"suspect: {spoken(self.suspect)}" if self.suspect and self.grade.consistent else None
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class Considered:
 class Choice:
     """The chosen point and every candidate's reason, newest first.
 
-    ``passed_over`` are the newer ones that were not chosen because they are suspect.
+    ``passed_over`` are the newer ones that were not chosen because they are suspect or unknown.
     """
 
     point: str
@@ -60,7 +73,7 @@ def select(
     """Choose a point: the named one, else the newest consistent one (not after ``at``).
 
     ``candidates`` are oldest first. A fuzzy point is chosen like an exact one, since a newer point loses
-    less. A forgotten point is used only by name, while its data is there, and a broken or suspect one only by
+    less. A forgotten point is used only by name, while its data is there, and a broken, unknown or suspect one only by
     name and with the override ``group_broken`` or ``point_suspect``.
     Raises ``Refused`` for such a one, ``UsageError`` where nothing fits.
     """
@@ -77,19 +90,18 @@ def select(
             considered.append(Considered(candidate.name, True, reason))
         else:
             considered.append(Considered(candidate.name, False, reason))
-            if chosen is None and _is_suspect(candidate, at):
+            if chosen is None and candidate.doubt and may_be_chosen(candidate, at=at):
                 passed_over.append(candidate)
     if chosen is None:
         raise _nothing_fits(candidates, at)
     return Choice(chosen, tuple(considered), tuple(passed_over))
 
 
-def _is_suspect(candidate: Candidate, at: datetime | None) -> bool:
-    """Whether only that stands against a candidate."""
-    fits = at is None or candidate.created_at <= at
-    return (
-        fits and bool(candidate.suspect) and not candidate.forgotten and candidate.grade is not Grade.BROKEN
-    )
+def may_be_chosen(candidate: Candidate, point: str | None = None, at: datetime | None = None) -> bool:
+    """Whether a choice is about a candidate at all: it is the one that is named, or none is and it fits."""
+    if point is not None:
+        return candidate.name.startswith(point)
+    return not candidate.forgotten and (at is None or candidate.created_at <= at)
 
 
 def _passed_over(candidate: Candidate, at: datetime | None, chosen: str | None) -> str | None:
@@ -100,8 +112,8 @@ def _passed_over(candidate: Candidate, at: datetime | None, chosen: str | None) 
         return "forgotten: it is beyond what is kept, and its data may go"
     if candidate.grade is Grade.BROKEN:
         return "graded broken: a group breaks an invariant"
-    if candidate.suspect:
-        return f"suspect: {spoken(candidate.suspect)}"
+    if candidate.doubt:
+        return candidate.doubt
     if chosen is not None:
         return "an older point; a newer one is consistent"
     return None
@@ -114,12 +126,14 @@ def _named(candidates: Sequence[Candidate], point: str, overrides: Collection[st
         problem = "no point here is called" if not matching else "more than one point begins with"
         raise UsageError(f"{problem} {point!r}", next="`refloat points list` shows the points of this vault")
     candidate = matching[-1]
-    if candidate.grade is Grade.BROKEN and "group_broken" not in overrides:
+    if not candidate.grade.consistent and GROUP_BROKEN not in overrides:
+        known = candidate.grade is Grade.BROKEN
+        why = "its parts do not belong together" if known else _UNKNOWN
         raise Refused(
-            "group_broken",
-            f"the point {candidate.name[:12]} is graded broken: its parts do not belong together",
+            GROUP_BROKEN,
+            f"the point {candidate.name[:12]} is graded {candidate.grade}: {why}",
             next=f"`refloat points why {candidate.name[:12]}` names the invariant; choose another point, "
-            "or break the glass with --override group_broken",
+            f"or break the glass with --override {GROUP_BROKEN}",
         )
     if candidate.suspect and POINT_SUSPECT not in overrides:
         raise Refused(
@@ -146,16 +160,18 @@ def _nothing_fits(candidates: Sequence[Candidate], at: datetime | None) -> Usage
             f"no point was made before that time; the oldest that is kept is from {oldest}",
             next="`refloat points list` shows when each was made",
         )
-    if any(_is_suspect(candidate, at) for candidate in earlier):
+    bad = {candidate.grade for candidate in earlier if not candidate.grade.consistent}
+    grades = " or ".join(sorted(bad))
+    if any(candidate.suspect and candidate.grade.consistent for candidate in earlier):
         return Refused(
             POINT_SUSPECT,
-            "every point that fits is suspect or graded broken",
+            f"every point that fits is suspect or graded {grades or Grade.BROKEN}",
             next="`refloat points why` names the reasons; naming one with --point and "
             f"--override {POINT_SUSPECT} uses it all the same",
         )
     return Refused(
-        "group_broken",
-        "every point that fits is graded broken",
+        GROUP_BROKEN,
+        f"every point that fits is graded {grades}",
         next="`refloat points why ID` names the invariant; naming one with --point and "
-        "--override group_broken uses it all the same",
+        f"--override {GROUP_BROKEN} uses it all the same",
     )

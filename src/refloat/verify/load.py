@@ -14,7 +14,7 @@ from datetime import datetime
 from refloat.clock import Clock
 from refloat.contracts import Answer, Probe, Progress, Question, Silent
 from refloat.digest import Json
-from refloat.errors import UsageError
+from refloat.errors import UsageError, plug_in
 from refloat.verify.metrics import (
     END_TO_END,
     ERRORS,
@@ -79,7 +79,7 @@ def measure(
     measurement so far, as many again are taken, up to ``samples_max``, by default four times ``samples``.
     After ``seconds_max`` no further question is asked. A figure for which there was no answer is left out.
     Raises ``ManifestError`` for quality metrics that do not fit the questions, ``UsageError`` where there
-    is nothing to ask.
+    is nothing to ask, ``ConnectorError`` for a probe that raises, which none should.
     """
     if not questions or concurrency < 1 or samples < 1:
         raise UsageError(
@@ -87,7 +87,8 @@ def measure(
         )
     scoring = quality(metrics or {})
     scoring.fits(questions)
-    load = _Load(questions, concurrency, clock, clock.monotonic() + seconds_max, progress or Silent())
+    ends = clock.monotonic() + seconds_max
+    load = _Load(questions, concurrency, clock, ends, progress or Silent(), f"the probe of {component}")
     round_size = max(samples, len(questions))
     limit = max(round_size, samples * SAMPLES_FACTOR_MAX if samples_max is None else samples_max)
     with load.clients(probe_factory):
@@ -105,13 +106,20 @@ class _Load:
     """The clients, the questions in turn, and the moment after which no more are asked."""
 
     def __init__(
-        self, questions: Sequence[Question], concurrency: int, clock: Clock, ends: float, progress: Progress
+        self,
+        questions: Sequence[Question],
+        concurrency: int,
+        clock: Clock,
+        ends: float,
+        progress: Progress,
+        what: str,
     ) -> None:
         self._turn = itertools.cycle(questions)
         self._concurrency = concurrency
         self._clock = clock
         self._ends = ends
         self._progress = progress
+        self._what = what
         self._probes: list[Probe] = []
         self._hopeless = False
 
@@ -120,9 +128,13 @@ class _Load:
         with ExitStack() as stack:
             for _ in range(self._concurrency):
                 probe = probe_factory()
-                stack.callback(probe.close)
+                stack.callback(self._close, probe)
                 self._probes.append(probe)
             return stack.pop_all()
+
+    def _close(self, probe: Probe) -> None:
+        with plug_in(self._what):
+            probe.close()
 
     def is_over(self) -> bool:
         """Whether no more questions are asked."""
@@ -151,7 +163,8 @@ class _Load:
         for question in itertools.islice(self._turn, TRACES):
             if self.is_over():
                 return
-            answer = self._probes[0].trace(question)
+            with plug_in(self._what):
+                answer = self._probes[0].trace(question)
             yield answer
             if answer.seconds is None:  # it does not answer: the load will show how often
                 return
@@ -163,7 +176,9 @@ class _Load:
         def client(probe: Probe) -> None:
             try:
                 for question in queue:
-                    queue.put(_Timed(probe.ask(question), self._clock.monotonic()))
+                    with plug_in(self._what):
+                        answer = probe.ask(question)
+                    queue.put(_Timed(answer, self._clock.monotonic()))
                     after_each()
             finally:
                 queue.stop()  # nothing is left, or this client broke: then the others stop too

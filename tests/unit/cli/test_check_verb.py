@@ -14,6 +14,7 @@ from refloat.cli import check as verb
 from refloat.cli.findings import ComponentSeen, Level, Problem, RegionSeen, Seen, problems
 from refloat.cli.main import run
 from refloat.cli.system import SystemClock
+from refloat.connectors.files import Files
 from refloat.contracts import Facts, Health
 from refloat.deadline import within
 from refloat.errors import ConnectorError, Damaged, Missing, StoreError
@@ -137,6 +138,10 @@ def test_two_replicas_in_one_place_are_an_error():
         (Verdict(must="a.x == b.x", holds=False), "does not hold now"),
         (Verdict(must="a.x == b.x", holds=None, values={"a.x": 1, "b.x": None}), "no fact is called b.x"),
         (Verdict(must="a.x == b.x", holds=None, reason="too slow"), "too slow"),
+        (
+            Verdict(must="a.x == b.x", holds=None, reason="not evaluated: it hung"),
+            "was not evaluated: it hung",
+        ),
     ],
 )
 def test_an_invariant_that_is_not_true_is_an_error(verdict: Verdict, words: str):
@@ -290,6 +295,26 @@ def test_a_component_that_is_not_there_makes_it_fail(check: Check, world: Path):
     code, document = check()
     assert (code, document["ok"]) == (1, False)
     assert wheres(document, "error") == ["components.state"]
+
+
+@pytest.mark.parametrize("call", ["inspect", "health"])
+def test_a_connector_with_a_defect_fails_by_itself(
+    check: Check, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def raising(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(Files, call, raising)
+    code, document = check()
+    assert (code, wheres(document, "error")) == (1, ["components.docs"])
+    (problem,) = [each for each in document["problems"] if each["level"] == "error"]  # type: ignore[attr-defined]
+    assert "ZeroDivisionError" in problem["message"] and "defect" in problem["next"]
+
+
+def test_facts_that_are_no_json_fail_by_themselves(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Files, "inspect", lambda *_: Facts({"share": float("nan")}))
+    code, document = check()
+    assert (code, wheres(document, "error")) == (1, ["components.docs"])
 
 
 def test_a_region_that_cannot_be_used_makes_it_fail(check: Check, world: Path):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from refloat import registry
+from refloat.connectors.files import Files
 from refloat.errors import ConnectorError, StoreError
 from refloat.flows import points
 from refloat.point.model import Grade
@@ -103,3 +106,68 @@ def test_a_unit_that_cannot_be_captured_is_carried_over_whole(tmp_path: Path) ->
         assert second.point.components[name].as_of == first.point.components[name].as_of
     assert second.point.components["answers"].tree != first.point.components["answers"].tree
     assert second.point.groups["serving"].grade is Grade.EXACT
+
+
+@pytest.mark.parametrize("call", ["inspect", "capture"])
+@pytest.mark.parametrize(
+    "defect",
+    [
+        ZeroDivisionError("division by zero"),
+        UnicodeEncodeError("utf-8", "x\udcff", 1, 2, "surrogates not allowed"),
+        OSError(28, "No space left on device"),
+        sqlite3.DatabaseError("malformed"),
+        MemoryError(),
+    ],
+    ids=lambda defect: type(defect).__name__,
+)
+def test_a_unit_whose_connector_has_a_defect_is_carried_over_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, defect: Exception
+) -> None:  # fault 39
+    world = World.small(tmp_path)
+    first = world.protect()
+    world.release(2)
+
+    def raising(*_: object) -> None:
+        raise defect
+
+    monkeypatch.setattr(Files, call, raising)
+    second = world.protect()
+    assert not second.ok
+    assert set(second.errors) == {"pages"}, "and no other component, nor the whole command"
+    error = second.errors["pages"]
+    assert isinstance(error, ConnectorError) and error.region == "eu"
+    assert type(defect).__name__ in error.message and "defect" in error.next_step
+    for name in ("pages", "ledger"):
+        assert second.point.components[name].tree == first.point.components[name].tree
+    assert not second.point.components["answers"].carried
+
+
+def test_a_manifest_whose_settings_a_connector_cannot_even_read_costs_its_unit_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World.small(tmp_path)
+    world.protect()
+    settings = registry.connector("files").spec.settings
+
+    def raising(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(settings, "model_validate", raising)
+    made = world.protect()
+    assert set(made.errors) == {"pages"} and "ZeroDivisionError" in made.errors["pages"].message
+
+
+def test_an_interrupt_ends_the_protect_and_is_nobodys_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World.small(tmp_path)
+    made = world.protect()
+    world.release(2)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Files, "inspect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        world.protect()
+    assert [point.name for point in world.vault().replicas["eu"].points()] == [made.name]

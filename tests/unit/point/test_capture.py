@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from refloat.contracts import Facts, Layer, Op, Place, Settings, Sink, Spec
 from refloat.errors import ConnectorError, DeadlineExceeded
+from refloat.limits import CAPTURE_ATTEMPTS_MAX, FREEZE_SECONDS_MAX
 from refloat.point.capture import Capture, Captured, Member
 from refloat.testing.memory_snapshot import MemorySink
 
@@ -307,3 +310,178 @@ def test_what_cannot_be_frozen_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConnectorError) as error:
         capture(tmp_path, Locked(lambda asked: Facts({"version": asked})))
     assert error.value.component == "m0"
+
+
+class ByHand:
+    """A timer that goes off when the test says so."""
+
+    made: list[ByHand]
+    daemon = False
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self.seconds, self.call, self.cancelled = seconds, call, False
+        self.made.append(self)
+
+    def start(self) -> None:
+        """Nothing goes by itself."""
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> list[ByHand]:
+    monkeypatch.setattr(ByHand, "made", [], raising=False)
+    monkeypatch.setattr("refloat.point.capture.Timer", ByHand)
+    return ByHand.made
+
+
+class Held(Scripted):
+    """Counts how often it is thawed; whoever writes waits for that."""
+
+    def __init__(self, moment: Callable[[int], Facts]) -> None:
+        super().__init__(moment)
+        self.thaws = 0
+        self.thawed = threading.Event()
+        self.while_frozen: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def freeze(self, place: Place) -> Iterator[None]:
+        self.frozen = True
+        yield
+        self.thaws += 1
+        self.thawed.set()
+
+    def capture(self, sink: Sink, op: Op) -> Facts:
+        if self.frozen:
+            self.while_frozen()
+        return super().capture(sink, op)
+
+
+def test_a_capture_that_takes_longer_than_writers_can_wait_lets_them_go_and_counts_as_moved(
+    tmp_path: Path, timers: list[ByHand]
+) -> None:  # fault 40
+    """It stood still all the same, as far as anybody saw; nobody held it."""
+    restless, other = Held(lambda asked: Facts({"version": asked})), Held(steady())
+
+    def outlast() -> None:
+        (timer,) = timers
+        assert timer.seconds == FREEZE_SECONDS_MAX
+        timer.call()
+        assert restless.thawed.wait(60) and other.thawed.wait(60), (
+            "writers are let go while the capture goes on"
+        )
+
+    restless.while_frozen = outlast
+    captured = capture(tmp_path, restless, other, deadline_s=60)
+    assert captured.moved == ("m0",)
+    assert (restless.thaws, other.thaws) == (1, 1)
+
+
+def test_a_capture_that_ends_in_time_is_exact_and_its_timer_is_over(
+    tmp_path: Path, timers: list[ByHand]
+) -> None:
+    restless = Held(lambda asked: Facts({"version": asked}))
+    assert capture(tmp_path, restless).moved == ()
+    assert (restless.thaws, [timer.cancelled for timer in timers]) == (1, [True])
+
+
+def test_what_does_not_stand_still_before_writers_have_waited_long_enough_is_let_go(
+    tmp_path: Path, timers: list[ByHand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own deadline would be longer. No capture is begun that would not be held."""
+    monkeypatch.setattr("refloat.point.capture.FREEZE_SECONDS_MAX", 0.1)
+    release, ended = threading.Event(), threading.Event()
+
+    class Slow(Scripted):
+        @contextmanager
+        def freeze(self, place: Place) -> Iterator[None]:
+            release.wait(60)
+            self.frozen = True
+            yield
+            self.frozen = False
+            ended.set()
+
+    first, slow = Held(lambda asked: Facts({"version": asked})), Slow(steady())
+    captured = capture(tmp_path, first, slow, deadline_s=3600)
+    assert (captured.moved, first.thaws) == (("m0",), 1)
+    assert first.captures == CAPTURE_ATTEMPTS_MAX
+    release.set()
+    assert ended.wait(60) and not slow.frozen
+
+
+def test_a_thaw_that_fails_where_nobody_waits_for_it_is_still_heard(
+    tmp_path: Path, timers: list[ByHand]
+) -> None:
+    class Stuck(Held):
+        @contextmanager
+        def freeze(self, place: Place) -> Iterator[None]:
+            self.frozen = True
+            yield
+            self.thawed.set()
+            raise ConnectorError("the lock would not open")
+
+    restless = Stuck(lambda asked: Facts({"version": asked}))
+
+    def outlast() -> None:
+        timers[0].call()
+        assert restless.thawed.wait(60)
+
+    restless.while_frozen = outlast
+    with pytest.raises(ConnectorError, match="would not open"):
+        capture(tmp_path, restless, deadline_s=60)
+
+
+DEFECTS: list[Exception] = [
+    ZeroDivisionError("division by zero"),
+    UnicodeEncodeError("utf-8", "x\udcff", 1, 2, "surrogates not allowed"),
+    OSError(28, "No space left on device"),
+    sqlite3.DatabaseError("malformed"),
+]
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: type(defect).__name__)
+@pytest.mark.parametrize("call", ["inspect", "token", "capture", "freeze", "thaw"])
+def test_whatever_a_connector_raises_is_named_as_its_defect(
+    tmp_path: Path, call: str, defect: Exception
+) -> None:  # fault 39
+    def raising(*_: object) -> Any:
+        raise defect
+
+    class Thawing(Hold):
+        def __exit__(self, *_: object) -> None:
+            raise defect
+
+    class All(Freezing, Telling):
+        """Everything that is asked of one that will not stand still."""
+
+    connector = All(lambda asked: Facts({"version": asked}, token=f"t{asked}"))
+    freeze = Thawing if call == "thaw" else Hold
+    monkey = raising if call not in ("thaw",) else (lambda place: freeze(connector))
+    setattr(connector, "freeze" if call == "thaw" else call, monkey)
+    place = Place("m0", "eu", Settings())
+    earlier = Scripted(lambda asked: Facts({"version": 1}, token="t1"))
+    previous = run(tmp_path, [Member("m0", earlier, place, 60)]).snapshots["m0"]  # type: ignore[arg-type]
+    with pytest.raises(ConnectorError) as error:
+        run(tmp_path, [Member("m0", connector, place, 60, previous=previous)])  # type: ignore[arg-type]
+    assert (error.value.component, error.value.region) == ("m0", "eu")
+    assert type(defect).__name__ in error.value.message and "defect" in error.value.next_step
+    assert error.value.__cause__ is defect
+
+
+@pytest.mark.parametrize("facts", [Facts({"version": float("nan")}), Facts({"it": object()}), None])  # type: ignore[dict-item]
+@pytest.mark.parametrize("call", ["inspect", "capture"])
+def test_facts_that_are_none_are_the_connectors_defect(tmp_path: Path, call: str, facts: Facts) -> None:
+    connector = Scripted(steady())
+    setattr(connector, call, lambda *_: facts)
+    with pytest.raises(ConnectorError, match="unexpectedly") as error:
+        capture(tmp_path, connector)
+    assert error.value.component == "m0"
+
+
+def test_an_interrupt_is_nobodys_defect(tmp_path: Path) -> None:
+    def interrupted(asked: int) -> Facts:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        capture(tmp_path, Scripted(interrupted))

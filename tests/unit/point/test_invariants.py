@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from refloat.contracts import Facts
 from refloat.limits import FACTS_BYTES_MAX
 from refloat.point import invariants
-from refloat.point.model import Grade, Verdict
+from refloat.point.model import NOT_EVALUATED, Grade, GroupRecord, Verdict
 
 HOLDS = Verdict(must="a.x == b.x", holds=True)
 FAILS = Verdict(must="a.x == b.y", holds=False)
+LATE = Verdict(must="a.x == b.x", holds=None, reason=f"{NOT_EVALUATED}: it hung")
 UNKNOWN = Verdict(must="a.z == 1", holds=None, reason="the fact 'z' is missing")
 
 
@@ -29,6 +30,47 @@ def test_a_member_that_kept_moving_makes_the_group_fuzzy() -> None:
 def test_members_too_far_apart_make_the_group_fuzzy() -> None:  # fault 51
     assert grade(HOLDS, skew_s=5.0) is Grade.EXACT
     assert grade(HOLDS, skew_s=5.1) is Grade.FUZZY
+
+
+def test_a_group_is_unknown_where_nothing_is_against_it_but_that_it_was_not_evaluated() -> None:  # fault 62
+    assert grade(HOLDS, LATE) is Grade.UNKNOWN
+    assert grade(LATE, moved=("a",), skew_s=9) is Grade.UNKNOWN
+    assert grade(LATE, FAILS) is Grade.BROKEN
+    assert grade(LATE, UNKNOWN) is Grade.BROKEN, "what the facts cannot tell they will not tell later"
+    record = invariants.grade(["a"], [LATE, FAILS], [], 0, 5)
+    assert FAILS.must in record.reason and "does not hold" in record.reason
+
+
+def test_an_unknown_group_is_fuzzy_at_best_when_it_is_evaluated_anew() -> None:
+    unknown = invariants.grade(["a", "b"], [LATE], ["a"], 7.0, 5.0)
+    assert unknown.reason == "the invariant `a.x == b.x` was not evaluated: it hung"
+    anew = invariants.graded_anew(unknown, [HOLDS])
+    assert (anew.grade, anew.invariants, anew.skew_s, anew.members) == (
+        Grade.FUZZY,
+        (HOLDS,),
+        7.0,
+        ("a", "b"),
+    )
+    assert invariants.graded_anew(unknown, [FAILS]).grade is Grade.BROKEN
+    assert invariants.graded_anew(unknown, [LATE]).grade is Grade.UNKNOWN
+
+
+def test_what_is_unknown_is_stored_as_broken_and_read_as_unknown() -> None:
+    for verdicts in ([LATE], [HOLDS, LATE], [FAILS], [LATE, FAILS], [UNKNOWN], [HOLDS]):
+        record = invariants.grade(["a"], verdicts, [], 0, 5)
+        stored = record.model_dump(mode="json")
+        assert stored["grade"] == ("exact" if record.grade is Grade.EXACT else "broken")
+        assert GroupRecord.model_validate(stored) == record
+
+
+def test_grades_are_ranked_and_two_of_them_are_taken_by_a_recovery() -> None:
+    assert sorted(Grade, key=lambda known: known.rank) == [
+        Grade.EXACT,
+        Grade.FUZZY,
+        Grade.UNKNOWN,
+        Grade.BROKEN,
+    ]
+    assert [known for known in Grade if known.consistent] == [Grade.EXACT, Grade.FUZZY]
 
 
 def test_what_does_not_hold_or_cannot_be_told_breaks_the_group() -> None:  # fault 51

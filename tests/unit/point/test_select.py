@@ -51,6 +51,21 @@ def test_a_name_may_be_shortened_but_not_ambiguous() -> None:
         select(POINTS, point="ff")
 
 
+def test_an_unknown_point_is_passed_over_refused_by_name_and_said_to_be_unknown() -> None:
+    unknown = candidate(4, Grade.UNKNOWN)
+    choice = select([*POINTS, unknown])
+    assert choice.point == POINTS[1].name
+    assert choice.passed_over == (unknown,)
+    (reason,) = [each.reason for each in choice.considered if each.name == unknown.name]
+    assert "unknown" in reason and "broken" not in reason
+    with pytest.raises(Refused, match="graded unknown") as refused:
+        select([*POINTS, unknown], point="04")
+    assert refused.value.rule == "group_broken" and "do not belong" not in refused.value.message
+    assert select([*POINTS, unknown], point="04", overrides={"group_broken"}).point == unknown.name
+    with pytest.raises(Refused, match="graded broken or unknown"):
+        select([POINTS[2], unknown])
+
+
 def test_only_broken_points_is_a_refusal() -> None:
     with pytest.raises(Refused, match="every point that fits"):
         select([POINTS[2]])

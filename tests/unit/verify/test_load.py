@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from refloat.contracts import Answer, Question
-from refloat.errors import ManifestError, UsageError
+from refloat.errors import ConnectorError, ManifestError, UsageError
 from refloat.verify.load import HOPELESS, TRACES, measure
 from refloat.verify.model import Measurement
 
@@ -243,7 +243,7 @@ def test_a_client_that_breaks_stops_the_others_and_is_heard() -> None:
         return right(question)
 
     endpoint = Endpoint(broken)
-    with pytest.raises(RuntimeError, match="a defect"):
+    with pytest.raises(ConnectorError, match="unexpectedly: RuntimeError: a defect in the probe"):
         taken(endpoint, samples=100_000, warmup=0)
     assert endpoint.closed == 3
 
