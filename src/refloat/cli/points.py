@@ -114,6 +114,7 @@ def show(
     """One point: its components, groups and verdicts."""
     import json
 
+    from refloat.digest import json_form
     from refloat.flows.points import MANIFEST, find, manifest_files
     from refloat.flows.suspects import suspects
     from refloat.point.suspicion import spoken
@@ -153,10 +154,11 @@ def show(
     if facts:
         known = {n: snapshot.facts.scope() for n, snapshot in body.components.items()}
         console.print(json.dumps(known, indent=2))
-    shown = body.model_dump(mode="json")
-    for component, said in shown["components"].items():
-        said["suspect"] = list(suspect.get(component, ()))
-    console.emit({"point": name, **shown, "grade": str(body.grade)})
+    components = {
+        component: {**json_form(snapshot), "suspect": list(suspect.get(component, ()))}
+        for component, snapshot in body.components.items()
+    }
+    console.emit({"point": name, **json_form(body), "components": components, "grade": str(body.grade)})
     return 0
 
 
@@ -196,6 +198,7 @@ def why(
     vault: VaultOption = None,
 ) -> int:
     """Why a point has its grade, and why it would or would not be chosen for a recovery now."""
+    from refloat.digest import json_form
     from refloat.errors import RefloatError
     from refloat.flows.points import candidates, find
     from refloat.flows.suspects import marked
@@ -232,7 +235,7 @@ def why(
             "point": name,
             "grade": str(body.grade),
             "reason": reasons.get(name),
-            "groups": {group: record.model_dump(mode="json") for group, record in body.groups.items()},
+            "groups": {group: json_form(record) for group, record in body.groups.items()},
         }
     )
     return 0
