@@ -5,6 +5,7 @@ A name is durable only when the folder that holds it is synced as well (``fsync(
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -22,6 +23,9 @@ from refloat.limits import KIB
 
 BLOCK_BYTES = 4 * KIB  # of a disk, and of the page cache
 _PRIVATE = 0o700
+_ANYBODY = 0o666  # less what the umask takes
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP)  # what a memory stick's file system answers
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 _ADVICE = {
     errno.ENOENT: (Retry.NEVER, "see whether the path in the component's settings exists in this region"),
     errno.EACCES: (Retry.NEVER, "run refloat as a user who may read and replace this path"),
@@ -151,6 +155,70 @@ def replace_file(path: Path, content: bytes) -> None:
             partial.unlink()
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def written_beside(path: Path, content: bytes, mode: int | None = None) -> Iterator[Path]:
+    """A file beside ``path`` with all of ``content`` on the disk; what is then named is durable at the end.
+
+    It has ``mode`` whatever the umask says; None: as the umask says. Raises ``OSError``, leaving nothing.
+    """
+    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(whole, flags, _ANYBODY if mode is None else mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        yield whole
+    finally:
+        whole.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def create_file(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Put ``content`` where nothing is, not even a link: after a crash all of it is there, or nothing.
+
+    It has ``mode`` whatever the umask says; None: as the umask says. Raises ``OSError``, leaving nothing, which is
+    ``FileExistsError`` where the name is taken.
+    """
+    with written_beside(path, content, mode) as whole:
+        try:
+            os.link(whole, path)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            _rename_new(whole, path)
+
+
+def _rename_new(source: Path, target: Path) -> None:
+    """Rename where nothing has the new name (``renameat2(2)``), as on a memory stick, which knows no links."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), str(target))
+    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(target))
+
+
+def hand_out(path: Path, content: bytes) -> None:
+    """Write a file that somebody asked for under this name: the old one or the new one, never between.
+
+    A link is followed, and what is no file, as a pipe or a terminal, gets the bytes as they are. Raises ``OSError``
+    that names ``path``.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                file.write(content)
+        else:
+            replace_file(path.resolve(), content)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def remove_file(path: Path) -> None:

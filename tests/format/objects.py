@@ -113,8 +113,9 @@ SHAPES = {  # what each document has, and nothing else; hexadecimal digits by th
 
 
 def canonical(value: object) -> bytes:
+    """A surrogate that stands alone has no UTF-8, and is written as JSON's escape."""
     written = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return written.encode()
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):x}", written).encode()
 
 
 def without(document: dict[str, Any], *fields: str) -> dict[str, Any]:
@@ -133,6 +134,17 @@ def parsed(stored: bytes, where: str) -> dict[str, Any]:
     need(type(found) is not int or found <= 1, where, f"format {found}: a newer refloat is needed")
     need(same, where, "its JSON is not canonical")
     return dict(document)
+
+
+def clear(stored: bytes, where: str) -> dict[str, Any]:
+    """A document that stands in the vault unsealed: all its texts are UTF-8."""
+    document = parsed(stored, where)
+    need(
+        not re.search("[\ud800-\udfff]", json.dumps(document, ensure_ascii=False)),
+        where,
+        "a text is not UTF-8",
+    )
+    return document
 
 
 def shaped(document: Any, kind: str, where: str, *, more: bool = False) -> None:
@@ -308,7 +320,7 @@ def _later(root: Path, found: dict[str, Key]) -> dict[str, set[str]]:
     later: dict[str, set[str]] = {}
     for name in names_below(root, "keys"):
         with contextlib.suppress(Refused):
-            document = parsed(named(root, name), name)
+            document = clear(named(root, name), name)
             if document.get("type") != "resealed":
                 continue
             shaped(document, "resealed", name)
@@ -404,7 +416,7 @@ class Key:
         found: dict[str, Key] = {}
         for name in names_below(root, "keys"):
             try:
-                if key := opened(parsed(named(root, name), name), name):
+                if key := opened(clear(named(root, name), name), name):
                     found[name.removeprefix("keys/")] = key
             except Refused as error:
                 why = error  # another one may open
@@ -419,7 +431,7 @@ class Key:
         said = []
         for name in names_below(root, "keys"):
             with contextlib.suppress(Refused):
-                document = parsed(named(root, name), name)
+                document = clear(named(root, name), name)
                 if document.get("type") == "wrap" and document.get("wrap") == wrap:
                     shaped(document, "wrap", name)
                     message = b"wrap:" + canonical(without(document, "signature"))

@@ -37,6 +37,7 @@ from objects import (
     Slot,
     bytes_of,
     canonical,
+    clear,
     decoded,
     id_of,
     is_hex,
@@ -102,7 +103,7 @@ class Replica:
 
     def __post_init__(self) -> None:
         where, told = "vault.json", (self.key.vault, self.key.pipeline)
-        document = parsed(required(self.root, where), where)
+        document = clear(required(self.root, where), where)
         shaped(document, "descriptor", where)
         cut = document["chunking"]
         shaped(cut, "chunking", where)
@@ -124,7 +125,7 @@ class Replica:
         documents = {}
         for name in names_below(self.root, "keys")[:KEY_OBJECTS_MAX]:
             try:
-                documents[name] = parsed(named(self.root, name), name)
+                documents[name] = clear(named(self.root, name), name)
             except Refused as error:
                 self.set_aside[name] = str(error)
         readers = {
@@ -234,7 +235,7 @@ class Replica:
 
     def _slot(self, stored: bytes, stream: str, slot: int, previous: str) -> Slot:
         name, role = f"log/{stream}/{slot:016d}", ROLES.get(stream, "operator")
-        document = parsed(stored, name)
+        document = clear(stored, name)
         shaped(document, "slot", name)
         refs: list[str] = document["refs"]
         need(all(isinstance(one, str) and NAME.fullmatch(one) for one in refs), name, "its refs are no names")

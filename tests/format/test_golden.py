@@ -439,6 +439,8 @@ def test_the_second_reader_reads_what_refloat_writes_today(tmp_path: Path) -> No
     odd.mkdir(0o2750)
     (odd / "noise").write_bytes(os.urandom(2_000_000))
     (odd / "link").symlink_to("noise")
+    (odd / "another").symlink_to(os.fsdecode(b"to \xff"))
+    world.answer("cut \ud800")
     first = world.protect().name
     world.release(2)
     second = world.protect().name

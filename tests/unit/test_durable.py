@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from refloat.connectors.beside import is_own_name
 from refloat.durable import (
+    create_file,
+    hand_out,
     opened_file,
     opened_folder,
     partial_of,
@@ -18,6 +24,8 @@ from refloat.durable import (
     replace_file,
     sync_folder,
 )
+from refloat.testing.disk import CutDisk, watched
+from refloat.vault.stores.faulty import Crash
 
 
 class Killed(BaseException):
@@ -61,6 +69,89 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
     assert steps == ["remove", "sync file", "rename", "sync folder"]
     assert (tmp_path / "state.json").read_bytes() == b"new"
     assert not partial_of(tmp_path / "state.json").exists()
+
+
+def cut_everywhere(root: Path, write: Callable[[], None]) -> Iterator[None]:
+    """What is there after the process was killed at each system call of a write, and in the middle of each."""
+    whole = CutDisk()
+    with watched(root, whole):
+        write()
+    for at, torn in itertools.product(range(1, len(whole.calls) + 1), (None, 0.5)):
+        for path in root.iterdir():
+            path.unlink()
+        with suppress(Crash), watched(root, CutDisk(at, torn=torn)):
+            write()
+        yield
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_file_that_is_made_is_whole_or_not_there_wherever_it_was_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    path = tmp_path / "refloat.yaml"
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+    for _ in cut_everywhere(tmp_path, lambda: create_file(path, b"a whole manifest")):
+        if path.exists():
+            assert path.read_bytes() == b"a whole manifest"
+            with pytest.raises(FileExistsError):
+                create_file(path, b"another")
+        else:
+            create_file(path, b"another")
+            assert path.read_bytes() == b"another"
+
+
+def _no_links(*paths: object) -> None:
+    """A memory stick."""
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_file_that_is_made_never_takes_a_name_that_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "dangling").symlink_to("elsewhere")
+    for name in ("file", "dangling"):
+        with pytest.raises(FileExistsError):
+            create_file(tmp_path / name, b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file"]
+
+
+def test_who_may_read_a_file_that_is_made_is_said_or_left_to_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        create_file(tmp_path / "page", b"")
+        create_file(tmp_path / "key", b"", 0o604)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("page", "key")] == [0o640, 0o604]
+
+
+def test_what_is_handed_out_is_the_old_file_or_the_new_one_wherever_it_was_cut(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    page, kept = tmp_path / "out" / "run.html", tmp_path / "kept"
+
+    def write() -> None:
+        kept.write_bytes(b"old")
+        page.symlink_to(kept)
+        hand_out(page, b"a new page")
+
+    for _ in cut_everywhere(page.parent, write):
+        assert kept.read_bytes() in (b"old", b"a new page")
+    hand_out(page, b"a newer page")
+    assert page.is_symlink() and kept.read_bytes() == b"a newer page"
+
+
+def test_a_pipe_gets_what_is_handed_out(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    hand_out(tmp_path / "pipe", b"a page")
+    assert os.read(reader, 100) == b"a page"
+    os.close(reader)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_a_removed_name_is_synced_away_and_an_absent_one_is_no_error(

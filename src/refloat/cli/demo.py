@@ -64,6 +64,7 @@ def _show(session: Session, told: Told, picture: Path | None) -> None:
 
     from refloat.demo import table
     from refloat.demo.story import closing
+    from refloat.durable import hand_out
 
     terminal = Console(
         record=picture is not None,
@@ -77,7 +78,7 @@ def _show(session: Session, told: Told, picture: Path | None) -> None:
     terminal.print(closing(told), highlight=False)
     terminal.print(f"The whole story took {told.seconds:.0f} s.", highlight=False)
     if picture is not None:
-        picture.write_text(_without_downloads(terminal.export_svg(title="refloat demo")))
+        hand_out(picture, _without_downloads(terminal.export_svg(title="refloat demo")).encode())
 
 
 def _without_downloads(svg: str) -> str:

@@ -62,6 +62,8 @@ def show(
     """One record, its signature checked."""
     import json
 
+    from refloat.digest import json_form
+    from refloat.durable import hand_out
     from refloat.errors import UsageError
     from refloat.evidence.render import headline, page
     from refloat.evidence.seal import find
@@ -74,7 +76,7 @@ def show(
     session.console.print(headline(record))
     session.console.print(json.dumps(record.document(), indent=2))
     if html is not None:
-        html.write_text(page(record))
+        hand_out(html, page(record))
         session.console.print(f"wrote {html}")
-    session.console.emit(record.model_dump(mode="json"))
+    session.console.emit(json_form(record))
     return 0

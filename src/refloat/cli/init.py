@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refloat.cli.common import examples, on_terminal, session_of
-from refloat.durable import as_error
+from refloat.durable import as_error, create_file
 from refloat.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def _manifest(pipeline: str, regions: dict[str, str], primary: str, components: 
     from refloat.manifest.parse import parse
     from refloat.manifest.template import template
 
-    content = template(pipeline, regions, primary, components).encode("utf-8", "replace")
+    content = template(pipeline, regions, primary, components).encode("utf-8", "surrogateescape")
     parse(content, file="the manifest that would be written")
     return content
 
@@ -78,11 +77,7 @@ def _require_nothing_there(path: Path) -> None:
 
 def _write_new(path: Path, content: bytes) -> None:
     try:
-        with path.open("xb") as file, ExitStack() as undo:
-            undo.callback(path.unlink, missing_ok=True)
-            file.write(content)
-            file.flush()
-            undo.pop_all()
+        create_file(path, content)
     except FileExistsError:
         _require_nothing_there(path)
     except OSError as error:

@@ -115,6 +115,7 @@ def show(
     """One point: its components, groups and verdicts."""
     import json
 
+    from refloat.digest import json_form
     from refloat.flows.points import MANIFEST, find, manifest_files
     from refloat.flows.suspects import suspects
     from refloat.point.suspicion import spoken
@@ -154,10 +155,11 @@ def show(
     if facts:
         known = {n: snapshot.facts.scope() for n, snapshot in body.components.items()}
         console.print(json.dumps(known, indent=2))
-    shown = body.model_dump(mode="json")
-    for component, said in shown["components"].items():
-        said["suspect"] = list(suspect.get(component, ()))
-    shown["groups"] = _groups(body)
+    components = {
+        component: {**json_form(snapshot), "suspect": list(suspect.get(component, ()))}
+        for component, snapshot in body.components.items()
+    }
+    shown = {**json_form(body), "components": components, "groups": _groups(body)}
     console.emit({"point": name, **shown, "grade": str(body.grade)})
     return 0
 
@@ -242,9 +244,10 @@ def why(
 
 def _groups(body: Point) -> dict[str, Json]:
     """The groups as they are stored, but that one is unknown stands there as broken."""
+    from refloat.digest import json_form
+
     return {
-        group: {**record.model_dump(mode="json"), "grade": str(record.grade)}
-        for group, record in body.groups.items()
+        group: {**json_form(record), "grade": str(record.grade)} for group, record in body.groups.items()
     }
 
 

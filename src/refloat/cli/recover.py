@@ -223,12 +223,13 @@ def _announce(session: Session, prepared: Prepared, declared_at: datetime | None
 def _write_page(session: Session, done: Recovered) -> str | None:
     """The evidence as a page in this machine's state folder; its path. Without it, the record still stands."""
     from refloat.cli.system import local_state_dir
+    from refloat.durable import replace_file
     from refloat.evidence.render import page
 
     path = local_state_dir() / "evidence" / f"{done.evidence.run}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(done.evidence))
+        replace_file(path, page(done.evidence))
     except OSError as error:
         session.console.warn(f"the page could not be written to {path}: {error.strerror}")
         return None

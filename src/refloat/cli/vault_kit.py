@@ -112,7 +112,7 @@ def _put_page(
         session.console.hand_on(page)
         return
     with telling(f"the page is in {to.resolve()}", "print it, and keep it in a safe", over=False) as work:
-        write_secret(to, page.encode(), what="the page")
+        write_secret(to, page.encode("utf-8", "surrogateescape"), what="the page")
         work.over = True
         session.console.print(
             f"page: {to.resolve()}\nIt is a secret: print it, keep it in a safe, and remove the file."
@@ -194,7 +194,7 @@ def _write_all(folder: Path, pages: Mapping[str, str]) -> None:
     written: list[Path] = []
     try:
         for name, page in pages.items():
-            write_secret(folder / name, page.encode(), what="the page")
+            write_secret(folder / name, page.encode("utf-8", "surrogateescape"), what="the page")
             written.append(folder / name)
     except RefloatError:
         for path in written:

@@ -30,6 +30,7 @@ def verify(
     ] = False,
 ) -> int:
     """Put the components that the manifest verifies under load, and judge them against the baseline."""
+    from refloat.digest import json_form
     from refloat.errors import UsageError
     from refloat.flows import verify as flow
     from refloat.flows.components import Components
@@ -55,7 +56,7 @@ def verify(
         session.console.print(
             f"kept as the baseline in {', '.join(r for r, error in kept.items() if not error)}"
         )
-        session.console.emit({"baseline": measured.model_dump(mode="json"), "regions": kept})
+        session.console.emit({"baseline": json_form(measured), "regions": kept})
         return 1 if any(kept.values()) or vault.unreachable else 0
     baseline = flow.best_baseline(
         list(vault.replicas.values()), measured.identity_digest, measured.profile, where
@@ -67,9 +68,7 @@ def verify(
     ]
     _show_checks(session.console, checks)
     verified = judge.verified(checks)
-    session.console.emit(
-        {"verified": verified, "checks": [check.model_dump(mode="json") for check in checks]}
-    )
+    session.console.emit({"verified": verified, "checks": [json_form(check) for check in checks]})
     return 0 if verified else 1
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from refloat.connectors.sqlite_text import bindable, decoded
 from refloat.errors import ConnectorError
 
 # Found by writing a run, a model, a prompt, a trace and a data set with MLflow 3.17 and searching every
@@ -131,6 +132,7 @@ def rewrite_database(database: Path, prefixes: Prefixes, artifacts: Path) -> Non
     if not prefixes.pairs:
         return
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.text_factory = decoded
         connection.execute("PRAGMA secure_delete = ON")  # the old strings go from free pages as well
         connection.execute("BEGIN IMMEDIATE")
         columns = _columns(connection)
@@ -138,7 +140,10 @@ def rewrite_database(database: Path, prefixes: Prefixes, artifacts: Path) -> Non
         for table, column, rows in changes:
             _check_width(table, column, columns[table][column], [value for value, _row in rows])
         for table, column, rows in changes:
-            connection.executemany(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', rows)
+            connection.executemany(
+                f'UPDATE "{table}" SET "{column}" = CAST(? AS TEXT) WHERE rowid = ?',
+                [(bindable(value), row) for value, row in rows],
+            )
         _move_empty_experiments(connection, columns, artifacts)
         _refuse_remains(connection, columns, prefixes)
         connection.execute("COMMIT")

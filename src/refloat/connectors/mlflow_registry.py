@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from refloat.connectors.mlflow_addresses import local_path
+from refloat.connectors.sqlite_text import decoded
 from refloat.digest import Json, json_digest, listing_digest
 from refloat.errors import ConnectorError, Retry
 
@@ -67,6 +68,7 @@ def read_registry(database: Path, *, staged: bool = False) -> Registry:
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS_MAX)) as connection:
             connection.isolation_level = None
+            connection.text_factory = decoded
             connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
             return _Reader(connection).registry()
@@ -303,4 +305,7 @@ def _prompts(registry: Registry) -> dict[str, Json]:
 
 def _prompt_digest(versions: Iterable[Version]) -> str:
     texts = [(str(v.number), v.tags.get("mlflow.prompt.text", "")) for v in versions]
-    return listing_digest((number, hashlib.sha256(text.encode()).hexdigest()) for number, text in texts)
+    return listing_digest(
+        (number, hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest())
+        for number, text in texts
+    )

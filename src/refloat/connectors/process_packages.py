@@ -129,9 +129,8 @@ def read(python: str) -> Interpreter:
     try:
         known = _KNOWN.get(python)
         if known is None or known[0] != _stamp(python, known[1].folders):
-            found = Interpreter.model_validate_json(
-                _run([python, "-I", "-c", _READ], READ_SECONDS_MAX, "list its packages")
-            )
+            said = _run([python, "-I", "-c", _READ], READ_SECONDS_MAX, "list its packages")
+            found = Interpreter.model_validate(json.loads(said))  # its folders need not be UTF-8
             known = _KNOWN[python] = (_stamp(python, found.folders), found)
     except OSError as error:
         raise ConnectorError(
@@ -341,7 +340,14 @@ def _base(captured: Environment) -> str:
 def _run(command: Sequence[str], seconds_max: float, doing: str) -> str:
     """The output of a tool. Raises ``ConnectorError`` with the end of what it said."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds_max, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="backslashreplace",
+            timeout=seconds_max,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise ConnectorError(
             f"{command[0]} did not {doing} within {seconds_max:g} s",

@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 
 from refloat.connectors.allowance import Allowance, os_errors
 from refloat.connectors.beside import Beside, StagedBeside, located
+from refloat.connectors.sqlite_text import bindable, decoded
 from refloat.connectors.sqlite_token import database_token, is_closed_log, is_newer_format
 from refloat.contracts import (
     Facts,
@@ -212,6 +213,7 @@ def _open(path: Path, mode: str, *, immutable: bool = False) -> Iterator[sqlite3
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS_MAX, check_same_thread=False
     )
+    connection.text_factory = decoded
     try:
         yield connection
     finally:
@@ -318,9 +320,9 @@ def _facts(connection: sqlite3.Connection, settings: SQLiteSettings, token: str)
 
 
 def _tables(schema: list[tuple[str, str, str, str | None]]) -> list[tuple[str, bool]]:
-    """Names of tables, and whether their rows can be counted without a module of the program's own."""
+    """Names of tables, and whether their rows can be counted: without a module of the program's own, and by name."""
     return [
-        (name, not (sql or "").lstrip().upper().startswith("CREATE VIRTUAL"))
+        (name, not (sql or "").lstrip().upper().startswith("CREATE VIRTUAL") and bindable(name) is name)
         for kind, name, _, sql in schema
         if kind == "table" and not name.startswith("sqlite_")
     ]

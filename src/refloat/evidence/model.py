@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from refloat.contracts import Layer
-from refloat.digest import Json
+from refloat.digest import Json, json_form
 from refloat.point.model import GroupRecord
 from refloat.units import format_time
 from refloat.verify.model import Check, Measurement
@@ -109,16 +109,16 @@ class Evidence(Value):
             "to": self.to,
             "started_at": format_time(self.started_at),
             "finished_at": format_time(self.finished_at),
-            "rto": self.rto.model_dump(mode="json"),
+            "rto": json_form(self.rto),
             "rpo": {
                 name: {"seconds": result.rpo.seconds, "basis": result.rpo.basis}
                 for name, result in self.components.items()
             },
-            "components": {name: result.model_dump(mode="json") for name, result in self.components.items()},
+            "components": {name: json_form(result) for name, result in self.components.items()},
             "verified": self.verified,
-            "checks": [check.model_dump(mode="json") for check in self.checks],
+            "checks": [json_form(check) for check in self.checks],
             "invariants": [
-                {"group": name, **verdict.model_dump(mode="json")}
+                {"group": name, **json_form(verdict)}
                 for name, group in self.groups.items()
                 for verdict in group.invariants
             ],

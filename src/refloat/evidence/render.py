@@ -20,8 +20,8 @@ SINCE = {
 BAR_WIDTH_MIN = 2.0  # so that a step of a millisecond can still be seen
 
 
-def page(evidence: Evidence) -> str:
-    """The record as a self-contained HTML page, everything in it escaped."""
+def page(evidence: Evidence) -> bytes:
+    """The record as a self-contained HTML page in UTF-8, everything in it escaped; what UTF-8 lacks, by backslashes."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters.update(
         duration=format_duration, size=format_size, moment=_moment, figure=figure, met=_met
@@ -35,7 +35,7 @@ def page(evidence: Evidence) -> str:
         ),
         default=(None, "no component"),
     )
-    return template.render(
+    written = template.render(
         evidence=evidence,
         headline=headline(evidence),
         since=SINCE[evidence.rto.since],
@@ -44,6 +44,7 @@ def page(evidence: Evidence) -> str:
         worst_component=worst[1],
         timeline=_timeline(evidence.steps),
     )
+    return written.encode("utf-8", "backslashreplace")
 
 
 def headline(evidence: Evidence) -> str:

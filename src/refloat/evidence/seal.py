@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
-from refloat.digest import Json
+from refloat.digest import Json, json_form
 from refloat.errors import RefloatError
 from refloat.evidence.model import Evidence
 from refloat.units import format_time, parse_time
@@ -36,7 +36,7 @@ def _sealed_in(replica: Replica, evidence: Evidence) -> int:
     for entry in log.entries():
         if not entry.void and _told(entry) == told:
             return entry.slot
-    return log.append(evidence.model_dump(mode="json")).slot
+    return log.append(json_form(evidence)).slot
 
 
 def _told(entry: Entry) -> tuple[Json, str]:

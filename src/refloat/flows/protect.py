@@ -11,7 +11,7 @@ from pathlib import Path
 
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
-from refloat.digest import Json
+from refloat.digest import Json, json_form
 from refloat.durable import scratch_folder
 from refloat.errors import RefloatError, Refused, UsageError
 from refloat.flows import points, verify
@@ -72,7 +72,7 @@ class Protected:
                 name: {
                     "grade": str(group.grade),
                     "reason": group.reason,
-                    "invariants": [verdict.model_dump(mode="json") for verdict in group.invariants],
+                    "invariants": [json_form(verdict) for verdict in group.invariants],
                 }
                 for name, group in self.point.groups.items()
             },
@@ -142,7 +142,7 @@ def protect(
             groups=taken.groups,
             versions={"refloat": refloat_version(), "python": platform.python_version()},
         )
-        name, regions = writer.commit(point.model_dump(mode="json"))
+        name, regions = writer.commit(json_form(point))
     lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}
     required = min(manifest.copies_required, len(regions) + len(lost))
     why = suspects(replicas).get(name, {})

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
-from refloat.digest import Json
+from refloat.digest import Json, json_form
 from refloat.durable import scratch_folder
 from refloat.errors import Interrupted, RefloatError, StoreError, UsageError, VaultError
 from refloat.evidence import assemble, seal
@@ -241,8 +241,8 @@ class Verify(ReadOnly):
         )
         checks = verify.judge_component(prepared.components, name, baseline, measured)
         found: dict[str, Json] = {
-            "checks": [check.model_dump(mode="json") for check in checks],
-            "measurement": measured.model_dump(mode="json"),
+            "checks": [json_form(check) for check in checks],
+            "measurement": json_form(measured),
             "baseline_region": baseline.region if baseline else None,
         }
         context.remember({assemble.VERIFIED: found})

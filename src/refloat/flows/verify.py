@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from refloat import registry
 from refloat.clock import Clock
 from refloat.contracts import Probe, Progress, Silent
-from refloat.digest import Json
+from refloat.digest import Json, json_form
 from refloat.errors import ConnectorError, ManifestError, RefloatError, Retry, StoreError, VaultError, plug_in
 from refloat.flows.components import Components
 from refloat.limits import MANIFEST_FILES_BYTES_MAX
@@ -156,7 +156,7 @@ def save_baseline(baseline: Baseline, replicas: Sequence[Replica]) -> dict[str, 
     outcome: dict[str, str | None] = {}
     for replica in replicas:
         try:
-            replica.log(STREAM, Role.OPERATOR).append(baseline.model_dump(mode="json"))
+            replica.log(STREAM, Role.OPERATOR).append(json_form(baseline))
             outcome[replica.region] = None
         except RefloatError as error:
             outcome[replica.region] = error.message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from refloat.contracts import Facts
 from refloat.digest import Json, canonical_json
@@ -13,19 +13,43 @@ from refloat.point.model import Grade, GroupRecord, Verdict
 VALUE_BYTES_MAX = 1024  # a verdict is read by people
 
 _PATH = re.compile(r"(?<![\w.\"'])[a-z][a-z0-9_]*(?:\.[A-Za-z_]\w*|\[\"[^\"]*\"\])+(?!\w*\()")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _STEP = re.compile(r"\.?([A-Za-z_]\w*)|\[\"([^\"]*)\"\]")
 
 
 def scope(facts: Mapping[str, Facts]) -> dict[str, Json]:
     """The variables of an expression: each component's facts under its name, within the size limit.
 
-    A component whose facts are too large is left out, so that what speaks of it is unknown.
+    A component whose facts are too large is left out, so that what speaks of it is unknown; so is a single fact that
+    the language cannot hold.
     """
     return {
-        name: known.scope()
+        name: held
         for name, known in facts.items()
         if len(canonical_json(known.scope())) <= FACTS_BYTES_MAX
+        for held in _held(known.scope())
     }
+
+
+def _held(value: Json) -> Iterator[Json]:
+    """The value as CEL can hold it, or nothing: a string there has no surrogates, and a list keeps its places."""
+    match value:
+        case str():
+            if not _SURROGATE.search(value):
+                yield value
+        case Mapping():
+            yield {
+                name: held
+                for name, below in value.items()
+                if not _SURROGATE.search(name)
+                for held in _held(below)
+            }
+        case list() | tuple():
+            items = [held for item in value for held in _held(item)]
+            if len(items) == len(value):
+                yield items
+        case _:
+            yield value
 
 
 def values(expression: str, variables: Mapping[str, Json]) -> dict[str, Json]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pydantic import ValidationError
 
 from refloat.clock import Clock
-from refloat.digest import Json
+from refloat.digest import Json, json_form
 from refloat.errors import Damaged, HoldLost, Missing, RefloatError, Retry, StoreError, VaultError
 from refloat.run.state import JOURNAL_FORMAT, RECORD, AnyRecord, Held, Stamped, View, follow
 from refloat.vault.slotlog import Entry, SlotLog, SlotTaken
@@ -110,7 +110,7 @@ class Journal:
         raise HoldLost("another orchestrator goes on writing this run's journal", next="try again")
 
     def _body(self, record: AnyRecord) -> Mapping[str, Json]:
-        told = {name: self._hidden(name, value) for name, value in record.model_dump(mode="json").items()}
+        told = {name: self._hidden(name, value) for name, value in json_form(record).items()}
         return {"record": told, "by": self._mark}
 
     def _hidden(self, name: str, value: Json) -> Json:

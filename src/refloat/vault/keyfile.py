@@ -8,13 +8,11 @@ AES-256-GCM (NIST SP 800-38D), scrypt (RFC 7914). The stored forms are in ``docs
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -27,10 +25,10 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refloat.digest import canonical_json, object_name
-from refloat.durable import sync_folder
+from refloat.durable import create_file, written_beside
 from refloat.errors import Refused, UsageError, VaultError, WrongKey
 from refloat.limits import KIB
-from refloat.vault.layout import FORMAT, damaged, key_name, newer_format, parse_object
+from refloat.vault.layout import FORMAT, damaged, key_name, newer_format, plain_object
 
 KEY_OBJECT_BYTES_MAX = 16 * KIB  # a few hundred bytes each; a wrapped key file is about four thousand
 BULK = "bulk"  # the affinity of everything that has no class of its own
@@ -41,7 +39,7 @@ SEAL_BYTES = NONCE_BYTES + TAG_BYTES  # what a seal adds to what it seals
 _SCRYPT: Final = "scrypt n=32768 r=8 p=1"  # 32 MiB and about 0.1 s a guess
 _MARK: Final = "refloat key file"
 RECIPIENT_MARK: Final = "refloat recipient key"
-_NO_HARD_LINKS: Final = (errno.EPERM, errno.ENOTSUP)  # what a memory stick's file system answers
+_PRIVATE: Final = 0o600
 
 
 class Role(StrEnum):
@@ -97,8 +95,12 @@ def open_sealed(key: bytes, sealed: bytes | memoryview, associated: bytes) -> by
 
 
 def passphrase_key(passphrase: str, salt: bytes) -> bytes:
-    """The 32 bytes that a passphrase and a salt stand for (scrypt, slow on purpose)."""
-    return Scrypt(salt=salt, length=32, n=2**15, r=8, p=1).derive(passphrase.encode("utf-8"))
+    """The 32 bytes that a passphrase and a salt stand for (scrypt, slow on purpose).
+
+    Of a passphrase that is not UTF-8, as another encoding's keyboard may give it, the bytes count as they came.
+    """
+    typed = passphrase.encode("utf-8", "surrogateescape")
+    return Scrypt(salt=salt, length=32, n=2**15, r=8, p=1).derive(typed)
 
 
 Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -274,7 +276,7 @@ class KeyFile(SecretPart):
     def put_back(self, path: Path | str) -> None:
         """Write over the file that this one was, which stays whole whatever happens meanwhile. Raises ``OSError``."""
         place = Path(path).resolve()
-        with _written_secret(place, self.to_bytes()) as whole:
+        with written_beside(place, self.to_bytes(), _PRIVATE) as whole:
             before = place.stat()
             os.chown(whole, before.st_uid, before.st_gid)
             whole.chmod(stat.S_IMODE(before.st_mode))
@@ -325,7 +327,7 @@ class KeyFile(SecretPart):
     def unwrap(cls, stored: bytes, passphrase: str) -> KeyFile:
         """The file in a wrapped object. Raises ``WrongKey`` for a wrong passphrase, ``Damaged`` for junk."""
         name = key_name(object_name(stored))
-        wrapped = parsed_object(PassphraseKeyFile, parse_object(stored, name, KEY_OBJECT_BYTES_MAX), name)
+        wrapped = parsed_object(PassphraseKeyFile, plain_object(stored, name, KEY_OBJECT_BYTES_MAX), name)
         header = wrapped.model_dump(mode="json", exclude={"sealed"})
         key = passphrase_key(passphrase, bytes.fromhex(wrapped.salt))
         try:
@@ -363,42 +365,13 @@ def write_secret(path: Path | str, content: bytes, *, what: str) -> None:
     """
     place = Path(path).absolute()
     try:
-        with _written_secret(place, content) as whole:
-            _put_new(whole, place)
+        create_file(place, content, _PRIVATE)
     except FileExistsError as error:
         raise Refused(
             "key_exists", f"{path} exists already", next="choose another path; a key is never overwritten"
         ) from error
     except OSError as error:
         raise _unwritable(path, error, what) from error
-
-
-@contextmanager
-def _written_secret(place: Path, content: bytes) -> Iterator[Path]:
-    """A file beside ``place`` with all of ``content`` on the disk; what is then named is durable at the end."""
-    whole = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)  # whatever the umask was
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        yield whole
-    finally:
-        whole.unlink(missing_ok=True)
-    sync_folder(place.parent)
-
-
-def _put_new(whole: Path, place: Path) -> None:
-    """Give a file that is whole its name. Raises ``FileExistsError`` where the name is taken."""
-    try:
-        os.link(whole, place)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        whole.replace(place)
 
 
 def _require_known_format(content: bytes) -> None:

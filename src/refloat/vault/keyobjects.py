@@ -38,7 +38,7 @@ from refloat.vault.keyfile import (
     seal_bytes,
     signer_id,
 )
-from refloat.vault.layout import damaged, key_name, parse_object
+from refloat.vault.layout import damaged, key_name, plain_object
 
 CERTIFIED = (Role.WRITER, Role.READER, Role.OPERATOR)
 """The roles that the admin vouches for."""
@@ -378,7 +378,7 @@ def parsed_key_object(name: str, stored: bytes) -> KeyObjectTold | None:
     """What the bytes under a name say; None for an object of another type. Raises ``Damaged``."""
     if key_name(object_name(stored)) != name:
         raise damaged(name, "its bytes are not the ones it is named after")
-    document = parse_object(stored, name, KEY_OBJECT_BYTES_MAX)
+    document = plain_object(stored, name, KEY_OBJECT_BYTES_MAX)
     match document.get("type"):
         case "certificate":
             return parsed_object(Certificate, document, name)

@@ -9,7 +9,7 @@ from typing import Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from refloat.contracts import Put, Store
-from refloat.digest import canonical_json
+from refloat.digest import canonical_json, is_utf8
 from refloat.errors import Damaged, Missing, Refused, UsageError, VaultError
 from refloat.limits import CHUNK_BYTES_AVG, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, KIB, SLOT_DIGITS
 
@@ -143,7 +143,7 @@ def read_descriptor(store: Store) -> Descriptor:
             file=VAULT,
             next="check the address, or run `refloat vault init`",
         ) from error
-    document = parse_object(stored, VAULT)
+    document = plain_object(stored, VAULT)
     try:
         return Descriptor.model_validate(document)
     except ValidationError as error:
@@ -190,6 +190,17 @@ def parse_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX
     require_format(document["format"], name)
     if not canonical:
         raise damaged(name, "it is not in canonical form")
+    return document
+
+
+def plain_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX) -> dict[str, object]:
+    """As ``parse_object``, of an object that is not sealed: every text in it is refloat's own, and has UTF-8.
+
+    Raises ``Damaged`` for one with a surrogate, which only what was captured may hold, and as ``parse_object``.
+    """
+    document = parse_object(stored, name, bytes_max)
+    if b"\\ud" in stored and not is_utf8(document):
+        raise damaged(name, "it holds a text that is not UTF-8")
     return document
 
 

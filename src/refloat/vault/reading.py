@@ -17,6 +17,7 @@ from pathlib import Path
 
 from refloat.clock import Clock
 from refloat.digest import object_name
+from refloat.durable import replace_file
 from refloat.units import format_time, parse_time
 from refloat.vault.layout import Descriptor
 from refloat.vault.pack import PackRecord
@@ -98,10 +99,8 @@ class Reading:
             lines.append(
                 f"{format_time(self._began)} {_BEGAN}\n"
             )  # a check of everything is still to be ended
-        fresh = self._path.with_suffix(".new")
         with suppress(OSError):
-            fresh.write_text("".join(lines))
-            fresh.replace(self._path)
+            replace_file(self._path, "".join(lines).encode())
 
 
 def due(packs: Sequence[PackRecord], read_at: Mapping[str, datetime], share: Fraction) -> list[PackRecord]:

@@ -33,7 +33,7 @@ from refloat.vault.keyfile import (
     write_secret,
 )
 from refloat.vault.keyobjects import WrapTold
-from refloat.vault.layout import damaged, key_name, parse_object
+from refloat.vault.layout import damaged, key_name, plain_object
 
 _PREFIX: Final = "refloat"
 _DIGITS: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # of Bech32
@@ -189,7 +189,7 @@ def seal_key_file(key_file: KeyFile, recipient: bytes) -> bytes:
 def open_key_file(stored: bytes, key: RecipientKey) -> KeyFile:
     """The key file in such an object. Raises ``WrongKey`` for another recipient's, ``Damaged`` for junk."""
     name = key_name(object_name(stored))
-    found = parsed_object(RecipientKeyFile, parse_object(stored, name, KEY_OBJECT_BYTES_MAX), name)
+    found = parsed_object(RecipientKeyFile, plain_object(stored, name, KEY_OBJECT_BYTES_MAX), name)
     if bytes.fromhex(found.recipient) != key.public:
         raise WrongKey(
             f"{name} is for recipient {signer_id(bytes.fromhex(found.recipient))}, and this is the key of another",
@@ -210,7 +210,7 @@ def told_of(stored: bytes) -> WrapTold | None:
     """What the key file in an object is sealed for; None for an object that is none, or is damaged."""
     with suppress(VaultError):
         name = key_name(object_name(stored))
-        document = parse_object(stored, name, KEY_OBJECT_BYTES_MAX)
+        document = plain_object(stored, name, KEY_OBJECT_BYTES_MAX)
         match document.get("type"):
             case "key_file":
                 return WrapTold(parsed_object(PassphraseKeyFile, document, name).salt)

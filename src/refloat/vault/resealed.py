@@ -29,7 +29,7 @@ from refloat.vault.keyfile import (
     parsed_object,
 )
 from refloat.vault.keyobjects import is_signed, publics_of, signed_by
-from refloat.vault.layout import key_name, parse_object
+from refloat.vault.layout import key_name, plain_object
 
 RESEALED: Final = "resealed"
 
@@ -60,7 +60,7 @@ def resealed_in(stored: bytes) -> Resealed | None:
     """What an object says, of which nothing is believed yet; None for one of another type, or that is damaged."""
     with suppress(VaultError):
         name = key_name(object_name(stored))
-        document = parse_object(stored, name, KEY_OBJECT_BYTES_MAX)
+        document = plain_object(stored, name, KEY_OBJECT_BYTES_MAX)
         if document.get("type") == RESEALED:
             return parsed_object(Resealed, document, name)
     return None

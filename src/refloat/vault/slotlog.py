@@ -34,7 +34,7 @@ from refloat.limits import MIB, SLOT_APPEND_ATTEMPTS_MAX, SLOT_DIGITS
 from refloat.units import format_time, parse_time
 from refloat.vault.keyfile import open_sealed, seal_bytes
 from refloat.vault.keys import Keyring, Role, Signature
-from refloat.vault.layout import canonical_object, damaged, parse_object, slot_name, stream_prefix
+from refloat.vault.layout import canonical_object, damaged, plain_object, slot_name, stream_prefix
 
 ENTRY_BYTES_MAX = 4 * MIB  # facts of a whole pipeline fit many times; more is a lie or a mistake
 _HINTS_MAX = (
@@ -88,7 +88,7 @@ class _Stored(BaseModel):
 
 
 def _envelope(stored: bytes, name: str) -> _Stored:
-    document = parse_object(stored, name, ENTRY_BYTES_MAX)
+    document = plain_object(stored, name, ENTRY_BYTES_MAX)
     try:
         return _Stored.model_validate(document)
     except ValidationError as error:

@@ -47,6 +47,14 @@ def test_flags_make_a_manifest(empty_folder: Path, capsys: pytest.CaptureFixture
     assert "refloat check" in capsys.readouterr().out
 
 
+def test_a_path_that_is_not_utf_8_is_refused_and_not_written_as_another(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run(["init", *FLAGS, "--component", "odd=files:/srv/\udcff", "--json"]) == 2
+    assert "U+DCFF" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert list(empty_folder.iterdir()) == []
+
+
 def test_the_primary_and_the_file_can_be_chosen(empty_folder: Path, capsys: pytest.CaptureFixture[str]):
     assert run(["-f", "other.yaml", "init", *FLAGS, "--primary", "us", "--json"]) == 0
     assert parse((empty_folder / "other.yaml").read_bytes()).primary == "us"

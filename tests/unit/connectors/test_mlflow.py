@@ -68,7 +68,7 @@ def rows(region: Path) -> Iterator[sqlite3.Connection]:
 
 def values(region: Path, table: str, column: str) -> list[Any]:
     with rows(region) as connection:
-        return [value for (value,) in connection.execute(f'SELECT "{column}" FROM "{table}" ORDER BY rowid')]
+        return [value for (value,) in connection.execute(f'SELECT {column} FROM "{table}" ORDER BY rowid')]
 
 
 def build(region: Path) -> None:
@@ -428,6 +428,18 @@ def test_each_address_is_rewritten(eu: Path, tmp_path: Path, table: str, column:
     if table == "experiments":  # experiment 0 has no runs and lay beside the artifacts: it moves below them
         moved[0] = str(tmp_path / "us/models/0")
     assert after == moved
+
+
+def test_texts_that_are_not_utf_8_are_facts_and_are_rewritten_all_the_same(eu: Path, tmp_path: Path) -> None:
+    odd, us = os.fsencode(eu / "models") + b"/\xff", tmp_path / "us"
+    with rows(eu) as connection:
+        connection.execute("UPDATE trace_tags SET value = CAST(? AS TEXT)", (odd,))
+        connection.execute(
+            "UPDATE model_version_tags SET value = CAST(x'47ff' AS TEXT) WHERE key = 'mlflow.prompt.text'"
+        )
+    source = captured(eu, tmp_path / "scratch")
+    assert recovered(source, us, tmp_path / "scratch").identity == source.facts.identity
+    assert set(values(us, "trace_tags", "CAST(value AS BLOB)")) == {os.fsencode(us / "models") + b"/\xff"}
 
 
 def test_no_byte_of_the_database_names_the_old_artifacts(eu: Path, tmp_path: Path) -> None:

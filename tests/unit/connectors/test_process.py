@@ -442,6 +442,12 @@ def test_the_interpreter_is_the_one_beside_the_program(tmp_path: Path) -> None:
         Process().inspect(Place("assistant", "eu", settings))
 
 
+def test_an_interpreter_in_a_folder_that_is_not_utf_8_is_known_all_the_same(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "made"], check=True)
+    folder = (tmp_path / "made").rename(tmp_path / os.fsdecode(b"\xff"))
+    assert Path(process_packages.read(str(folder / "bin" / "python")).prefix) == folder
+
+
 def test_an_interpreter_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, python=str(tmp_path / "python"))
     with pytest.raises(ConnectorError, match="cannot be run"):

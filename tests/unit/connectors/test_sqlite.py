@@ -410,6 +410,16 @@ def test_answers_are_scalars_objects_or_lists(tmp_path: Path) -> None:
     }
 
 
+def test_texts_that_are_not_utf_8_are_facts_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "online.db"
+    make(path)
+    with opened(path) as connection:
+        connection.execute("CREATE TABLE named (name TEXT)")
+        connection.execute("INSERT INTO named VALUES (CAST(x'61ff' AS TEXT)), (CAST(x'eda080' AS TEXT))")
+    identity = inspect(path, select={"names": "SELECT name FROM named"}).identity
+    assert identity["names"] == [{"name": "a\udcff"}, {"name": "\udced\udca0\udc80"}]
+
+
 def test_too_many_rows_are_refused(tmp_path: Path) -> None:
     make(tmp_path / "online.db", rows=1001)
     with pytest.raises(ConnectorError, match="more than 1000 rows"):

@@ -177,7 +177,7 @@ def test_what_was_not_recovered_has_no_loss_to_boast_of(tmp_path: Path, ended) -
 def test_a_run_that_did_not_succeed_has_its_page_and_record_too(tmp_path: Path, ended) -> None:
     recovered = ended(tmp_path)
     record = recovered.evidence
-    text = page(record)
+    text = page(record).decode()
     assert f"was not recovered in us: {record.state.replace('_', ' ')}" in text
     assert all(name in text for name in record.components)
     assert all(check.name in text for check in record.checks)

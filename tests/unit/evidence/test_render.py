@@ -18,6 +18,11 @@ START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 INJECTED = "<script>alert(1)</script>\"'&"
 
 
+def shown(evidence: Evidence) -> str:
+    """The page, as somebody reads it."""
+    return page(evidence).decode("utf-8")
+
+
 def component(**changed: object) -> ComponentResult:
     given: dict[str, object] = {
         "kind": "files",
@@ -120,7 +125,7 @@ class Page(HTMLParser):
 
 
 def test_a_page_asks_for_nothing_and_runs_nothing() -> None:
-    text = page(record())
+    text = shown(record())
     seen = Page(text)
     assert not seen.tags() & {"script", "link", "iframe", "img", "object", "embed", "form", "base", "a"}
     attributes = {name for _, given in seen.elements for name in given}
@@ -133,7 +138,7 @@ def test_a_page_asks_for_nothing_and_runs_nothing() -> None:
 def test_a_policy_forbids_what_is_not_there() -> None:
     policies = [
         given["content"]
-        for tag, given in Page(page(record())).elements
+        for tag, given in Page(shown(record())).elements
         if tag == "meta" and given.get("http-equiv") == "Content-Security-Policy"
     ]
     (policy,) = policies
@@ -172,8 +177,8 @@ def injected() -> Evidence:
 
 
 def test_whatever_stands_in_the_record_is_text() -> None:  # fault 64
-    clean, seen = Page(page(record())), Page(page(injected()))
-    assert "<script" not in page(injected())
+    clean, seen = Page(shown(record())), Page(shown(injected()))
+    assert "<script" not in shown(injected())
     assert seen.tags() - clean.tags() <= {"dl", "dt", "dd"}
     assert seen.text.count("<script>alert(1)</script>") >= 20
     names = {name for _, given in seen.elements for name in given}
@@ -184,7 +189,7 @@ def test_whatever_stands_in_the_record_is_text() -> None:  # fault 64
 
 
 def test_every_component_stands_beside_its_objectives() -> None:
-    text = Page(page(record())).text
+    text = Page(shown(record())).text
     for words in (
         "pages",
         "ledger",
@@ -201,7 +206,7 @@ def test_every_component_stands_beside_its_objectives() -> None:
 
 
 def test_every_check_stands_beside_its_bound() -> None:
-    text = Page(page(record(baseline_region="eu"))).text
+    text = Page(shown(record(baseline_region="eu"))).text
     for words in (
         "latency_p95",
         "12.5 ms",
@@ -215,7 +220,7 @@ def test_every_check_stands_beside_its_bound() -> None:
 
 
 def test_every_step_has_a_bar_within_the_picture() -> None:
-    bars = [given for tag, given in Page(page(record())).elements if tag == "rect"]
+    bars = [given for tag, given in Page(shown(record())).elements if tag == "rect"]
     assert len(bars) == 2
     for bar in bars:
         assert float(bar["x"] or "nan") >= 0
@@ -224,21 +229,21 @@ def test_every_step_has_a_bar_within_the_picture() -> None:
 
 
 def test_a_run_without_any_step_has_a_page() -> None:
-    assert "not recovered" in page(record(state="blocked", steps=(), verified=None, checks=()))
+    assert "not recovered" in shown(record(state="blocked", steps=(), verified=None, checks=()))
 
 
 def test_what_is_not_as_it_should_be_is_named() -> None:
     text = Page(
-        page(record(skipped=("verify.verify:a",), overrides=("group_broken",), lost_points=("99" * 32,)))
+        shown(record(skipped=("verify.verify:a",), overrides=("group_broken",), lost_points=("99" * 32,)))
     ).text
     for words in ("Not as it should be", "verify.verify:a", "group_broken", "99" * 32):
         assert words in text, words
-    assert "Not as it should be" not in Page(page(record())).text
+    assert "Not as it should be" not in Page(shown(record())).text
 
 
 def test_a_check_that_is_not_known_says_why_and_is_not_green() -> None:
     unknown = check(verdict="unknown", baseline=None, reason="too few samples to tell")
-    text = page(record(verified=None, checks=(unknown,)))
+    text = shown(record(verified=None, checks=(unknown,)))
     assert "too few samples to tell" in text
     assert "0 of 1 checks pass" in Page(text).text
     classes = [given.get("class") for _, given in Page(text).elements]
@@ -246,7 +251,7 @@ def test_a_check_that_is_not_known_says_why_and_is_not_green() -> None:
 
 
 def test_without_verification_the_page_says_that_it_is_not_known() -> None:
-    text = Page(page(record(verified=None, checks=()))).text
+    text = Page(shown(record(verified=None, checks=()))).text
     assert "it is not known whether the pipeline answers as before" in text
 
 
@@ -256,9 +261,9 @@ def test_without_verification_the_page_says_that_it_is_not_known() -> None:
 def test_an_objective_is_green_when_met_red_when_missed_and_neither_when_unknown(
     seconds: float | None, colour: str
 ) -> None:
-    text = page(record(rto=Rto(seconds=seconds, objective_s=300, since="declared")))
-    (shown,) = re.findall(r'Time to recover</span>\s*<b class="(\w+)">', text)
-    assert shown == colour
+    text = shown(record(rto=Rto(seconds=seconds, objective_s=300, since="declared")))
+    (found,) = re.findall(r'Time to recover</span>\s*<b class="(\w+)">', text)
+    assert found == colour
 
 
 # ------------------------------------------------------------------------------------------ in a sentence
@@ -292,3 +297,7 @@ def test_the_headline_never_says_more_than_was_found(changed: dict[str, object],
 )
 def test_a_figure_has_the_unit_that_suits_it(value: float | None, unit: str, words: str) -> None:
     assert figure(value, unit) == words
+
+
+def test_what_is_not_utf_8_is_shown_with_backslashes() -> None:
+    assert "cut \\ud800" in shown(record(checks=(check(reason="cut \ud800"),)))

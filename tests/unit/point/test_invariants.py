@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refloat.contracts import Facts
+from refloat.digest import Json
 from refloat.limits import FACTS_BYTES_MAX
 from refloat.point import invariants
+from refloat.point import language as cel
 from refloat.point.model import NOT_EVALUATED, Grade, GroupRecord, Verdict
 
 HOLDS = Verdict(must="a.x == b.x", holds=True)
@@ -91,6 +93,19 @@ def test_an_expression_sees_identity_by_name_and_position_below() -> None:
 
 def test_facts_that_are_too_large_are_left_out() -> None:
     assert invariants.scope({"log": Facts({"text": "x" * FACTS_BYTES_MAX})}) == {}
+
+
+def test_a_fact_that_the_language_cannot_hold_is_left_out_and_no_other() -> None:
+    odd: dict[str, Json] = {
+        "id": "\ud800",
+        "kept": 1,
+        "\udcff": 2,
+        "ids": ["a", "\ud800"],
+        "list": [{"id": "\ud800"}],
+    }
+    scope = invariants.scope({"log": Facts(odd, {"last": "\udcff"})})
+    assert scope == {"log": {"kept": 1, "list": [{}], "position": {}}}
+    assert cel.evaluate("log.kept == 1", cel.Context(variables=scope)) is True
 
 
 def test_the_values_that_an_expression_names_are_shown() -> None:

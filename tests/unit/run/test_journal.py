@@ -8,7 +8,7 @@ import pytest
 
 from refloat.errors import Damaged, HoldLost, Retry, StoreError, VaultError
 from refloat.run.journal import APPEND_ATTEMPTS_MAX
-from refloat.run.state import Entered, Held, Holder, Remembered, RunState, Started
+from refloat.run.state import Entered, Held, Holder, Outcome, Remembered, RunState, Started
 
 HOLDER = Holder(host="h", boot="b", process=1)
 
@@ -27,6 +27,19 @@ def test_what_was_appended_is_read_back_with_slot_and_time(world) -> None:
     assert again.view == journal.view
     assert again.view.plan.hash == world.plan.hash
     assert again.view.remembered("answers") == {"was_live": True}
+
+
+def test_a_record_is_read_back_whatever_its_strings_are(world) -> None:
+    halves = "\ud800", "\udfff"
+    odd = {half: ["cut \ud800", "name \udcff"] for half in halves}
+    journal = world.journal()
+    journal.append(Remembered(step="stage.stage:answers", what=odd))
+    journal.append(
+        Outcome(step="stage.stage:answers", result="failed", error={"message": "no \udcff", "file": "\udcff"})
+    )
+    assert [entry.record for entry in world.journal().read()] == [entry.record for entry in journal.read()]
+    assert world.journal().view.remembered("answers") == journal.view.remembered("answers")
+    assert journal.read()[0].record.what == odd
 
 
 def test_threads_append_one_after_the_other(world) -> None:

@@ -268,6 +268,11 @@ def test_heads_that_were_seen_are_pinned_and_newer_ones_replace_them() -> None:
 # ----------------------------------------------------------------------------------------------- passphrases
 
 
+def test_a_passphrase_that_is_not_utf_8_opens_as_it_was_typed() -> None:
+    typed = os.fsdecode(b"\xfcberraschung")
+    assert KeyFile.unwrap(ALL.wrapped(typed), typed) == ALL
+
+
 def test_a_wrapped_key_file_opens_with_its_passphrase_alone() -> None:
     wrapped = ALL.wrapped("correct horse")
     assert KeyFile.unwrap(wrapped, "correct horse") == ALL

@@ -18,6 +18,7 @@ from refloat.vault.layout import (
     key_name,
     pack_name,
     parse_object,
+    plain_object,
     point_name,
     read_descriptor,
     slot_name,
@@ -105,6 +106,7 @@ GOOD = DESCRIPTOR.model_dump(mode="json")
         canonical_json({**GOOD, "extra": 1}),
         canonical_json({**GOOD, "vault": ""}),
         canonical_json({**GOOD, "vault": 5}),
+        canonical_json({**GOOD, "replica": "\ud800"}),
         canonical_json({**GOOD, "chunking": {"min": 0, "avg": 1, "max": 1}}),
         canonical_json({name: GOOD[name] for name in GOOD if name != "pipeline"}),
         json.dumps(GOOD).encode(),
@@ -140,11 +142,16 @@ def test_a_flipped_bit_in_a_descriptor_never_ends_in_another_kind_of_error(bit: 
 )
 def test_canonical_documents_come_back_whole(document: dict[str, object]) -> None:
     whole = {**document, "format": 1}
-    try:
-        stored = canonical_json(whole)
-    except UnicodeEncodeError:
-        return
-    assert parse_object(stored, "x") == whole
+    assert parse_object(canonical_json(whole), "x") == whole
+
+
+def test_what_is_not_sealed_holds_no_text_that_is_not_utf_8() -> None:
+    stored = canonical_json({"format": 1, "x": {"y": ["\udcff"]}})
+    assert parse_object(stored, "x")["x"] == {"y": ["\udcff"]}
+    with pytest.raises(Damaged, match="not UTF-8"):
+        plain_object(stored, "x")
+    written = canonical_json({"format": 1, "x": r"a\udcff"})
+    assert plain_object(written, "x")["x"] == r"a\udcff"
 
 
 def test_an_object_that_is_larger_than_its_kind_is_not_parsed() -> None:
