@@ -246,9 +246,7 @@ def _groups(body: Point) -> dict[str, Json]:
     """The groups as they are stored, but that one is unknown stands there as broken."""
     from refloat.digest import json_form
 
-    return {
-        group: {**json_form(record), "grade": str(record.grade)} for group, record in body.groups.items()
-    }
+    return {group: {**json_form(record), "grade": str(record.grade)} for group, record in body.groups.items()}
 
 
 points.command("accept", epilog=points_accept.ACCEPT)(points_accept.accept)
