@@ -54,9 +54,9 @@ everything is staged and checked, and puts everything back when a step that matt
 | the command was interrupted, or the machine went down | `refloat run list --to us --vault …`, then `refloat recover --to us --vault … --resume RUN` |
 | `target_claimed` | another run holds the region: resume that one, or wait for the person at it. One whose machine died can be resumed 30 s later |
 | `target_primary` | the pipeline is still there: recover into another region, or `--into DIR` |
-| exit code 5, `waiting` | a step was cut in the middle and nobody can tell what became of it: look, then resume |
+| exit code 5, `waiting` | a step needs a person to decide, or was cut in the middle and nobody can tell what became of it: look, then resume. Nothing was put back |
 | `rolled_back`, exit code 1 | what was live before is live again. The `error` of the document, and the evidence page, name the step |
-| `dirty`, exit code 1 | a rollback failed. `refloat run show RUN --to us` says what is where; mend that, then `--resume` |
+| `dirty`, exit code 1 | a rollback failed. `refloat run show RUN --to us` says what is where; mend that, then `--resume`. `unended` names a call that was told to end and went on: nothing of its component was put back beside it, and only when its process is gone does `--resume` do so |
 | exit code 4 | the vault is not what was written: `refloat vault check --read-data`, then another point or another region |
 | no key works | try each copy of the key file; or the passphrase: unset `REFLOAT_KEY_FILE`, set `REFLOAT_PASSPHRASE`; or the printed page: `refloat vault keys restore page.txt --key chat.key`; or the pages of a kit in shares |
 

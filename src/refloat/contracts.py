@@ -256,7 +256,8 @@ class Op:
 
     ``token`` is the same for every attempt of the same step and differs between runs. ``remember``
     returns only when what it was given is in the journal, so what ``revert`` will need is remembered
-    before the switch; ``memory`` holds what earlier attempts remembered. ``scratch`` is a folder of this
+    before the switch; ``memory`` holds what earlier attempts remembered. Once ``cancelled`` is set nothing that the
+    call does is wanted any more: look at it in every loop, and raise ``Cancelled``. ``scratch`` is a folder of this
     operation's own, which the engine removes; it may lie on another file system than the target.
     ``source_identity`` is the identity that the snapshot being staged had when it was captured.
     """
@@ -301,7 +302,10 @@ class Entry:
 
 
 class Sink(Protocol):
-    """Where a connector's ``capture`` puts files. Paths are relative, with ``/``, without ``..``."""
+    """Where a connector's ``capture`` puts files. Paths are relative, with ``/``, without ``..``.
+
+    Once the operation is cancelled, everything raises ``Cancelled`` at the next piece, and nothing more is stored.
+    """
 
     def file(
         self,
@@ -336,7 +340,10 @@ class Sink(Protocol):
 
 
 class Source(Protocol):
-    """One component's snapshot, as ``stage`` reads it. Every byte is verified before it is returned."""
+    """One component's snapshot, as ``stage`` reads it. Every byte is verified before it is returned.
+
+    Once the operation is cancelled, everything raises ``Cancelled`` at the next chunk, and nothing more is written.
+    """
 
     facts: Facts
 

@@ -1,4 +1,4 @@
-"""A call that may not take for ever: what hangs is abandoned, and the caller goes on."""
+"""A call that may not take for ever: what does not end when it is told to is abandoned, and the caller goes on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from refloat.errors import DeadlineExceeded, Retry
+from refloat.errors import Cancelled, DeadlineExceeded, Retry, Unended
+from refloat.limits import GRACE_S
 
 T = TypeVar("T")
-
-LETS_GO_S = 2.0  # for a call that looks whether it is still wanted; whoever cannot wait interrupts once more
 
 
 class _Call(Generic[T]):
@@ -28,31 +27,57 @@ class _Call(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
             self.error = error
 
+    def ends(self, seconds: float) -> bool:
+        """Whether it has ended, or does so within ``seconds``."""
+        self.thread.join(seconds)
+        return not self.thread.is_alive()
 
-def within(seconds: float, what: str, call: Callable[[], T], cancelled: threading.Event | None = None) -> T:
+
+def within(
+    seconds: float,
+    what: str,
+    call: Callable[[], T],
+    cancelled: threading.Event | None = None,
+    *,
+    grace_s: float = GRACE_S,
+) -> T:
     """The result of ``call``, or its error; ``DeadlineExceeded`` when it takes longer than ``seconds``.
 
-    ``cancelled`` is set then, for a call that looks, and where somebody ends the wait: that call is waited for a
-    moment, so that it writes nothing more to what the caller takes away. The thread itself cannot be ended from
-    outside: a call that never returns leaves its thread behind, and the error says so.
+    A call that looks at ``cancelled`` is told so then, and where somebody ends the wait, and has ``grace_s`` to end:
+    then it writes nothing more to what the caller takes away. What it still returns is not taken, since it may have
+    stopped half way. No thread can be ended from outside: for one that goes on all the same the error is ``Unended``.
     """
     running = _Call(call)
     running.thread.start()
     try:
-        running.thread.join(seconds)
+        in_time = running.ends(seconds)
     except KeyboardInterrupt:
         if cancelled is not None:
             cancelled.set()
-            running.thread.join(LETS_GO_S)
+            running.ends(grace_s)
         raise
-    if running.thread.is_alive():
-        if cancelled is not None:
-            cancelled.set()
-        raise DeadlineExceeded(
-            f"{what} took longer than {seconds:g} s and was abandoned",
-            retry=Retry.LATER,
-            next="see whether the component answers, or raise its `deadline` in the manifest",
-        )
+    if not in_time:
+        raise _overdue(seconds, what, running, cancelled, grace_s)
     if running.error is not None:
         raise running.error
     return running.result[0]
+
+
+def _overdue(
+    seconds: float, what: str, running: _Call[T], cancelled: threading.Event | None, grace_s: float
+) -> DeadlineExceeded:
+    """The error for a call that took too long, once it was told to end and had its moment for that."""
+    next = "see whether the component answers, or raise its `deadline` in the manifest"
+    late = f"{what} took longer than {seconds:g} s"
+    if cancelled is None:
+        return DeadlineExceeded(f"{late} and was abandoned", retry=Retry.LATER, next=next)
+    cancelled.set()
+    if running.ends(grace_s):
+        return DeadlineExceeded(f"{late} and was ended", retry=Retry.LATER, next=next)
+    return Unended(f"{late} and has not ended {grace_s:g} s after it was told to", next=next)
+
+
+def require_wanted(cancelled: threading.Event, doing: str) -> None:
+    """Raise ``Cancelled`` where nobody waits any more for what is being done."""
+    if cancelled.is_set():
+        raise Cancelled(f"{doing} was cancelled", retry=Retry.LATER)

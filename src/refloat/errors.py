@@ -11,7 +11,9 @@
     ├── Waiting                  5   a person must decide before anything more happens
     ├── StoreError               1   a store did not answer as it should; usually worth another try
     ├── ConnectorError           1   a component could not be inspected, captured, staged, switched or started
+    │   ├── Cancelled            1   a call was told to end, and did
     │   └── DeadlineExceeded     1   a step took longer than it was allowed to
+    │       └── Unended          1   it was told to end, and has not
     ├── SlotTaken                1   somebody else wrote the slot first (raised by ``vault.slotlog``)
     ├── HoldLost                 1   another orchestrator took over; this one must stop
     └── Interrupted            130   stopped by a signal; the run can be resumed
@@ -208,10 +210,24 @@ class ConnectorError(RefloatError):
     otherwise = "refloat check tells how every component is now"
 
 
+class Cancelled(ConnectorError):
+    """A call was told to end, and did: its time was over, or the run stopped."""
+
+    code = "cancelled"
+    otherwise = "run the same command again to go on"
+
+
 class DeadlineExceeded(ConnectorError):
     """A step took longer than it was allowed to."""
 
     code = "deadline"
+
+
+class Unended(DeadlineExceeded):
+    """A call was told to end and has not; while it goes on, nothing of its component is put back."""
+
+    code = "unended"
+    otherwise = "see what the component waits for; the call ends with the process that made it"
 
 
 class HoldLost(RefloatError):

@@ -43,6 +43,15 @@ CAPTURE_ATTEMPTS_MAX = 3  # a member whose identity still moves after this is fr
 STEP_ATTEMPTS_MAX = 3  # beyond this a person must look
 CONNECTOR_SECONDS_MAX = 3600.0  # default deadline of one connector call
 HEALTH_SECONDS_MAX = 60.0  # how long a started process may take to answer
+GRACE_S = (
+    2.0  # for a call that is told to end: a person waits, or writers do; whoever cannot interrupts once more
+)
+STEP_GRACE_S = (
+    30.0  # for one of a run, which is put back only after it: longer than a slow store takes for a chunk
+)
+LEAVE_GRACE_S = (
+    5.0  # for all calls of a run that stops: less than the 10 s from a SIGTERM to the SIGKILL after it
+)
 HOLD_TTL_S = 30.0  # an orchestrator that has not renewed for this long may be succeeded
 SLOT_DIGITS = 16  # slot names sort as text
 SLOT_APPEND_ATTEMPTS_MAX = 64  # losing this many races in a row means something else is wrong

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from refloat.contracts import Op
+from refloat.deadline import require_wanted
 from refloat.durable import advice
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
 
@@ -26,11 +27,8 @@ class Allowance:
         return 0.0 if self._op.cancelled.is_set() else max(0.0, self._ends - time.monotonic())
 
     def check(self) -> None:
-        """Raise ``DeadlineExceeded`` when the time is over, ``ConnectorError`` when cancelled."""
-        if self._op.cancelled.is_set():
-            raise ConnectorError(
-                f"{self._doing} was cancelled", retry=Retry.LATER, next="run the same command again to go on"
-            )
+        """Raise ``DeadlineExceeded`` when the time is over, ``Cancelled`` when nobody waits any more."""
+        require_wanted(self._op.cancelled, self._doing)
         if time.monotonic() >= self._ends:
             raise DeadlineExceeded(
                 f"{self._doing} took longer than {self._op.deadline_s:g} s",

@@ -184,7 +184,9 @@ def _component(prepared: Prepared, name: str) -> ComponentTarget:
         connector=components.connector(name),
         place=components.place(name, plan.to, source=prepared.point.primary),
         snapshot=snapshot,
-        source=lambda heard: prepared.replica.source(snapshot.tree, facts, priority=priority, heard=heard),
+        source=lambda heard, cancelled: prepared.replica.source(
+            snapshot.tree, facts, priority=priority, heard=heard, cancelled=cancelled
+        ),
         parts=components.parts(name),
     )
 

@@ -66,11 +66,15 @@ class Sinks(Protocol):
     """Where captures go: the vault's writer."""
 
     def sink(
-        self, previous: str | None = None, heard: Callable[[int], None] = lambda size: None
+        self,
+        previous: str | None = None,
+        heard: Callable[[int], None] = lambda size: None,
+        cancelled: threading.Event | None = None,
     ) -> FinishingSink:
         """A sink for one component; ``previous`` is the tree of its earlier snapshot.
 
-        ``heard`` is told the bytes of each piece that comes, carried files among them.
+        ``heard`` is told the bytes of each piece that comes, carried files among them. Nothing more is taken once
+        ``cancelled`` is set.
         """
 
     def holds(self, tree: str) -> bool:
@@ -312,8 +316,11 @@ class Capture:
         previous = member.previous
         about = previous.bytes if previous else None  # as many as the last time, until there are more
         self._progress.start(member.name, about)
+        cancelled = threading.Event()
         sink = self._sinks.sink(
-            previous.tree if previous else None, lambda size: self._progress.advance(member.name, size)
+            previous.tree if previous else None,
+            lambda size: self._progress.advance(member.name, size),
+            cancelled,
         )
         op = Op(
             place=member.place,
@@ -322,6 +329,7 @@ class Capture:
             epoch=0,
             scratch=self._folder(member.name),
             deadline_s=member.deadline_s,
+            cancelled=cancelled,
             parts=member.parts,
         )
         started, began = self._clock.now(), self._clock.monotonic()

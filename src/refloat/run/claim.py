@@ -25,6 +25,7 @@ from refloat.connectors.process_table import boot_id, running
 from refloat.digest import Json
 from refloat.errors import Damaged, HoldLost, Missing, Refused, VaultError
 from refloat.limits import HOLD_TTL_S
+from refloat.run import given_up
 from refloat.run.state import Holder, RunState, View
 from refloat.vault.layout import LOG
 from refloat.vault.slotlog import Entry, SlotLog, SlotTaken
@@ -33,7 +34,7 @@ RULE = "target_claimed"
 DAMAGED = "claim_damaged"
 """The rule against a run where the claims on its target, or the journal of its holder, are damaged or gone."""
 LET_GO = frozenset({RunState.PAUSED, RunState.WAITING, RunState.FAILED, RunState.DIRTY})
-"""States in which no orchestrator is at work, whether its process lives or not."""
+"""States in which no orchestrator is at work, whether its process lives or not, unless a call has not ended in it."""
 
 
 def this_process() -> Holder:
@@ -150,8 +151,9 @@ _NOBODY = Holder(host="", boot="", process=0)
 def objection(last: Claimed | None, run: str, view: View, here: Holder, now: datetime) -> str | None:
     """Why ``run`` may not have the target; None where it may. ``view`` is the holding run as journaled.
 
-    The same run may be resumed once its holder is dead or has not been heard of for ``HOLD_TTL_S``.
-    Another run may follow one that is over, or that died before it had announced anything.
+    The same run may be resumed once its holder is dead, has let go of it, or has not been heard of for ``HOLD_TTL_S``;
+    one that lives has not let go while a call that it gave up goes on. Another run may follow one that is over, or
+    that died before it had announced anything.
     """
     if last is None or last.released or view.ended:
         return None
@@ -167,7 +169,9 @@ def _gone(last: Claimed, view: View, here: Holder, now: datetime) -> bool:
     """Whether nobody is at work on the run that holds the target, so that it may be resumed."""
     alive = lives(last.holder, here)
     stale = alive is None and now - _heard(last, view) > timedelta(seconds=HOLD_TTL_S)
-    return alive is False or stale or view.state in LET_GO or last.holder == here
+    if last.holder == here:
+        return not given_up.at_work(last.run)
+    return alive is False or stale or (view.state in LET_GO and not view.unended)
 
 
 def _heard(last: Claimed, view: View) -> datetime:

@@ -2,6 +2,10 @@
 
 The journal is the only state. Whatever this process knows besides it is which of its threads are at work,
 so a run that is killed at any moment is resumed by calling ``execute`` again with the same journal.
+
+A step is over only when its call has ended. One that is late is told to end and waited for; while it goes on all the
+same, nothing else is done to its component: what it writes would fall on what is put back. That is a step that
+failed, or an undo that did, so the run ends ``dirty`` and names the call.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
-from refloat.deadline import within
+from refloat.deadline import require_wanted, within
 from refloat.digest import Json
 from refloat.errors import (
     ConnectorError,
@@ -25,11 +30,13 @@ from refloat.errors import (
     Interrupted,
     RefloatError,
     Retry,
+    Unended,
     UsageError,
     Waiting,
 )
-from refloat.limits import HOLD_TTL_S
+from refloat.limits import HOLD_TTL_S, LEAVE_GRACE_S, STEP_GRACE_S
 from refloat.plan.model import Action, Plan, Step
+from refloat.run import given_up
 from refloat.run.claim import Claim
 from refloat.run.context import Context, Observation, StepAction
 from refloat.run.journal import Journal
@@ -60,8 +67,13 @@ WORKERS = 2  # steps at once; more fight for the same disk and network
 RENEW_S = HOLD_TTL_S / 3  # two renewals may be lost before a successor thinks us dead
 LISTEN_S = 1.0  # how often the main thread looks up while steps are at work
 RETRY_PAUSE_S = 1.0  # before the second attempt; doubled before the third
-LEAVE_S = 5.0  # how long steps that are cut short may take to end by themselves
-LEAVE_LOOKS = 10
+LEAVE_LOOKS = 10  # in which the grace of what is cut short is shared out
+ACTS = frozenset({Action.STAGE, Action.ACTIVATE, Action.START, Action.SHIFT, Action.CLEANUP})
+"""What changes a component. A call of any other that does not end only reads, and is in nobody's way."""
+STOPS = (HoldLost, Interrupted, Waiting)
+"""Errors that stop the run where it is, whatever step raises them; any other is the step's own."""
+
+T = TypeVar("T")
 
 OnEvent = Callable[[AnyRecord], None]
 """Told of every record after it was written; for ``--events`` and progress."""
@@ -121,17 +133,20 @@ def execute(
     failed; ``standing`` says what is where) or ``failed`` (after the commit; can be resumed).
     ``view.failure`` is the error that caused it.
 
-    Raises ``Waiting`` when a person must say what became of a step, ``HoldLost`` when another orchestrator
-    took over, ``Interrupted`` on Ctrl-C, ``StoreError`` when the journal cannot be written. The run can be
-    resumed after each, except by this process after ``HoldLost``.
+    Raises ``Waiting`` when a person must decide, as a step says, or must say what became of one, ``HoldLost`` when
+    another orchestrator took over, ``Interrupted`` on Ctrl-C, ``StoreError`` when the journal cannot be written. The
+    run can be resumed after each, except by this process after ``HoldLost``, or while a call goes on in it that was
+    told to end.
     """
     begin(plan, journal, claim, overrides=overrides, declared_at=declared_at, version=version)
     engine = _Engine(plan, journal, claim, actions, clock, progress or Silent(), workers, on_event)
     try:
         view = engine.run()
     except KeyboardInterrupt as error:
+        left = ", ".join(given_up.at_work(claim.run))
+        where = f"{left} had not ended and ends with this process" if left else "it has stopped where it was"
         raise Interrupted(
-            f"run {claim.run} was interrupted; it has stopped where it was",
+            f"run {claim.run} was interrupted; {where}",
             next=f"refloat recover --to {plan.to} --resume {claim.run}",
         ) from error
     if view.state in FINAL:
@@ -147,6 +162,14 @@ class _Ended:
     fatal: BaseException | None = None
 
 
+@dataclass(frozen=True)
+class _Worker:
+    """A thread at work: sets ``ended`` when it is over; ``cancelled`` tells it to end."""
+
+    cancelled: threading.Event
+    ended: threading.Event
+
+
 @dataclass
 class _Engine:
     """One execution: the main thread decides and writes states, a thread a step acts."""
@@ -159,26 +182,26 @@ class _Engine:
     progress: Progress
     workers: int
     on_event: OnEvent | None
-    running: dict[str, threading.Event] = field(default_factory=dict)
+    running: dict[str, _Worker] = field(default_factory=dict)
     ended: queue.SimpleQueue[_Ended] = field(default_factory=queue.SimpleQueue)
     leaving: threading.Event = field(default_factory=threading.Event)
-    lost: HoldLost | None = None
+    over: RefloatError | None = None
     renewed_s: float = 0.0
 
     def run(self) -> View:
         """Decide and act until finished. Whatever leaves this method leaves a journal that can be resumed."""
         finished = self.journal.view.ended
-        leave_as: RunState | None = RunState.PAUSED
+        leave_as: Entered | None = Entered(state=RunState.PAUSED)
         try:
             while not finished:
                 view = self.journal.view
                 decision = decide(self.plan, view, running=frozenset(self.running), capacity=self.workers)
                 finished = self.act(decision)
-        except Waiting:
-            leave_as = RunState.WAITING
+        except Waiting as waiting:
+            leave_as = Entered(state=RunState.WAITING, reason=waiting.message)
             raise
         except HoldLost as lost:
-            self.lost, leave_as = lost, None
+            self.over, leave_as = lost, None
             raise
         finally:
             if not finished:
@@ -204,9 +227,9 @@ class _Engine:
         return False
 
     def write(self, record: AnyRecord) -> View:
-        """Append to the journal, then tell who listens; nothing more once the hold is lost."""
-        if self.lost is not None:
-            raise self.lost
+        """Append to the journal, then tell who listens; nothing more once the hold is lost, or the run was left."""
+        if self.over is not None:
+            raise self.over
         view = self.journal.append(record)
         self.renewed_s = self.clock.monotonic()
         if self.on_event is not None:
@@ -228,17 +251,18 @@ class _Engine:
 
     def spawn(self, name: str, call: Callable[[threading.Event], None]) -> None:
         """Begin ``call`` in a daemon thread, so that one that hangs never holds up an exit."""
-        cancelled = threading.Event()
-        self.running[name] = cancelled
-        threading.Thread(target=self.work, args=(name, call, cancelled), name=name, daemon=True).start()
+        worker = _Worker(threading.Event(), threading.Event())
+        self.running[name] = worker
+        threading.Thread(target=self.work, args=(name, call, worker), name=name, daemon=True).start()
 
-    def work(self, name: str, call: Callable[[threading.Event], None], cancelled: threading.Event) -> None:
+    def work(self, name: str, call: Callable[[threading.Event], None], worker: _Worker) -> None:
         """A worker thread: whatever happens in it, the main thread hears of its end."""
         fatal: BaseException | None = None
         try:
-            call(cancelled)
+            call(worker.cancelled)
         except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
             fatal = error
+        worker.ended.set()
         self.ended.put(_Ended(name, fatal))
 
     def attend(self, name: str, call: Callable[[threading.Event], None]) -> None:
@@ -267,9 +291,7 @@ class _Engine:
     def announce(self, intent: Intent) -> None:
         """No side effect without an intent, and no intent by one who no longer holds the target."""
         if self.leaving.is_set():
-            raise Interrupted(
-                "the run is stopping", next=f"refloat recover --to {self.plan.to} --resume {self.claim.run}"
-            )
+            raise Interrupted("the run is stopping", next=self.resuming)
         self.claim.confirm()
         self.write(intent)
 
@@ -282,8 +304,8 @@ class _Engine:
         else:
             self.progress.start(step.id, None, "step")
         try:
-            detail = within(step.timeout_s, step.id, lambda: action.do(step, context), cancelled)
-        except HoldLost:
+            detail = self.change(step, lambda: action.do(step, context), cancelled)
+        except STOPS:
             raise
         except Exception as error:  # noqa: BLE001 - a step that fails in any way is recorded as failed
             self.progress.finish(step.id, "failed")
@@ -293,16 +315,58 @@ class _Engine:
         self.progress.finish(step.id)
         return None
 
+    def call(self, step: Step, call: Callable[[], T], cancelled: threading.Event) -> T:
+        """The result of a call on the step's component, within the step's time; nothing is begun beside one that
+        goes on though it was told to end.
+
+        Raises ``DeadlineExceeded``; ``Unended`` where this call, or an earlier one, has not ended.
+        """
+        unended = given_up.at_work(self.claim.run, step.component) if step.component else []
+        if unended:
+            raise Unended(
+                f"{', '.join(unended)} was told to end and goes on; nothing else is done to {step.component}",
+                next=f"see what {step.component} waits for; the call ends with this process, then {self.resuming}",
+            )
+        try:
+            return within(step.timeout_s, step.id, call, cancelled, grace_s=STEP_GRACE_S)
+        except (Interrupted, Waiting) as error:
+            error.at(component=step.component, region=self.plan.to)
+            error.next = error.next or self.resuming
+            raise
+
+    def change(self, step: Step, call: Callable[[], T], cancelled: threading.Event) -> T:
+        """The same for a call that may change the component: known of for as long as it goes on."""
+        begun, ended = threading.Event(), threading.Event()
+
+        def told() -> T:
+            begun.set()
+            try:
+                return call()
+            finally:
+                ended.set()
+
+        try:
+            return self.call(step, told, cancelled)
+        except Unended:
+            if begun.is_set():
+                self.give_up(step, ended)
+            raise
+
+    def give_up(self, step: Step, ended: threading.Event) -> None:
+        """Know of a call that goes on, unless all that it can do is read."""
+        if step.action in ACTS:
+            given_up.remember(given_up.GivenUp(self.claim.run, step.id, step.component, ended))
+
+    @property
+    def resuming(self) -> str:
+        """How the run is gone on with."""
+        return f"refloat recover --to {self.plan.to} --resume {self.claim.run}"
+
     def context(self, step: Step, cancelled: threading.Event) -> Context:
         view = self.journal.view
 
         def remember(what: Mapping[str, Json]) -> None:
-            if cancelled.is_set():
-                raise DeadlineExceeded(
-                    f"{step.id} was given up; it must not go on",
-                    component=step.component,
-                    next="raise its `deadline` in the manifest if it needs longer",
-                )
+            require_wanted(cancelled, step.id)
             self.write(Remembered(step=step.id, what=dict(what)))
             self.claim.confirm()  # what is remembered is needed by a switch, and that comes next
 
@@ -343,7 +407,7 @@ class _Engine:
                 f"whether {', '.join(unclear)} took effect cannot be told from the components",
                 component=self.plan.step(unclear[0]).component,
                 region=self.plan.to,
-                next=f"put right what is half done, then refloat recover --to {self.plan.to} --resume {self.claim.run}",
+                next=f"put right what is half done, then {self.resuming}",
             )
 
     def look(self, step: Step, cancelled: threading.Event) -> Observation:
@@ -351,8 +415,8 @@ class _Engine:
         context = self.context(step, cancelled)
         action = self.actions[step.action]
         try:
-            found = within(step.timeout_s, step.id, lambda: action.observe(step, context), cancelled)
-        except HoldLost:
+            found = self.call(step, lambda: action.observe(step, context), cancelled)
+        except STOPS:
             raise
         except Exception as error:  # noqa: BLE001 - who cannot be asked is unknown, and unknown is unsafe
             self.progress.say(f"{step.id} could not be observed: {error}")
@@ -387,8 +451,8 @@ class _Engine:
         context = self.context(step, cancelled)
         action = self.actions[step.action]
         try:
-            within(step.timeout_s, step.id, lambda: action.undo(step, context), cancelled)
-        except HoldLost:
+            self.change(step, lambda: action.undo(step, context), cancelled)
+        except STOPS:
             raise
         except Exception as error:  # noqa: BLE001 - the rest of the rollback must go on
             return _typed(error, step)
@@ -396,24 +460,49 @@ class _Engine:
 
     # -------------------------------------------------------------------------------------- leaving
 
-    def leave(self, state: RunState | None) -> None:
-        """Launch nothing more, let what is at work end for a moment, and say so if the journal still can."""
+    def leave(self, state: Entered | None) -> None:
+        """Launch nothing more, let what is at work end for a moment, and say so if the journal still can.
+
+        Whoever reads ``paused`` or ``waiting`` may take over at once, so neither is written before every call that
+        changes a component has ended. If one has not, the state stays as it was, with the reason: then nobody takes
+        over until this process is gone, which ends its threads, or was not heard of for ``HOLD_TTL_S``, and who does
+        asks the components. From here on this process writes nothing more to the journal, whatever still ends in it.
+        """
         self.leaving.set()
-        for cancelled in self.running.values():
-            cancelled.set()
+        for worker in self.running.values():
+            worker.cancelled.set()
+        try:
+            self.let_end()
+        finally:
+            for name in self.running.keys() & self.plan.by_id.keys():
+                self.give_up(self.plan.step(name), self.running[name].ended)
+        if state is not None and self.journal.broken is None and not self.journal.view.ended:
+            self.say_so(self.honest(state))
+        self.over = self.over or Interrupted("the run has stopped", next=self.resuming)
+
+    def let_end(self) -> None:
+        """Wait for what is at work, for a moment."""
         for _ in range(LEAVE_LOOKS):
             if not self.running:
                 break
             with contextlib.suppress(queue.Empty):
-                self.running.pop(self.ended.get(timeout=LEAVE_S / LEAVE_LOOKS).name, None)
-        if state is not None and self.journal.broken is None and not self.journal.view.ended:
-            self.say_so(state)
+                self.running.pop(self.ended.get(timeout=LEAVE_GRACE_S / LEAVE_LOOKS).name, None)
 
-    def say_so(self, state: RunState) -> None:
+    def honest(self, state: Entered) -> Entered:
+        """``state``, unless a call is still at work: then the one that the run was in, and which call that is."""
+        unended = given_up.at_work(self.claim.run)
+        if not unended:
+            return state
+        left = f"the run stopped while {', '.join(unended)} had not ended"
+        self.progress.say(left)
+        why = f"{state.reason}; {left}" if state.reason else left
+        return Entered(state=self.journal.view.state, reason=why)
+
+    def say_so(self, state: Entered) -> None:
         try:
-            self.write(Entered(state=state))
+            self.write(state)
         except RefloatError as error:
-            self.progress.say(f"the journal could not be told that the run is {state}: {error}")
+            self.progress.say(f"the journal could not be told that the run is {state.state}: {error}")
 
 
 def _helps(error: RefloatError) -> bool:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from refloat.digest import Json
+from refloat.errors import Unended
 from refloat.plan.estimate import StepTiming
 from refloat.plan.model import Action, Phase, Plan, Step
 from refloat.point.model import Point
@@ -215,6 +216,14 @@ class View:
     def committed(self) -> bool:
         """Whether the run has passed the moment after which nothing is put back."""
         return self.entered(RunState.COMMITTED) is not None
+
+    @property
+    def unended(self) -> tuple[str, ...]:
+        """The steps that failed while a call was at work that had been told to end: its process may still act."""
+        failed = (
+            (id, step) for id, step in self.steps.items() if step.status in (Status.FAILED, Status.STUCK)
+        )
+        return tuple(id for id, step in failed if (step.error or {}).get("code") == Unended.code)
 
     @property
     def failure(self) -> Mapping[str, Json] | None:
@@ -457,7 +466,8 @@ def _back(plan: Plan, view: View, running: frozenset[str]) -> Decision:
             return Undo(step.id)
     stuck = [step.id for step in touched if view.step(step.id).status is Status.STUCK]
     if stuck:
-        return Finish(RunState.DIRTY, reason=f"could not be undone: {', '.join(stuck)}")
+        why = "; ".join(f"{id}: {_message(view.step(id))}" for id in stuck)
+        return Finish(RunState.DIRTY, reason=f"could not be undone: {why}")
     return Finish(RunState.ROLLED_BACK)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,14 +28,14 @@ def token(run: str, component: str) -> str:
 class ComponentTarget:
     """One component where it is recovered to. ``place`` is what is live there.
 
-    ``source`` gives its snapshot, and is told whom to tell how many bytes of it are read.
+    ``source`` gives its snapshot, and is told whom to tell how many bytes of it are read, and what ends the reading.
     """
 
     name: str
     connector: Connector
     place: Place
     snapshot: Snapshot
-    source: Callable[[Callable[[int], None]], Source]
+    source: Callable[[Callable[[int], None], threading.Event], Source]
     parts: Mapping[str, Connector] = field(default_factory=dict)
 
     def staged(self, run: str) -> Place:

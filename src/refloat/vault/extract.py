@@ -17,10 +17,11 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from refloat.contracts import EntryType
 from refloat.durable import BLOCK_BYTES, advice, opened_folder, pages, write_past_cache
@@ -38,6 +39,8 @@ LARGE_BYTES = 8 * MIB  # less fits in the page cache at no cost
 WINDOW_BYTES = 4 * MIB  # of a large file, written at once
 _ZEROS = bytes(BLOCK_BYTES)  # what a file system leaves out of a file, or not
 _TEMPORARY = re.compile(rb"\.refloat-[0-9a-f]{16}\.part")
+
+T = TypeVar("T")
 
 Pieces = Callable[[Node], Generator[bytes, None, None]]
 """A file's bytes in verified pieces."""
@@ -184,23 +187,24 @@ class _Left(Exception):
 
 
 class Extractor:
-    """Fills open folders from stored ones; files of one folder are written several at a time."""
+    """Fills open folders from stored ones; files of one folder are written several at a time.
 
-    def __init__(self, read: Read, pieces: Pieces, wish: Wish) -> None:
+    ``wanted`` raises once nobody waits any more for what is written: before each path, as ``pieces`` does in a file.
+    """
+
+    def __init__(self, read: Read, pieces: Pieces, wish: Wish, wanted: Callable[[], None]) -> None:
         self._read = read
         self._pieces = pieces
         self._wish = wish
+        self._wanted = wanted
         self._left = threading.Event()
 
     def fill(self, folder: int, tree: bytes) -> None:
         """Write what is wished of ``tree`` into an open folder. Raises ``OSError``, ``VaultError``."""
         with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="extract") as pool:
-            try:
-                if self._wish.priority:
-                    self._fill_first(pool, folder, tree)
-                self._fill(pool, _Folder(folder), tree, self._wish.prefix)
-            finally:
-                self._left.set()  # after an error the pool need not wait until large files are whole
+            if self._wish.priority:
+                self._fill_first(pool, folder, tree)
+            self._fill(pool, _Folder(folder), tree, self._wish.prefix)
 
     def _fill_first(self, pool: ThreadPoolExecutor, folder: int, tree: bytes) -> None:
         """Write the files that have priority; those of a pattern when those of the one before it are there."""
@@ -208,8 +212,21 @@ class Extractor:
         for number, path, node in self._first(tree, self._wish.prefix, 0):
             by_rank.setdefault(number, []).append((path, node))
         for number in sorted(by_rank):
-            for _ in pool.map(lambda found: self._file_below(folder, *found), by_rank[number]):
-                pass
+            self._each(pool, lambda found: self._file_below(folder, *found), by_rank[number])
+
+    def _each(self, pool: ThreadPoolExecutor, write: Callable[[T], None], items: Sequence[T]) -> None:
+        """Write several at a time; when this is left none is at work any more, and its folder may be closed."""
+        writing = [pool.submit(write, item) for item in items]
+        try:
+            over, _ = wait(writing, return_when=FIRST_EXCEPTION)
+            for one in over:
+                one.result()
+        except BaseException:
+            self._left.set()  # nobody needs to wait until large files are whole
+            for one in writing:
+                one.cancel()
+            wait(writing)
+            raise
 
     def _first(self, tree: bytes, above: str, depth: int) -> Iterator[tuple[int, str, Node]]:
         check_depth(tree, depth)
@@ -241,8 +258,7 @@ class Extractor:
             if self._wish.same is not nothing_there:
                 _sweep(folder.open(), nodes)
             files = [node for node in _only(wanted, EntryType.FILE) if not self._came_first(above, node)]
-            for _ in pool.map(lambda node: self._file(folder.open(), node), files):
-                pass
+            self._each(pool, lambda node: self._file(folder.open(), node), files)
         for node in _only(nodes, EntryType.DIRECTORY):
             path = _below(above, node.name)
             if self._wish.selection.enters(path):
@@ -251,6 +267,7 @@ class Extractor:
                         below.open()
                     self._fill(pool, below, node.tree, path)
         for node in _only(wanted, EntryType.SYMLINK):  # last: no link is there while anything is written
+            self._wanted()
             write_link(folder.open(), node)
         folder.sync()
 
@@ -258,6 +275,7 @@ class Extractor:
         return bool(self._wish.priority) and rank(self._wish.priority, _below(above, node.name)) is not None
 
     def _file(self, folder: int, node: Node) -> None:
+        self._wanted()
         if not self._wish.same(folder, node):
             with closing(self._pieces(node)) as pieces:
                 write_file(folder, node.name, node, self._until_left(pieces))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from refloat.deadline import require_wanted
 from refloat.errors import Missing, StoreError
 from refloat.vault.tree import Node
 
@@ -27,10 +28,13 @@ class Naming(Protocol):
 class Kept:
     """Tells which files are there as they are stored, and counts them; ``heard`` is told the bytes of each.
 
-    Threads may share it.
+    Threads may share it. Once ``cancelled`` is set it raises ``Cancelled`` at the next chunk of a file.
     """
 
-    def __init__(self, naming: Naming, heard: Callable[[int], None]) -> None:
+    def __init__(
+        self, naming: Naming, heard: Callable[[int], None], cancelled: threading.Event | None = None
+    ) -> None:
+        self._cancelled = cancelled or threading.Event()
         self.files = 0
         self.bytes = 0
         self._naming = naming
@@ -60,6 +64,7 @@ class Kept:
     def _holds(self, descriptor: int, chunks: Sequence[bytes]) -> bool:
         at = 0
         for name in chunks:
+            require_wanted(self._cancelled, "comparing what is there")
             try:
                 length = self._naming.length_of(name)
             except (Missing, StoreError):

@@ -358,10 +358,16 @@ class Replica:
         *,
         priority: tuple[str, ...] = (),
         heard: Heard = unheard,
+        cancelled: threading.Event | None = None,
     ) -> SnapshotSource:
-        """The files of a snapshot by its root tree (hex), and the patterns of those that come first."""
-        same = Kept(self, heard).same
-        return SnapshotSource(self.read_chunk, tree, facts, priority=priority, heard=heard, same=same)
+        """The files of a snapshot by its root tree (hex), and the patterns of those that come first.
+
+        Nothing more of it is read or written once ``cancelled`` is set, see ``SnapshotSource``.
+        """
+        same = Kept(self, heard, cancelled).same
+        return SnapshotSource(
+            self.read_chunk, tree, facts, priority=priority, heard=heard, same=same, cancelled=cancelled
+        )
 
 
 def head_of(entry: Entry) -> dict[str, Json]:

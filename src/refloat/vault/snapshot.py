@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from refloat.contracts import EntryType
+from refloat.deadline import require_wanted
 from refloat.durable import opened_file
 from refloat.errors import ConnectorError, Retry, StoreError, VaultError
 from refloat.limits import ENTRY_NAME_BYTES_MAX
@@ -161,9 +163,18 @@ class SnapshotSink:
 
     A path that is given twice holds what was given last. What is read is what is stored: a file that changes
     meanwhile has the size that this returns. ``heard`` is told the bytes of each piece, and of what is carried.
+    Once ``cancelled`` is set nothing more is taken or stored: every method raises ``Cancelled``, ``file`` at the next
+    piece, so that a capture that was given up ends.
     """
 
-    def __init__(self, chunks: Chunks, previous: str | None = None, heard: Heard = unheard) -> None:
+    def __init__(
+        self,
+        chunks: Chunks,
+        previous: str | None = None,
+        heard: Heard = unheard,
+        cancelled: threading.Event | None = None,
+    ) -> None:
+        self._cancelled = cancelled or threading.Event()
         self._chunks = chunks
         self._heard = heard
         self._root = _Folder()
@@ -220,6 +231,7 @@ class SnapshotSink:
 
     def carry(self, path: str, token: str) -> bool:
         """Take a file over from the previous snapshot where its token is the same and its chunks are."""
+        self._wanted()
         names = _checked(path)
         node = self._earlier(names)
         if not token or node is None or node.type is not EntryType.FILE or node.token != token:
@@ -252,6 +264,7 @@ class SnapshotSink:
 
     def finish(self) -> Stored:
         """Store the folders. The snapshot counts only once a point that names its tree is committed."""
+        self._wanted()
         totals = _Totals()
         tree = self._store(self._root, totals).hex()
         self._chunks.finished(tree, frozenset(self._needed))
@@ -263,6 +276,7 @@ class SnapshotSink:
 
         def contents() -> Iterator[Content]:
             for piece in pieces:
+                self._wanted()
                 waiting.append((replace(piece, raw=b""), len(piece.raw)))
                 yield Content(piece.raw, piece.width, self._bases.of(path, piece, source))
 
@@ -292,6 +306,7 @@ class SnapshotSink:
             return None  # what cannot be carried is read
 
     def _folder(self, names: tuple[bytes, ...]) -> _Folder:
+        self._wanted()
         folder = self._root
         for name in names:
             below = folder.entries.setdefault(name, _Folder())
@@ -300,6 +315,9 @@ class SnapshotSink:
                 raise _ambiguous(path, "folder", below.type)
             folder = below
         return folder
+
+    def _wanted(self) -> None:
+        require_wanted(self._cancelled, "storing the snapshot")
 
     def _place(self, names: tuple[bytes, ...], node: Node) -> None:
         entries = self._folder(names[:-1]).entries

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from refloat.contracts import Entry, EntryType, Facts
+from refloat.deadline import require_wanted
 from refloat.durable import opened_folder
 from refloat.errors import Missing, UsageError
 from refloat.limits import TREE_DEPTH_MAX
@@ -106,7 +108,9 @@ class SnapshotSource:
 
     ``priority`` are patterns of the files that are written first where everything is (``extract.Wish``). ``heard`` is
     told the bytes of each piece of a file that was read; several threads may do so. ``same`` tells which files need
-    not be read again where everything is written to a folder in which an earlier attempt was stopped.
+    not be read again where everything is written to a folder in which an earlier attempt was stopped. Once
+    ``cancelled`` is set nothing more is read or written: every method, and whoever reads a file, raises ``Cancelled``
+    at the next chunk.
     """
 
     def __init__(
@@ -119,15 +123,24 @@ class SnapshotSource:
         priority: tuple[str, ...] = (),
         heard: Heard = unheard,
         same: extract.Same = extract.nothing_there,
+        cancelled: threading.Event | None = None,
     ) -> None:
         self.facts = facts
+        self._cancelled = cancelled or threading.Event()
         self._heard = heard
         self._same = same
         self._priority = priority
-        self._read = read
+        self._given = read
         self._root = bytes.fromhex(tree)
-        self._tree = Tree(self._root, read)
+        self._tree = Tree(self._root, self._read)
         self._prefix = prefix
+
+    def _wanted(self) -> None:
+        require_wanted(self._cancelled, "reading the snapshot")
+
+    def _read(self, name: bytes) -> bytes:
+        self._wanted()
+        return self._given(name)
 
     def under(self, prefix: str) -> SnapshotSource:
         """The part of the snapshot below ``prefix``; empty where nothing is there."""
@@ -136,13 +149,14 @@ class SnapshotSource:
         except ValueError as error:
             raise UsageError(f"{prefix!r} is not a path inside a snapshot: {error}") from error
         below = SnapshotSource(
-            self._read,
+            self._given,
             self._root.hex(),
             self.facts,
             names,
             priority=self._priority,
             heard=self._heard,
             same=self._same,
+            cancelled=self._cancelled,
         )
         below._tree = self._tree
         return below
@@ -197,7 +211,7 @@ class SnapshotSource:
         """Write what is wished into an open folder. Raises ``OSError`` and ``VaultError``."""
         top = self._tree.find(self._prefix)
         if top is not None and top.type is EntryType.DIRECTORY:
-            extract.Extractor(self._read, self.pieces, wish).fill(folder, top.tree)
+            extract.Extractor(self._read, self.pieces, wish, self._wanted).fill(folder, top.tree)
 
     def holds(self, path: str) -> bool:
         """Whether anything lies at a path. Raises ``Missing`` or ``Damaged`` for folders that are not whole."""
@@ -207,6 +221,7 @@ class SnapshotSource:
             return False
 
     def _file(self, path: str) -> Node:
+        self._wanted()
         missing = Missing(f"the snapshot holds no file {path!r}", file=path)
         try:
             node = self._tree.find(self._prefix + split_path(path))
@@ -227,6 +242,7 @@ class SnapshotSource:
             left -= len(piece)
             if left < 0:
                 break
+            self._wanted()  # it may have been read ahead, or have come so many times
             self._heard(len(piece))
             yield piece
         if left:

@@ -177,9 +177,17 @@ class Writer:
                 with suppress(RefloatError):  # it is only stored again then
                     lane.store_index(seal_index(self._keyring, packs), packs)
 
-    def sink(self, previous: str | None = None, heard: Heard = unheard) -> SnapshotSink:
-        """Where one component's files go; ``previous`` is the tree of its earlier snapshot, for ``carry``."""
-        return SnapshotSink(self, previous, heard)
+    def sink(
+        self,
+        previous: str | None = None,
+        heard: Heard = unheard,
+        cancelled: threading.Event | None = None,
+    ) -> SnapshotSink:
+        """Where one component's files go; ``previous`` is the tree of its earlier snapshot, for ``carry``.
+
+        Nothing more is taken once ``cancelled`` is set, see ``SnapshotSink``.
+        """
+        return SnapshotSink(self, previous, heard, cancelled)
 
     def commit(self, body: Mapping[str, Json]) -> tuple[str, Mapping[str, RegionResult]]:
         """Commit a point whose trees are stored; its name, and what became of it in each region.

@@ -54,7 +54,13 @@ class FinishingMemorySink(MemorySink):
 
 
 class MemorySinks:
-    def sink(self, previous: str | None = None, heard: object = None) -> FinishingMemorySink:
+    def __init__(self) -> None:
+        self.cancelled: list[object] = []
+
+    def sink(
+        self, previous: str | None = None, heard: object = None, cancelled: object = None
+    ) -> FinishingMemorySink:
+        self.cancelled.append(cancelled)
         return FinishingMemorySink()
 
     def holds(self, tree: str) -> bool:
@@ -252,6 +258,21 @@ def test_a_component_that_hangs_is_abandoned_at_its_deadline(tmp_path: Path) -> 
         capture(tmp_path, Scripted(hang), deadline_s=0.2)
     release.set()
     assert error.value.component == "m0"
+
+
+def test_what_a_capture_still_gives_after_it_was_given_up_is_not_taken(tmp_path: Path) -> None:
+    sinks, told = MemorySinks(), []
+
+    class Late(Scripted):
+        def capture(self, sink: Sink, op: Op) -> Facts:
+            assert op.cancelled.wait(20)
+            told.append(op.cancelled)
+            return super().capture(sink, op)
+
+    member = Member("m0", Late(steady()), Place("m0", "eu", Settings()), 0.2)  # type: ignore[arg-type]
+    with pytest.raises(DeadlineExceeded):
+        Capture(sinks, TickingClock(), run="r", scratch=tmp_path).unit([member])
+    assert told == sinks.cancelled, "the sink looks at the very event that ends the capture"
 
 
 @pytest.mark.parametrize("fails", ["by raising", "by hanging"])

@@ -127,6 +127,31 @@ class Ticking:
         self.elapsed_s += seconds
 
 
+FOR_EVER = 1_000
+_overdue: dict[threading.Thread, int] = {}
+
+
+def overdue(times: int = 1) -> None:
+    """Say of the call in which this is said that its time is over; ``FOR_EVER``: the grace after it, too."""
+    _overdue[threading.current_thread()] = times
+
+
+@pytest.fixture
+def called_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Time is over for a call when it says so, and never else, however slow the machine is."""
+
+    def ends(call: Any, seconds: float) -> bool:
+        while call.thread.is_alive():
+            call.thread.join(0.005)
+            if _overdue.get(call.thread, 0) > 0:
+                _overdue[call.thread] -= 1
+                return False
+        return True
+
+    monkeypatch.setattr("refloat.deadline._Call.ends", ends)
+    return overdue
+
+
 class ShelfSettings(Settings):
     path: str
 
@@ -167,7 +192,8 @@ class Shelf:
         if f"{what} {component}" in self._failing:
             raise ConnectorError(f"{what} of {component} does not work", retry=self.retry)
         if f"hang {what} {component}" in self._failing:
-            op.cancelled.wait(10)
+            overdue()
+            op.cancelled.wait(20)
             op.remember(too="late")
 
     def _refuse_stale_epoch(self, op: Op) -> None:
@@ -465,7 +491,7 @@ class World:
         snapshot = self.point.components[name]
         place = Place(name, "us", ShelfSettings(path=str(self.path(name))))
         return ComponentTarget(
-            name, self.shelves[name], place, snapshot, lambda heard: sink.source(snapshot.facts)
+            name, self.shelves[name], place, snapshot, lambda heard, cancelled: sink.source(snapshot.facts)
         )
 
     def actions(self) -> dict[Action, Any]:
@@ -549,4 +575,12 @@ def world(make_world: Callable[..., World]) -> World:
 @pytest.fixture
 def names() -> SimpleNamespace:
     """What a test needs to name and cannot import from here."""
-    return SimpleNamespace(Cut=Cut, Power=Power, RUN=RUN, MANIFEST=MANIFEST, SPECS=SPECS, Told=Told)
+    return SimpleNamespace(
+        Cut=Cut,
+        Power=Power,
+        RUN=RUN,
+        MANIFEST=MANIFEST,
+        SPECS=SPECS,
+        Told=Told,
+        FOR_EVER=FOR_EVER,
+    )

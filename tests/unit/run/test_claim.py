@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from refloat.errors import Damaged, HoldLost, Missing, Refused
+from refloat.errors import Damaged, HoldLost, Missing, Refused, Unended
 from refloat.run.claim import Claim, Claimed, lives, objection, standing, this_process
-from refloat.run.state import Holder, RunState, View
+from refloat.run.state import Holder, RunState, Status, StepView, View
 
 
 def _plan(world) -> View:
@@ -130,6 +131,18 @@ def test_a_run_that_stopped_may_be_resumed_though_its_process_lives(world, state
     last = _claimed(world, holder=this_process())
     assert objection(last, "run-1", view, world.holder(), last.time) is None
     assert objection(last, "run-2", view, world.holder(), last.time)
+
+
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.DIRTY])
+def test_a_process_that_says_of_a_call_that_it_goes_on_holds_the_target_while_it_lives(world, state) -> None:
+    goes_on = StepView(status=Status.STUCK, error=Unended("stage goes on").document())
+    view = View(plan=world.plan, state=state, steps={"stage.stage:answers": goes_on})
+    last = _claimed(world, holder=this_process())
+    assert objection(last, "run-1", view, world.holder(), last.time)
+    dead = _claimed(world, holder=this_process().model_copy(update={"born": "1"}))
+    assert objection(dead, "run-1", view, this_process(), last.time) is None
+    settled = replace(view, steps={"stage.stage:answers": replace(goes_on, status=Status.UNDONE)})
+    assert objection(last, "run-1", settled, world.holder(), last.time) is None
 
 
 def test_a_run_that_is_over_or_died_before_it_began_holds_nothing(world) -> None:

@@ -314,9 +314,8 @@ def test_an_error_that_cannot_pass_is_not_tried_again(world) -> None:
     assert view.step("stage.stage:answers").attempts == 1
 
 
-def test_a_step_that_hangs_is_given_up_cancelled_and_put_back(world) -> None:
+def test_a_step_that_hangs_is_given_up_cancelled_and_put_back(world, called_time) -> None:
     world.failing.add("hang stage answers")
-    world.deadlines["stage.stage:answers"] = 0.2
     view = world.recover()
     assert view.state is RunState.ROLLED_BACK
     assert view.failure["code"] == "deadline"
@@ -581,9 +580,8 @@ def test_a_signal_that_is_no_keyboard_interrupt_leaves_the_run_resumable_too(wor
     assert set(world.counted().values()) == {1}
 
 
-def test_an_undo_that_hangs_is_given_up_and_the_rest_is_still_put_back(world) -> None:
+def test_an_undo_that_hangs_is_given_up_and_the_rest_is_still_put_back(world, called_time) -> None:
     world.failing |= {"verify", "hang revert registry"}
-    world.deadlines["activate.activate:registry"] = 0.2
     view = world.recover()
     assert view.state is RunState.DIRTY
     assert view.step("activate.activate:registry").status is Status.STUCK

@@ -76,7 +76,7 @@ class Pipeline:
                 self.files,
                 self._place(name, "us"),
                 components[name],
-                lambda heard, sink=sink, facts=facts: sink.source(facts),
+                lambda heard, cancelled, sink=sink, facts=facts: sink.source(facts),
             )
             for name, (sink, facts) in self.captured.items()
         }

@@ -123,7 +123,7 @@ COMMITTED = [*BEFORE_VERIFY, *_done("verify"), _in(RunState.COMMITTED)]
         (
             [*BACK, Outcome(step="stage", result="failed", undo=True)],
             [],
-            Finish(RunState.DIRTY, reason="could not be undone: stage"),
+            Finish(RunState.DIRTY, reason="could not be undone: stage: no"),
         ),
         ([*BACK, _in(RunState.PAUSED)], [], Enter(RunState.ROLLING_BACK, "resumed")),
         ([*BACK, *_done("other")], ["other"], Await()),

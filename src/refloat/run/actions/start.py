@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from refloat.contracts import Connector, Health, Observed, Runnable
+from refloat.deadline import require_wanted
 from refloat.digest import Json
 from refloat.errors import ConnectorError
 from refloat.limits import HEALTH_SECONDS_MAX
@@ -40,7 +41,8 @@ class Start:
             runnable(component.connector).start(op)
         began = context.clock.monotonic()
         while (health := component.connector.health(component.place)) is not Health.HEALTHY:
-            if context.cancelled.is_set() or context.clock.monotonic() - began > HEALTH_SECONDS_MAX:
+            require_wanted(context.cancelled, f"waiting for {component.name}")
+            if context.clock.monotonic() - began > HEALTH_SECONDS_MAX:
                 raise _sick(component, health)
             context.clock.sleep(HEALTH_PAUSE_S)
         return {"health": str(health)}

@@ -103,7 +103,9 @@ class _Timeless:
         return 0.0
 
 
-def _now(seconds: float, what: str, call: Callable[[], T], cancelled: object = None) -> T:
+def _now(
+    seconds: float, what: str, call: Callable[[], T], cancelled: object = None, *, grace_s: float = 0.0
+) -> T:
     """``deadline.within``, without a thread: nothing hangs here."""
     return call()
 
