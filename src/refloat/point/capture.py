@@ -69,7 +69,7 @@ class Sinks(Protocol):
         self,
         previous: str | None = None,
         heard: Callable[[int], None] = lambda size: None,
-        cancelled: threading.Event | None = None,
+        cancelled: Event | None = None,
     ) -> FinishingSink:
         """A sink for one component; ``previous`` is the tree of its earlier snapshot.
 
@@ -316,7 +316,7 @@ class Capture:
         previous = member.previous
         about = previous.bytes if previous else None  # as many as the last time, until there are more
         self._progress.start(member.name, about)
-        cancelled = threading.Event()
+        cancelled = Event()
         sink = self._sinks.sink(
             previous.tree if previous else None,
             lambda size: self._progress.advance(member.name, size),

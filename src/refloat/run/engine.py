@@ -24,7 +24,6 @@ from refloat.contracts import Progress, Silent
 from refloat.deadline import require_wanted, within
 from refloat.digest import Json
 from refloat.errors import (
-    ConnectorError,
     DeadlineExceeded,
     HoldLost,
     Interrupted,
@@ -33,6 +32,7 @@ from refloat.errors import (
     Unended,
     UsageError,
     Waiting,
+    of_plug_in,
 )
 from refloat.limits import HOLD_TTL_S, LEAVE_GRACE_S, STEP_GRACE_S
 from refloat.plan.model import Action, Plan, Step
@@ -309,7 +309,7 @@ class _Engine:
             raise
         except Exception as error:  # noqa: BLE001 - a step that fails in any way is recorded as failed
             self.progress.finish(step.id, "failed")
-            return _typed(error, step)
+            return of_plug_in(error, step.id, component=step.component)
         seconds = self.clock.monotonic() - began
         self.write(Outcome(step=step.id, result="done", seconds=round(seconds, 3), detail=dict(detail)))
         self.progress.finish(step.id)
@@ -455,7 +455,7 @@ class _Engine:
         except STOPS:
             raise
         except Exception as error:  # noqa: BLE001 - the rest of the rollback must go on
-            return _typed(error, step)
+            return of_plug_in(error, step.id, component=step.component)
         return None
 
     # -------------------------------------------------------------------------------------- leaving
@@ -513,15 +513,4 @@ def _helps(error: RefloatError) -> bool:
 def _failed(step: Step, error: RefloatError, seconds: float, *, undo: bool = False) -> Outcome:
     return Outcome(
         step=step.id, result="failed", undo=undo, seconds=round(seconds, 3), error=error.document()
-    )
-
-
-def _typed(error: Exception, step: Step) -> RefloatError:
-    """The error with its component; a defect of a connector is a ``ConnectorError`` that says so."""
-    if isinstance(error, RefloatError):
-        return error.at(component=step.component)
-    return ConnectorError(
-        f"{step.id} failed unexpectedly: {type(error).__name__}: {error}",
-        component=step.component,
-        next="this is a defect of the connector; report it",
     )

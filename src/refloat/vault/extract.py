@@ -221,7 +221,7 @@ class Extractor:
             over, _ = wait(writing, return_when=FIRST_EXCEPTION)
             for one in over:
                 one.result()
-        except BaseException:
+        except BaseException:  # raised again: it ends the others, too
             self._left.set()  # nobody needs to wait until large files are whole
             for one in writing:
                 one.cancel()
