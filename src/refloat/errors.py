@@ -254,7 +254,5 @@ def plug_in(doing: str, *, component: str | None = None, region: str | None = No
     except RefloatError as error:
         error.at(component=component, region=region)
         raise
-    except (
-        Exception
-    ) as error:  # raised again: others' code raises anything, and must end nothing but its own part
+    except Exception as error:  # raised again: others' code raises anything, and has to be told from ours
         raise of_plug_in(error, doing, component=component, region=region) from error
