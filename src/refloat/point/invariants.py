@@ -86,9 +86,9 @@ def grade(
     Broken where an invariant is not true, also where the facts cannot tell; unknown where nothing is against it but
     that one was not evaluated; fuzzy where members moved or lie too far apart; else exact.
     """
-    failed = _failed(verdicts)
-    if failed is not None:
-        outcome, reason = failed
+    against = _against(verdicts)
+    if against is not None:
+        outcome, reason = Grade.BROKEN, against  # or unknown, as the record tells by its verdicts
     elif moved:
         outcome, reason = Grade.FUZZY, f"{', '.join(moved)} changed identity while the group was captured"
     elif skew_s > skew_max_s:
@@ -109,21 +109,26 @@ def graded_anew(record: GroupRecord, verdicts: Sequence[Verdict]) -> GroupRecord
 
     Fuzzy at best: whether its members moved meanwhile is not known any more.
     """
-    failed = _failed(verdicts)
-    outcome, reason = failed or (Grade.FUZZY, "its invariants hold, which was not known when it was captured")
-    return record.model_copy(update={"grade": outcome, "reason": reason, "invariants": tuple(verdicts)})
+    against = _against(verdicts)
+    return GroupRecord(
+        members=record.members,
+        grade=Grade.FUZZY if against is None else Grade.BROKEN,
+        reason=against or "its invariants hold, which was not known when it was captured",
+        skew_s=record.skew_s,
+        invariants=tuple(verdicts),
+    )
 
 
-def _failed(verdicts: Sequence[Verdict]) -> tuple[Grade, str] | None:
-    """What is against a group, and why: rather what is so than what was not evaluated."""
+def _against(verdicts: Sequence[Verdict]) -> str | None:
+    """What is against a group: rather what is so than what was not evaluated; None where nothing is."""
     against = [verdict for verdict in verdicts if verdict.holds is not True]
     if not against:
         return None
     worst = next((verdict for verdict in against if verdict.evaluated), against[0])
     if not worst.evaluated:
-        return Grade.UNKNOWN, f"the invariant `{worst.must}` was {worst.reason}"
+        return f"the invariant `{worst.must}` was {worst.reason}"
     how = "does not hold" if worst.holds is False else f"cannot be told ({worst.reason})"
-    return Grade.BROKEN, f"the invariant `{worst.must}` {how}"
+    return f"the invariant `{worst.must}` {how}"
 
 
 def skew_s(windows: Sequence[tuple[float, float]]) -> float:

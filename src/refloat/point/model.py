@@ -58,7 +58,8 @@ class Verdict(Record):
 class GroupRecord(Record):
     """A group as captured.
 
-    What is unknown is stored as broken, which no reader takes for good; the verdicts tell the two apart.
+    One that is broken by nothing but invariants that were not evaluated is unknown. It is stored as broken, which no
+    reader takes for good.
     """
 
     members: tuple[str, ...]

@@ -27,6 +27,17 @@ GREEDY = "[" * 14 + "a.text" + "].map(t, t + t)[0]" * 14 + ".size() == 0"  # dou
 QUICK = Bounds(cpu_seconds=0.5)
 PATIENT = Bounds(cpu_seconds=600)
 
+BURNING = """
+import time
+def burning(line, answers=worker.answers):
+    for answer in answers(line):
+        end = time.process_time() + 0.6
+        while time.process_time() < end: pass
+        yield answer
+worker.answers = burning
+"""
+"""Each expression takes so much CPU time."""
+
 WORKER = "import sys; from refloat.point import worker; "
 
 
@@ -143,8 +154,8 @@ def test_an_expression_that_never_ends_is_killed_and_unknown() -> None:  # fault
 
 def test_what_the_start_takes_is_not_counted() -> None:  # fault 62
     """A start that takes more CPU time than there is for the expressions, as many a busy machine makes it."""
-    slow = "import time\nwhile time.process_time() < 1.5: pass"
-    with Evaluator(QUICK, doing(slow)) as evaluator:
+    slow = "import time\nwhile time.process_time() < 1.5: pass\n"
+    with Evaluator(Bounds(cpu_seconds=1.0), doing(slow + BURNING)) as evaluator:
         assert holds(evaluator, TRUE) == [True]
 
 
@@ -174,15 +185,7 @@ def test_a_worker_that_waits_for_its_turn_is_waited_for(tmp_path: Path) -> None:
 
 def test_the_budget_is_each_groups_own() -> None:  # fault 62
     """Together they take more than one has."""
-    burns = (
-        "import time\ndef burning(line, answers=worker.answers):\n"
-        "    for answer in answers(line):\n"
-        "        end = time.process_time() + 0.6\n"
-        "        while time.process_time() < end: pass\n"
-        "        yield answer\n"
-        "worker.answers = burning"
-    )
-    with Evaluator(Bounds(cpu_seconds=1.0), doing(burns)) as evaluator:
+    with Evaluator(Bounds(cpu_seconds=1.0), doing(BURNING)) as evaluator:
         assert [holds(evaluator, TRUE) for _ in range(3)] == [[True]] * 3
         assert holds(evaluator, TRUE, TRUE) == [True, None]
 
