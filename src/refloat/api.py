@@ -326,7 +326,7 @@ def _bring(vault: Vault, into: str | Path, wanted: Wanted, progress: Progress | 
             overrides=overrides,
         )
         everywhere, unasked = bringing.witnesses(chosen, reached, vault._opener, lambda: late)
-        opening.require_not_rolled_back(everywhere, overrides)
+        unneeded = opening.require_not_rolled_back(everywhere, reached.replicas, overrides)
         brought = bringing.bring(
             chosen.reading_also(everywhere),
             folder,
@@ -336,7 +336,9 @@ def _bring(vault: Vault, into: str | Path, wanted: Wanted, progress: Progress | 
         )
     passed_over = {**reached.unreachable, **chosen.passed_over}.items()
     remarks = [f"{region} is passed over: {error.message}" for region, error in passed_over]
-    return replace(brought, remarks=tuple(redact(remark, late.secrets) for remark in (*remarks, *unasked)))
+    return replace(
+        brought, remarks=tuple(redact(remark, late.secrets) for remark in (*remarks, *unasked, *unneeded))
+    )
 
 
 def _given(file: str | Path | None, passphrase: str | None) -> tuple[str | Path | None, str | None]:

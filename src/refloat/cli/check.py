@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -205,13 +205,14 @@ def _open(session: Session, region: str, url: str, key: KeyFile | None) -> tuple
     from refloat.vault.stores import open_store
 
     store = open_store(url)
-    pipeline = read_descriptor(store).pipeline
+    descriptor = read_descriptor(store)
+    there = RegionSeen(url=url, pipeline=descriptor.pipeline, descriptor=descriptor)
     if key is None:
-        return RegionSeen(url=url, pipeline=pipeline), frozenset()
+        return there, frozenset()
     replica = Replica.open(region, store, key, session.clock)
     points = kept_points(replica)
     held = _components_of(replica, points[-1].name) if points else frozenset[str]()
-    return RegionSeen(url=url, pipeline=pipeline, points=len(points)), held
+    return replace(there, points=len(points)), held
 
 
 def _components_of(replica: Replica, point: str) -> frozenset[str]:

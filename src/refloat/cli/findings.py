@@ -13,6 +13,7 @@ from refloat.manifest import graph
 from refloat.manifest.model import Manifest
 from refloat.point.model import Verdict
 from refloat.units import format_duration
+from refloat.vault.layout import Descriptor
 
 
 class Level(StrEnum):
@@ -45,13 +46,18 @@ class ComponentSeen:
 class RegionSeen:
     """One region: the pipeline that its vault is for and how many points it holds, or why neither is known.
 
-    ``points`` is None where no key was given.
+    ``points`` is None where no key was given; ``descriptor`` is what the replica says it is.
     """
 
     url: str
     pipeline: str | None = None
     points: int | None = None
+    descriptor: Descriptor | None = None
     error: RefloatError | None = None
+
+    def is_place_of(self, other: RegionSeen) -> bool:
+        """Whether both are one place: by what lies there, since an address has many spellings, else by the address."""
+        return self.url == other.url or (self.descriptor is not None and self.descriptor == other.descriptor)
 
     @property
     def reachable(self) -> bool:
@@ -164,7 +170,11 @@ def _impossible_for(manifest: Manifest, name: str, cadence_s: float) -> Iterator
 def _shared_fate(seen: Seen) -> Iterator[Problem]:
     regions = seen.manifest.regions
     for one, other in itertools.combinations(regions, 2):
-        if one in seen.regions and other in seen.regions and seen.regions[one].url == seen.regions[other].url:
+        if (
+            one in seen.regions
+            and other in seen.regions
+            and seen.regions[one].is_place_of(seen.regions[other])
+        ):
             message = f"keeps its replica in the same place as {one}"
             yield _error(f"regions.{other}.vault", message, "give each region a store of its own")
         for key in ("site", "account"):

@@ -152,7 +152,8 @@ def _bring(
     everywhere, unasked = flow.witnesses(chosen, reached, opener(session), lambda: resolver(session))
     for remark in unasked:
         session.console.warn(remark)
-    require_not_rolled_back(everywhere, frozenset(override))
+    for remark in require_not_rolled_back(everywhere, reached.replicas, frozenset(override)):
+        session.console.warn(remark)
     session.console.note(
         f"bringing the bytes of point {chosen.name[:12]} ({chosen.point.grade}) to {folder}: "
         f"nothing is claimed, journaled or started"
@@ -208,6 +209,8 @@ def _show_brought(session: Session, brought: Brought) -> None:
 
 def _announce(session: Session, prepared: Prepared, declared_at: datetime | None) -> None:
     warn_passed_over(session, prepared.choice.passed_over)
+    for remark in prepared.remarks:
+        session.console.warn(remark)
     newest = max(snapshot.as_of for snapshot in prepared.point.components.values())
     if declared_at is not None and declared_at < newest:
         session.console.warn(

@@ -78,7 +78,7 @@ def init(
     from refloat.flows.opening import key_named_in
     from refloat.vault.keys import KeyFile
     from refloat.vault.lock import require_lockable
-    from refloat.vault.replica import create_vault
+    from refloat.vault.replica import Begun, create_vault
     from refloat.vault.stores import open_store
 
     session = session_of(context)
@@ -93,16 +93,19 @@ def init(
         raise UsageError("a file is there already", file=str(path), next="name another place with --key FILE")
     keys = KeyFile.create(uuid.uuid4().hex, manifest.pipeline)
     wrapped = [keys.wrapped(passphrase)] if passphrase else []
+    begun = Begun()
     with telling(
         f"the vault is made, and its key is {path.resolve()}", "refloat protect", over=False
     ) as work:
         try:
             keys.save(path)
-            made = create_vault(stores, keys, session.clock, manifest.pipeline, term)
+            made = create_vault(stores, keys, session.clock, manifest.pipeline, term, begun)
             work.over = True
         except (RefloatError, KeyboardInterrupt):
-            if not work.over:
+            if not work.over and not begun.left:
                 _take_back(path, keys)
+            elif not work.over:
+                session.console.warn(f"{path} stays: it opens what may be left in {' and '.join(begun.left)}")
             raise
         with SIGNALS.held():
             _keep_wrapped(list(stores.values()), wrapped)

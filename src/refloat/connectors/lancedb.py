@@ -8,13 +8,13 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from refloat.connectors.allowance import Allowance
 from refloat.connectors.beside import Beside, StagedBeside, located
@@ -33,6 +33,8 @@ from refloat.digest import Json, canonical_json, json_digest
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
 from refloat.limits import CAPTURE_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
 from refloat.stand_in import stand_ins
+
+T = TypeVar("T")
 
 TABLE_SUFFIX = ".lance"
 TABLES, BASELINE = "tables", "baseline.json"  # what a snapshot holds
@@ -91,18 +93,21 @@ class LanceDB(StagedBeside):
     def inspect(self, place: Place) -> Facts:
         """Facts of every protected table. Raises ``ConnectorError`` where one cannot be opened."""
         root = _root(place)
-        return _facts([_Reading.of(root, name) for name in _names(root, _settings(place))])
+        return _facts(
+            [
+                _attempted(root, name, partial(_Reading.of, root, name))
+                for name in _names(root, _settings(place))
+            ]
+        )
 
     def token(self, place: Place) -> str | None:
         """The newest manifests, told by the folder alone: to load lancedb takes seconds."""
         root = _root(place)
         newest = {
-            name: max(_manifests(root / f"{name}{TABLE_SUFFIX}"), default=None)
+            name: _attempted(root, name, partial(_newest, root, name))
             for name in _names(root, _settings(place))
         }
-        return _token(
-            (name, version, _stamp(root, name, version)) for name, version in newest.items() if version
-        )
+        return _token((name, *found) for name, found in newest.items() if found is not None)
 
     def capture(self, sink: Sink, op: Op) -> Facts:
         """Copy each table at its newest version, tagged meanwhile; facts of exactly those versions."""
@@ -111,7 +116,13 @@ class LanceDB(StagedBeside):
         allowance.check()
         sink.directory(TABLES, mode=root.stat().st_mode & 0o7777)
         names = _names(root, _settings(op.place))
-        readings = [_capture_table(sink.under(TABLES), root, name, op, allowance) for name in names]
+        tables = sink.under(TABLES)
+        readings = [
+            _attempted(
+                root, name, partial(_capture_table, tables, root, name, op, allowance), allowance.check
+            )
+            for name in names
+        ]
         _store_json(sink, op, BASELINE, {reading.name: reading.baseline() for reading in readings})
         return _facts(readings)
 
@@ -297,11 +308,17 @@ def _short(value: str) -> str:
 
 def _stamp(root: Path, name: str, version: int) -> tuple[int, ...]:
     """What tells a manifest from one of the same version in a table that was dropped and made again."""
-    path = _manifests(root / f"{name}{TABLE_SUFFIX}").get(version)
-    if path is None:
-        return ()
-    stat = path.stat()
+    try:
+        stat = _manifests(root / f"{name}{TABLE_SUFFIX}")[version].stat()
+    except (KeyError, FileNotFoundError) as error:
+        raise _VanishedError(version) from error
     return (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _newest(root: Path, name: str) -> tuple[int, tuple[int, ...]] | None:
+    """The newest version that a table's folder shows, and its stamp; None for a table without any."""
+    version = max(_manifests(root / f"{name}{TABLE_SUFFIX}"), default=None)
+    return None if version is None else (version, _stamp(root, name, version))
 
 
 def _manifests(table: Path) -> dict[int, Path]:
@@ -336,32 +353,38 @@ def _nearest(table: Any, column: str, vector: list[float]) -> object:
 
 
 class _VanishedError(Exception):
-    """A file of the tagged version went away while it was copied."""
+    """A file of a version went away while it was looked at or copied."""
 
 
-def _capture_table(sink: Sink, root: Path, name: str, op: Op, allowance: Allowance) -> _Reading:
-    """Tag the newest version and copy it; one that a cleanup was already removing is left for the next."""
-    folder = root / f"{name}{TABLE_SUFFIX}"
+def _attempted(
+    root: Path, name: str, attempt: Callable[[], T], check: Callable[[], None] = lambda: None
+) -> T:
+    """What comes of one of a few attempts: a cleanup may take away the version that one has just found the newest."""
     for _attempt in range(CAPTURE_ATTEMPTS_MAX):
-        allowance.check()
-        with _tagged(root, name, op) as version:
-            try:
-                reading = _Reading.of(root, name, version, recall=True)
-                _copy(sink.under(folder.name), folder, version, reading.rows, allowance)
-            except DeadlineExceeded:
-                raise
-            except (_VanishedError, ConnectorError) as error:
-                failure: Exception = error
-            else:
-                return reading
+        check()
+        try:
+            return attempt()
+        except DeadlineExceeded:
+            raise
+        except (_VanishedError, ConnectorError) as error:
+            failure: Exception = error
     if isinstance(failure, ConnectorError):
         raise failure
     raise ConnectorError(
-        f"the table {name} lost files of its newest version {CAPTURE_ATTEMPTS_MAX} times while it was copied",
-        file=str(folder),
+        f"the table {name} lost files of its newest version {CAPTURE_ATTEMPTS_MAX} times while it was read",
+        file=str(root / f"{name}{TABLE_SUFFIX}"),
         retry=Retry.LATER,
         next="hold cleanup and compaction of this table while it is captured",
     ) from failure
+
+
+def _capture_table(sink: Sink, root: Path, name: str, op: Op, allowance: Allowance) -> _Reading:
+    """Tag the newest version and copy it."""
+    folder = root / f"{name}{TABLE_SUFFIX}"
+    with _tagged(root, name, op) as version:
+        reading = _Reading.of(root, name, version, recall=True)
+        _copy(sink.under(folder.name), folder, version, reading.rows, allowance)
+    return reading
 
 
 @contextmanager
@@ -519,7 +542,7 @@ def _load_json(source: Source, name: str) -> Any:
 
 
 def _check_table(root: Path, name: str, expected: Mapping[str, Any]) -> None:
-    found = _Reading.of(root, name, recall=True).baseline()
+    found = _attempted(root, name, partial(_Reading.of, root, name, recall=True)).baseline()
     for key in ("rows", "dimension"):
         if found[key] != expected[key]:
             raise _unlike(name, key, found[key], expected[key])

@@ -142,7 +142,8 @@ def unwrapped_key(urls: Iterable[str], secret: Secret) -> KeyFile:
         told = "; ".join(f"{url} that of vault {key.vault}" for url, key in found.items())
         raise WrongKey(
             f"{_called(secret)} opens the keys of different vaults: {told}",
-            next=f"correct the `vault` of the region that is not this pipeline's, or give the key file: {KEY_FILE}",
+            next="correct the `vault` of the region that is not this pipeline's, name the one that is with --vault, or "
+            f"give the key file: {KEY_FILE}",
         )
     if not keys:
         raise next(iter([*wrong, *errors]), _none_kept(secret))
@@ -285,8 +286,8 @@ class Opener:
         }
         if not urls:
             return reached
-        try:
-            more = self._opened(urls, self.key(urls.values()))
+        try:  # with the key of what was reached: what lies at another address may have one of its own
+            more = self._opened(urls, self.key(replica.store.url for replica in reached.replicas.values()))
         except RefloatError as error:
             return Vault(reached.replicas, {**reached.unreachable, **dict.fromkeys(urls, error)})
         return Vault({**reached.replicas, **more.replicas}, {**reached.unreachable, **more.unreachable})
@@ -307,17 +308,22 @@ def target_replica(reached: Vault, to: str, address: str | None) -> Replica:
     raise UsageError(f"the manifest knows no region {to!r}", next=f"its regions: {known}")
 
 
-def require_not_rolled_back(vault: Vault, overrides: frozenset[str]) -> None:
-    """Raises ``Refused`` (rule ``log_rolled_back``) where a region's log is shorter than it was seen to be."""
+def require_not_rolled_back(vault: Vault, needed: Collection[str], overrides: frozenset[str]) -> list[str]:
+    """Raises ``Refused`` (rule ``log_rolled_back``) where the log of a region that is ``needed`` is not what was seen.
+
+    What is to be said of the others, from which nothing is taken.
+    """
     shorter = rolled_back(list(vault.replicas.values()))
-    if shorter and "log_rolled_back" not in overrides:
-        region, (seen, there) = next(iter(shorter.items()))
-        raise Refused(
-            "log_rolled_back",
-            rolled_back_message(region, seen, there),
-            region=region,
-            next="recover from a region whose log is whole, or name the rule: --override log_rolled_back",
-        )
+    said = {region: rolled_back_message(region, seen, there) for region, (seen, there) in shorter.items()}
+    for region in said if "log_rolled_back" not in overrides else ():
+        if region in needed:
+            raise Refused(
+                "log_rolled_back",
+                said[region],
+                region=region,
+                next="recover from a region whose log is whole, or name the rule: --override log_rolled_back",
+            )
+    return [message for region, message in said.items() if region not in needed]
 
 
 def pin_heads(vault: Vault, key_file: str | Path | None, but: Collection[str]) -> None:

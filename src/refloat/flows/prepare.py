@@ -43,6 +43,8 @@ class Prepared:
     plan: Plan
     known_points: frozenset[str] = frozenset()
     homes: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
+    """What is wrong with regions that are not needed: for people."""
 
     @property
     def manifest(self) -> Manifest:

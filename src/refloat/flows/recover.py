@@ -45,6 +45,8 @@ class Recovered:
     evidence: Evidence
     failure: Mapping[str, Json] | None
     records: Mapping[str, str | RefloatError]
+    remarks: tuple[str, ...] = ()
+    """What is wrong with regions that were not needed: for people."""
 
     @property
     def ok(self) -> bool:
@@ -137,7 +139,8 @@ def _told(prepared: Prepared, vault: Vault, view: View, clock: Clock) -> Recover
         vault=prepared.replica.keyring.vault,
     )
     sealed = seal.seal(evidence, list(vault.replicas.values()))
-    return Recovered(evidence, view.failure if evidence.state != "done" else None, sealed)
+    failure = view.failure if evidence.state != "done" else None
+    return Recovered(evidence, failure, sealed, prepared.remarks)
 
 
 @contextmanager

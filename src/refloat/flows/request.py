@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from refloat.errors import UsageError
@@ -75,11 +75,13 @@ class Request:
         """The plan, and every region's replica that still answers. Nothing is written.
 
         ``address`` is that of the one replica that was named, where there is no manifest. Raises ``Refused``
-        or ``UsageError`` where nothing fits, and ``VaultError`` for a region that is not what was written.
+        or ``UsageError`` where nothing fits, and ``VaultError`` for a region that is not what was written: what
+        is wrong with another one stands in ``remarks``.
         """
-        to = self.wanted.to
+        to, overrides = self.wanted.to, self.wanted.overrides
         replica = target_replica(reached, to, address)
-        require_not_rolled_back(reached, self.wanted.overrides)  # first, since what is left may be nothing
+        needed = {replica.region}
+        require_not_rolled_back(reached, needed, overrides)  # first, since what is left may be nothing
         if self.resume is None:
             prepared = prepare(replica, self.wanted, resolver, list(reached.replicas.values()))
         else:
@@ -88,8 +90,11 @@ class Request:
                 place = prepared.plan.to
                 raise UsageError(f"run {self.resume} recovers into {place}", next=f"--to {place}")
         everywhere = opener.with_others(reached, prepared.manifest, prepared.components.resolver)
-        require_not_rolled_back(everywhere, self.wanted.overrides)
-        return prepared, everywhere
+        remarks = [
+            f"{region} is passed over: {error.message}" for region, error in everywhere.unreachable.items()
+        ]
+        remarks += require_not_rolled_back(everywhere, needed, overrides)
+        return replace(prepared, remarks=tuple(remarks)), everywhere
 
 
 def require_only_bytes(

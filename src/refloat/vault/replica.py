@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -406,19 +406,29 @@ class _Told(BaseModel):
     grade: Literal["exact", "fuzzy", "broken"] = "broken"
 
 
+@dataclass
+class Begun:
+    """Where something of a vault may lie that could not be made: addresses, none where all was taken back."""
+
+    left: tuple[str, ...] = ()
+
+
 def create_vault(
     replicas: Mapping[str, Store],
     key_file: KeyFile,
     clock: Clock,
     pipeline: str,
     lock: timedelta | None = None,
+    begun: Begun | None = None,
 ) -> dict[str, Replica]:
     """Make empty places into the replicas of one vault. None is begun unless all are empty and fit for it.
 
     With ``lock``, none is begun unless all keep locks, either: what every point needs is locked for so long.
-    Where one cannot be made, what was begun is taken back everywhere. Raises ``Refused`` (``vault_exists``,
+    Where one cannot be made, what was begun is taken back everywhere, and ``begun`` says where it could not be: only
+    the key opens that. Raises ``UsageError`` for two regions in one place, ``Refused`` (``vault_exists``,
     ``create_ignored``, ``lock_not_kept``), and ``StoreError`` for a store that does not take a write.
     """
+    begun = begun or Begun()
     for region, store in replicas.items():
         _require_empty(region, store)
     try_out(replicas)
@@ -426,15 +436,17 @@ def create_vault(
     if lock is not None:
         keys.append(lock_object(key_file, int(lock.total_seconds())))
         replicas = prove_locks(replicas, lock)
-    begun: list[tuple[Store, str]] = []
+    written: list[tuple[Store, str]] = []
     described: list[tuple[Store, Descriptor]] = []
+    begun.left = tuple(store.url for store in replicas.values())  # until it is known to be otherwise
     try:
         for store in replicas.values():
-            _write_keys(store, keys, begun)
+            _write_keys(store, keys, written)
         for region, store in replicas.items():
             replica = Descriptor(
                 vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline
             )
+            _require_another_place(region, store, [one for _, one in described])
             described.append((store, replica))
             layout.write_descriptor(store, replica)
         made = {region: Replica.open(region, store, key_file, clock) for region, store in replicas.items()}
@@ -443,10 +455,22 @@ def create_vault(
         return made
     except (RefloatError, KeyboardInterrupt) as error:
         ours = [(store, layout.VAULT) for store, descriptor in described if _holds(store, descriptor)]
-        left = _take_back(begun + ours)
-        if left and isinstance(error, RefloatError):
-            error.next = f"{error.next}; first remove what was begun in {' and '.join(left)}"
+        begun.left = _take_back(written + ours)
+        if begun.left and isinstance(error, RefloatError):
+            error.next = f"{error.next}; first remove what was begun in {' and '.join(begun.left)}"
         raise
+
+
+def _require_another_place(region: str, store: Store, described: Sequence[Descriptor]) -> None:
+    """Raise ``UsageError`` where a place holds what was just written as another region's, however it is spelled."""
+    with suppress(Missing):
+        there = layout.read_descriptor(store)
+        if there in described:
+            raise UsageError(
+                f"the regions {there.region} and {region} have one place: {store.url}",
+                region=region,
+                next="give each region a `vault` of its own: what is in one place is one copy",
+            )
 
 
 def _require_empty(region: str, store: Store) -> None:
@@ -471,10 +495,10 @@ def _names(store: Store) -> Iterator[str]:
     yield from (info.name for info in store.list("") if not info.name.startswith(aside))
 
 
-def _write_keys(store: Store, keys: list[bytes], begun: list[tuple[Store, str]]) -> None:
+def _write_keys(store: Store, keys: list[bytes], written: list[tuple[Store, str]]) -> None:
     for key in keys:
         name = layout.key_name(object_name(key))
-        begun.append((store, name))
+        written.append((store, name))
         store.create(name, key)
 
 
@@ -488,7 +512,7 @@ def _holds(store: Store, descriptor: Descriptor) -> bool:
         return True
 
 
-def _take_back(begun: list[tuple[Store, str]]) -> list[str]:
+def _take_back(begun: list[tuple[Store, str]]) -> tuple[str, ...]:
     """Remove what was begun, the last first; the addresses of the stores that would not."""
     left: dict[str, None] = {}
     for store, name in reversed(begun):
@@ -496,4 +520,4 @@ def _take_back(begun: list[tuple[Store, str]]) -> list[str]:
             store.delete(name)
         except StoreError:
             left[store.url] = None
-    return list(left)
+    return tuple(left)

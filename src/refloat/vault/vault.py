@@ -9,16 +9,22 @@ from pathlib import Path
 from refloat.clock import Clock
 from refloat.errors import RefloatError, StoreError, UsageError, VaultError, WrongKey
 from refloat.vault.keys import KeyFile
+from refloat.vault.layout import Descriptor
 from refloat.vault.replica import Replica
 from refloat.vault.stores import open_store
 
 
 class Vault:
-    """The replicas that answered, and for each other region the error that it gave."""
+    """The replicas that answered, and for each other region the error that it gave.
+
+    Two regions with one replica are one copy, and the first of them has it. One that says for which region it was made
+    is no other region's in any case (``Replica.open``).
+    """
 
     def __init__(self, replicas: Mapping[str, Replica], unreachable: Mapping[str, RefloatError]) -> None:
-        self.replicas = dict(replicas)
-        self.unreachable = dict(unreachable)
+        shared = _shared(replicas)
+        self.replicas = {region: one for region, one in replicas.items() if region not in shared}
+        self.unreachable = {**unreachable, **shared}
         removals = [one for replica in self.replicas.values() for one in replica.keyring.removals()]
         notes = [one for replica in self.replicas.values() for one in replica.keyring.notes().values()]
         for replica in self.replicas.values():
@@ -69,6 +75,22 @@ class Vault:
         if not replicas:
             raise _none_answers(unreachable)
         return Vault(replicas, unreachable)
+
+
+def _shared(replicas: Mapping[str, Replica]) -> dict[str, RefloatError]:
+    """Each region whose place is that of one before it, by what lies there: addresses have many spellings."""
+    first: dict[Descriptor, str] = {}
+    for region, replica in replicas.items():
+        first.setdefault(replica.descriptor, region)
+    return {
+        region: UsageError(
+            f"{replica.store.url} holds the replica of region {first[replica.descriptor]!r}: both are one copy",
+            region=region,
+            next="give each region a `vault` of its own",
+        )
+        for region, replica in replicas.items()
+        if first[replica.descriptor] != region
+    }
 
 
 def _none_answers(unreachable: Mapping[str, RefloatError]) -> RefloatError:

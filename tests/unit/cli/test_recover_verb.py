@@ -130,6 +130,62 @@ def test_a_log_that_was_rolled_back_is_refused_unless_the_rule_is_named(desk) ->
     assert done["state"] == "done"
 
 
+def roll_back(desk, region: str) -> None:
+    """A region has lost what was made since: two points, which the other one has."""
+    old = desk.root / "old"
+    shutil.copytree(desk.vault(region), old)
+    desk.release(2)
+    desk.ask("protect")
+    desk.ask("protect")
+    shutil.rmtree(desk.vault(region))
+    shutil.move(old, desk.vault(region))
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_another_region_that_was_rolled_back_is_named_and_stops_nobody(desk, bare: bool) -> None:  # fault 54
+    roll_back(desk, "eu")
+    newest = desk.ask("points", "list")["points"][0]["point"]
+    where = ("--vault", str(desk.vault("us"))) if bare else ()
+    done = desk.ask("recover", *where, "--to", "us")
+    assert (done["state"], done["point"], done["overrides"]) == ("done", newest, [])
+    assert "the log of points in eu was rolled back" in desk.said
+    brought = desk.ask("recover", "--into", "out", "--vault", str(desk.vault("us")))
+    assert brought["overrides"] == [] and "the log of points in eu was rolled back" in desk.said
+
+
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("theirs", [None, "another one", "correct horse"])
+def test_a_foreign_vault_at_another_region_s_address_stops_nobody(
+    desk, monkeypatch: pytest.MonkeyPatch, theirs: str | None, bare: bool
+) -> None:
+    """By key file, or by a passphrase, of which the stranger may have thought as well."""
+    if theirs is not None:
+        monkeypatch.delenv("REFLOAT_KEY_FILE")
+        monkeypatch.setenv("REFLOAT_PASSPHRASE", "correct horse")
+        for region in ("eu", "us"):
+            shutil.rmtree(desk.vault(region))
+        desk.ask("vault", "init", "--key", "again.key")
+        desk.ask("protect")
+    shutil.rmtree(desk.vault("eu"))
+    foreign = desk.root / "foreign.yaml"
+    foreign.write_text(
+        desk.manifest.read_text().replace('us: {vault: "us/vault"}', 'us: {vault: "us/other"}')
+    )
+    with monkeypatch.context() as patch:
+        if theirs is not None:
+            patch.setenv("REFLOAT_PASSPHRASE", theirs)
+        desk.ask("-f", str(foreign), "vault", "init", "--key", "foreign.key")
+    before = sorted(desk.vault("eu").rglob("*"))
+    where = ("--vault", str(desk.vault("us"))) if bare else ()
+    if theirs == "correct horse" and not bare:  # which of the two is meant nobody can tell
+        assert "--vault" in desk.error("recover", "--to", "us", exits=4)["next"]
+        return
+    done = desk.ask("recover", *where, "--to", "us")
+    assert (done["state"], sorted(done["evidence"])) == ("done", ["us"])
+    assert "eu is passed over" in desk.said
+    assert sorted(desk.vault("eu").rglob("*")) == before, "nothing is written to a stranger"
+
+
 # ----------------------------------------------------------------------------------------- usage and the vault
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from refloat.connectors import lancedb as connector
 from refloat.connectors.lancedb import MANIFEST_NUMBER_MAX, LanceDB, LanceDBSettings
 from refloat.contracts import Connector, Facts, Observed, Op, Place, Settings, Source
-from refloat.errors import ConnectorError
-from refloat.limits import CONNECTOR_SECONDS_MAX
+from refloat.errors import ConnectorError, Retry
+from refloat.limits import CAPTURE_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
 from refloat.testing.connector_contract import ConnectorContract
 from refloat.testing.memory_snapshot import MemorySink, MemorySource
 
@@ -390,6 +391,84 @@ def test_a_version_that_is_captured_outlives_a_cleanup_in_the_middle(tmp_path: P
     recovered(source, tmp_path / "us", tmp_path / "scratch")
     assert sorted(open_table(tmp_path / "us").to_arrow()["id"].to_pylist()) == before
     clean(open_table(tmp_path / "eu"))
+
+
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch, moment: str, happen: Callable[[], None], times: int
+) -> list[int]:
+    """Let something happen before a step of the connector is done, a few times; how often it was done."""
+    real, calls = getattr(connector, moment), [0]
+
+    def step(*arguments: Any, **more: Any) -> Any:
+        calls[0] += 1
+        if calls[0] <= times:
+            happen()
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(connector, moment, step)
+    return calls
+
+
+def let_go_of_the_newest(folder: Path) -> Callable[[], None]:
+    """A writer makes a newer version, and its cleanup takes away the one that was the newest until then."""
+
+    def happen() -> None:
+        table = open_table(folder)
+        table.delete(f"id = {min(table.to_arrow()['id'].to_pylist())}")
+        clean(table)
+
+    return happen
+
+
+def test_a_cleanup_between_opening_and_tagging_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "eu")
+    calls = interrupt(monkeypatch, "_remove_leftovers", let_go_of_the_newest(tmp_path / "eu"), times=1)
+    source = captured(tmp_path / "eu", tmp_path / "scratch")
+    assert calls == [2]
+    recovered(source, tmp_path / "us", tmp_path / "scratch")
+    now = sorted(open_table(tmp_path / "eu").to_arrow()["id"].to_pylist())
+    assert sorted(open_table(tmp_path / "us").to_arrow()["id"].to_pylist()) == now
+    assert tags(tmp_path / "eu") == []
+
+
+def test_a_table_that_is_always_cleaned_up_at_that_moment_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "eu")
+    calls = interrupt(monkeypatch, "_remove_leftovers", let_go_of_the_newest(tmp_path / "eu"), times=1000)
+    with pytest.raises(ConnectorError) as caught:
+        captured(tmp_path / "eu", tmp_path / "scratch")
+    assert caught.value.retry is Retry.LATER and calls == [CAPTURE_ATTEMPTS_MAX]
+
+
+@pytest.mark.parametrize("moment", ["_identity", "_stamp"])
+def test_a_cleanup_while_a_table_is_looked_at_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    make(tmp_path / "eu")
+    interrupt(monkeypatch, moment, let_go_of_the_newest(tmp_path / "eu"), times=1)
+    assert LanceDB().inspect(place(tmp_path / "eu")).token == LanceDB().token(place(tmp_path / "eu"))
+
+
+def test_a_manifest_that_goes_while_the_token_is_told_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "eu")
+    real, seen = connector._manifests, []
+
+    def listed(table: Path) -> dict[int, Path]:
+        found = real(table)
+        seen.append(max(found))
+        if len(seen) == 2:  # the manifest is known, and looked at next
+            let_go_of_the_newest(tmp_path / "eu")()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connector, "_manifests", listed)
+        token = LanceDB().token(place(tmp_path / "eu"))
+    assert token == LanceDB().token(place(tmp_path / "eu")) and seen[-1] > seen[0]
 
 
 @contextmanager

@@ -14,11 +14,12 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from refloat.contracts import Facts, Put
-from refloat.errors import Damaged, Missing, Refused, StoreError, WrongKey
+from refloat.errors import Damaged, Missing, RefloatError, Refused, StoreError, WrongKey
+from refloat.testing.world import WorldClock
 from refloat.vault import layout
 from refloat.vault.keys import KeyFile, Role
-from refloat.vault.replica import Replica, create_vault
-from refloat.vault.stores.faulty import Crash, FaultyStore
+from refloat.vault.replica import Begun, Replica, create_vault
+from refloat.vault.stores.faulty import Crash, FaultyStore, Operation, When
 from refloat.vault.stores.local import LocalStore
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.stores.traced import TracedStore
@@ -97,6 +98,68 @@ def test_a_vault_that_was_stopped_behind_its_last_write_leaves_nothing_and_takes
         create_vault({"eu": quick, "us": stopped}, KeyFile.create("ab" * 16, "demo"), world.clock, "demo")
     assert [entry.name for entry in quick.list("")] == []
     assert [entry.name for entry in stopped.list("")] == ([layout.VAULT] if theirs else [])
+
+
+def left_in(store: MemoryStore) -> list[str]:
+    return [info.name for info in store.list("") if not info.name.startswith(layout.TRIAL)]
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+@pytest.mark.parametrize("deletes", [True, False], ids=["can take back", "cannot take back"])
+def test_wherever_making_a_vault_fails_nothing_is_left_or_it_is_known_where(
+    when: When, *, deletes: bool
+) -> None:
+    class Undeletable(MemoryStore):
+        def delete(self, name: str) -> None:
+            if not deletes:
+                raise StoreError("nobody may delete here", next="ask somebody who may")
+            super().delete(name)
+
+    def attempt(fail_at: int | None) -> tuple[FaultyStore, list[MemoryStore], Begun, BaseException | None]:
+        first, second = Undeletable("one"), Undeletable("other")
+        faulty, begun = FaultyStore(second, fail_at=fail_at, when=when), Begun()
+        key = KeyFile.create("ab" * 16, "demo")
+        try:
+            create_vault({"eu": first, "us": faulty}, key, WorldClock(), "demo", begun=begun)
+        except RefloatError as error:
+            return faulty, [first, second], begun, error
+        return faulty, [first, second], begun, None
+
+    learned, _, _, none = attempt(None)
+    assert none is None
+    failed = 0
+    for at in range(1, len(learned.trace) + 1):
+        _, stores, begun, error = attempt(at)
+        if error is None:
+            continue  # what failed could be tried again, or was not needed
+        failed += 1
+        for store in stores:
+            assert not left_in(store) or store.url in begun.left, learned.trace[at - 1]
+        assert bool(begun.left) is any(map(left_in, stores)), learned.trace[at - 1]
+    assert failed
+
+
+def test_where_making_a_vault_is_interrupted_while_it_is_taken_back_it_is_known_that_something_is_left() -> (
+    None
+):
+    class Interrupting(MemoryStore):
+        def delete(self, name: str) -> None:
+            if not name.startswith(layout.TRIAL):
+                raise KeyboardInterrupt
+            super().delete(name)
+
+    first, begun = Interrupting("one"), Begun()
+    second = FaultyStore(MemoryStore("other"), at_each=_refuse_descriptors)
+    with pytest.raises(KeyboardInterrupt):
+        create_vault(
+            {"eu": first, "us": second}, KeyFile.create("ab" * 16, "demo"), WorldClock(), "demo", begun=begun
+        )
+    assert left_in(first) and first.url in begun.left
+
+
+def _refuse_descriptors(operation: Operation) -> None:
+    if operation.op == "create" and operation.name == layout.VAULT:
+        raise StoreError("the disk is full", next="make room")
 
 
 def test_another_vaults_key_does_not_open_it(world: VaultWorld) -> None:

@@ -1,0 +1,118 @@
+"""Two regions in one place are one copy, however it is spelled; and the key of what was begun and is left stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from refloat.cli.system import SystemClock
+from refloat.contracts import Store
+from refloat.digest import canonical_json
+from refloat.errors import StoreError
+from refloat.vault import layout
+from refloat.vault import stores as stores_room
+from refloat.vault.keyfile import KeyFile
+from refloat.vault.replica import Replica
+from refloat.vault.stores.faulty import FaultyStore, Operation
+
+SPELLINGS: dict[str, Callable[[Path], str]] = {
+    "the same": lambda root: "eu/vault",
+    "absolute": lambda root: str(root / "eu" / "vault"),
+    "through another folder": lambda root: "us/../eu/vault",
+    "with a slash": lambda root: "eu/vault/",
+    "a URL": lambda root: (root / "eu" / "vault").as_uri(),
+    "a link": lambda root: "us/link",
+}
+
+
+def share(desk, spelling: str) -> None:
+    """Let the manifest's second region have the place of the first."""
+    (desk.root / "us").mkdir(exist_ok=True)
+    (desk.root / "us" / "link").symlink_to(desk.vault("eu"))
+    address = SPELLINGS[spelling](desk.root)
+    desk.manifest.write_text(desk.manifest.read_text().replace('"us/vault"', f'"{address}"'))
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["made for a region", "made for none"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_two_regions_in_one_place_are_one_copy_and_said_to_be(desk, spelling: str, named: bool) -> None:
+    share(desk, spelling)
+    if not named:
+        place = desk.vault("eu") / layout.VAULT
+        document = json.loads(place.read_bytes()) | {"region": ""}
+        place.chmod(0o600)
+        place.write_bytes(canonical_json(document))
+    made = desk.ask("protect", exits=1)
+    assert [result["complete"] for result in made["regions"].values()] == [True, False]
+    assert (
+        "holds the replica of region 'eu'" in made["regions"]["us"]["error"] and made["copies_required"] == 2
+    )
+    problems = desk.ask("check", exits=1)["problems"]
+    said = [p["message"] for p in problems if p["level"] == "error" and p["where"].startswith("regions.us")]
+    assert any("the same place as eu" in message or "of region 'eu'" in message for message in said)
+    assert desk.ask("vault", "check", exits=1)["unreachable"] == ["us"]
+    assert desk.ask("status", exits=1)["regions"]["us"]["error"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_no_vault_is_made_where_two_regions_have_one_place(unprotected, spelling: str) -> None:
+    desk = unprotected
+    share(desk, spelling)
+    shutil.rmtree(desk.vault("eu"))
+    desk.vault("eu").mkdir()
+    error = desk.error("vault", "init", "--key", "new.key", exits=2)
+    assert "the regions eu and us have one place" in error["message"]
+    assert not (desk.root / "new.key").exists()
+    assert [path for path in desk.vault("eu").rglob("*") if path.is_file()] == []
+
+
+def test_a_region_whose_replica_was_made_for_another_gives_way_to_that_one(desk) -> None:
+    desk.manifest.write_text(desk.manifest.read_text().replace('"eu/vault"', '"us/vault"'))
+    assert desk.ask("recover", "--to", "us")["state"] == "done"
+    assert "holds the replica of region 'us'" in desk.said
+
+
+# --------------------------------------------------------------------------------------- what was begun and is left
+
+
+def refuse_descriptors(operation: Operation) -> None:
+    if operation.op == "create" and operation.name == layout.VAULT:
+        raise StoreError("the disk is full", next="make room")
+
+
+def refuse_deletes(operation: Operation) -> None:
+    if operation.op == "delete":
+        raise StoreError("nobody may delete here", next="ask somebody who may")
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_key_goes_with_what_it_opens_and_not_before(
+    unprotected, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    desk = unprotected
+    for region in ("eu", "us"):
+        shutil.rmtree(desk.vault(region))
+    real = stores_room.open_store
+
+    def opened(url: str) -> Store:
+        store = real(url)
+        if "us" in url:
+            return FaultyStore(store, at_each=refuse_descriptors)
+        return FaultyStore(store, at_each=refuse_deletes) if left else store
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores_room, "open_store", opened)
+        error = desk.error("vault", "init", "--key", "new.key", exits=1)
+    assert "the disk is full" in error["message"]
+    key = desk.root / "new.key"
+    assert key.exists() is left
+    if left:
+        assert "first remove what was begun in" in error["next"] and "new.key stays" in desk.said
+        eu = real(str(desk.vault("eu")))
+        assert Replica.open("eu", eu, KeyFile.load(key), SystemClock()).points() == []
+    else:
+        assert [path for path in desk.vault("eu").rglob("*") if path.is_file()] == []
