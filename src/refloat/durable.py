@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -248,8 +248,18 @@ def scratch_folder() -> Iterator[Path]:
 
 def take_away(folder: Path) -> None:
     """Remove a folder as far as it lets itself be removed; what is left says by its name that it is temporary."""
-    with suppress(OSError):
-        remove_tree(folder)
+    surely(lambda: remove_tree(folder))
+
+
+def surely(undo: Callable[[], None]) -> None:
+    """Undo as much as can be undone. An interruption that comes meanwhile is raised when that is done."""
+    try:
+        with suppress(OSError):
+            undo()
+    except KeyboardInterrupt:
+        with suppress(OSError):
+            undo()
+        raise
 
 
 def remove_tree(folder: Path) -> None:

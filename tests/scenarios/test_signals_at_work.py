@@ -372,6 +372,30 @@ def test_interrupted_when_its_key_is_there_already_an_init_takes_it_away(stage: 
     stage.done(*making)
 
 
+@pytest.mark.parametrize("about_to", ["^os.fsync", "^os.link .*/vault/", "^os.remove .*/vault/.*~"])
+def test_interrupted_while_it_writes_an_object_an_init_leaves_no_part_of_it(
+    stage: Stage, about_to: str
+) -> None:  # fault 31
+    stage.put_back("init")
+    amid_an_object = Place(signal.SIGTERM, of=about_to, there=((f"{stage.operator.vault('us')}/keys/*~", 1),))
+    making = (*stage.manifest, "vault", "init", "--key", str(stage.operator.key))
+    code, _ = stage.operator.interrupted(*making, place=amid_an_object)
+    assert code == CODES[signal.SIGTERM]
+    assert not [path for path in stage.root.glob("*/vault/**/*") if path.is_file()]
+
+
+@pytest.mark.parametrize("about_to", ["^os.fwalk .*/refloat-", "^os.rmdir "])
+def test_interrupted_while_it_takes_its_scratch_space_away_it_takes_it_away(
+    stage: Stage, about_to: str
+) -> None:  # fault 31
+    stage.put_back("verify")
+    scratch = ((str(stage.operator.temporary / "refloat-*"), 1),)
+    taking_away = Place(signal.SIGTERM, of=about_to, there=scratch)
+    code, _ = stage.operator.interrupted(*stage.manifest, "protect", place=taking_away)
+    assert code == CODES[signal.SIGTERM]
+    assert not stage.operator.at_work()
+
+
 def test_interrupted_when_its_first_entry_has_just_landed_a_recovery_says_how_to_resume(
     stage: Stage,
 ) -> None:  # fault 31

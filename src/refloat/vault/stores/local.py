@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from refloat.contracts import ObjectInfo, Put
-from refloat.durable import sync_folder, write_past_cache
+from refloat.durable import surely, sync_folder, write_past_cache
 from refloat.errors import Missing, Retry, StoreError
 from refloat.limits import MIB
 from refloat.vault.stores.names import checked, checked_prefix, is_name
@@ -55,12 +55,13 @@ class LocalStore:
     def create(self, name: str, content: bytes | memoryview) -> Put:
         """Write ``content`` durably unless the name is taken. Raises ``StoreError``, leaving nothing."""
         path = self.root / checked(name)
+        temporary = path.parent / (secrets.token_hex(12) + _TEMPORARY_SUFFIX)
         with self._errors("write", name):
-            temporary = self._write_temporary(path.parent, content)
             try:
+                self._write_temporary(temporary, content)
                 put = _link(temporary, path)
-            finally:
-                _remove(temporary)
+            finally:  # it is invisible, and an error that led here matters more
+                surely(temporary.unlink)
             self._sync_folders(path.parent)
         return put
 
@@ -114,19 +115,13 @@ class LocalStore:
                     swept += found.st_size
         return swept
 
-    def _write_temporary(self, folder: Path, content: bytes | memoryview) -> Path:
-        temporary = folder / (secrets.token_hex(12) + _TEMPORARY_SUFFIX)
+    def _write_temporary(self, temporary: Path, content: bytes | memoryview) -> None:
         try:
             descriptor = _open_new(temporary)
         except FileNotFoundError:
-            self._make_folders(folder)
+            self._make_folders(temporary.parent)
             descriptor = _open_new(temporary)
-        try:
-            _write_and_sync(descriptor, content)
-        except OSError:
-            _remove(temporary)
-            raise
-        return temporary
+        _write_and_sync(descriptor, content)
 
     def _sync_folders(self, folder: Path) -> None:
         """The folder that got a name; and once a process, every folder from there up to the root."""
@@ -212,11 +207,6 @@ def _link(temporary: Path, path: Path) -> Put:
             return Put.EXISTS
         raise
     return Put.CREATED
-
-
-def _remove(temporary: Path) -> None:
-    with suppress(OSError):  # it is invisible, and the error that led here matters more
-        temporary.unlink()
 
 
 def _read_exactly(descriptor: int, length: int) -> bytes:
