@@ -6,7 +6,6 @@ threads of which exactly one runs; at each ``pause`` the dice say which goes on.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import secrets
@@ -110,10 +109,12 @@ def _now(
     return call()
 
 
-def _answers(expressions: Sequence[str], variables: Mapping[str, Json], seconds_max: float) -> list[str]:
-    """What the worker would have written, without its process."""
+def _answers(
+    evaluator: evaluate.Evaluator, expressions: Sequence[str], variables: Mapping[str, Json]
+) -> tuple[list[dict[str, object]], str]:
+    """What the worker would have said, without its process."""
     context = cel.Context(variables=dict(variables))
-    return [json.dumps(worker.verdict(asked, context)) for asked in expressions]
+    return [worker.verdict(asked, context) for asked in expressions], ""
 
 
 @contextmanager
@@ -133,7 +134,7 @@ def in_step(dice: random.Random) -> Iterator[None]:
         (capture, "within", _now),
         (engine, "within", _now),
         (engine, "threading", SimpleNamespace(Thread=_InPlaceThread, Event=threading.Event)),
-        (evaluate, "_answers", _answers),
+        (evaluate.Evaluator, "_answers", _answers),
         (secrets, "token_bytes", lambda count=32: dice.randbytes(count)),
         (secrets, "token_hex", lambda count=32: dice.randbytes(count).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(bytes=dice.randbytes(16), version=4)),
