@@ -30,7 +30,7 @@ from refloat.contracts import (
     Spec,
 )
 from refloat.digest import Json, canonical_json, json_digest
-from refloat.errors import ConnectorError, DeadlineExceeded, Retry
+from refloat.errors import Cancelled, ConnectorError, DeadlineExceeded, Retry
 from refloat.limits import CAPTURE_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
 from refloat.stand_in import stand_ins
 
@@ -364,7 +364,7 @@ def _attempted(
         check()
         try:
             return attempt()
-        except DeadlineExceeded:
+        except (Cancelled, DeadlineExceeded):
             raise
         except (_VanishedError, ConnectorError) as error:
             failure: Exception = error

@@ -36,6 +36,8 @@ WHEELS = "wheels"
 ANSWER_SECONDS_MAX = 2.0  # a health question that takes longer is not answered
 STOP_SECONDS_MAX = 10.0  # between SIGTERM and SIGKILL
 POLL_S = 0.05
+BEGINNING_SECONDS_MAX = 60.0  # a moment, on a machine that has one; for ever where a program empties its environment
+BEGINNING_POLL_S = 0.001
 LOG_TAIL_BYTES = 8192  # of a process that ended, read for the error
 LOG_TAIL_LINES = 10
 SECRET_CHARACTERS_MIN = 4  # replacing shorter values would blank out ordinary text
@@ -327,7 +329,7 @@ class _Venv:
         brought.mkdir(parents=True, exist_ok=True)
         wheels.fetch_all(brought)
         self._write(complete=False, active=False)
-        packages.build(self._folder, captured, brought)
+        packages.build(self._folder, captured, brought, Allowance(self._op, "making the environment").check)
         self._write(complete=True, active=False)
 
     def mark(self, *, active: bool) -> None:
@@ -400,8 +402,16 @@ def _spawn(settings: ProcessSettings, op: Op) -> None:
             f"{_name(settings)} cannot be started: {error.strerror} ({error.filename})",
             next="see whether the program and the folder `cwd` exist in this region",
         ) from error
+    _await_beginning(process.pid)
     # somebody must take the exit code of a process that ends while refloat lives on
     threading.Thread(target=process.wait, daemon=True).start()
+
+
+def _await_beginning(pid: int) -> None:
+    """Until it has its environment a process does not show that it is ours, and would be taken for ended."""
+    until = time.monotonic() + BEGINNING_SECONDS_MAX
+    while table.is_beginning(pid) and time.monotonic() < until:
+        time.sleep(BEGINNING_POLL_S)
 
 
 def _record(settings: ProcessSettings, op: Op) -> None:

@@ -61,10 +61,21 @@ def _all() -> Iterator[Running]:
                 yield process
 
 
+def is_beginning(pid: int) -> bool:
+    """Whether a process has no environment yet: ``execve(2)`` lets its parent go on a moment before it has one."""
+    with suppress(OSError):
+        return running(pid) is not None and not _environment(pid)
+    return False
+
+
 def _carries(pid: int, token: str) -> bool:
     with suppress(OSError):  # ended meanwhile, or another user's
-        return f"{TOKEN_NAME}={token}".encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        return f"{TOKEN_NAME}={token}".encode() in _environment(pid).split(b"\0")
     return False
+
+
+def _environment(pid: int) -> bytes:
+    return (PROC / str(pid) / "environ").read_bytes()
 
 
 def carrying(token: str) -> list[Running]:

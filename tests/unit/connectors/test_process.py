@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -231,6 +232,25 @@ def test_a_program_that_ends_early_is_an_error_with_its_last_lines_and_no_secret
     assert "hunter2" not in caught.value.message
     assert "earlier life" not in caught.value.message
     assert "hunter2" not in repr(settings) + json.dumps(settings.model_dump(mode="json"))
+
+
+def test_one_that_has_no_environment_for_a_moment_is_not_taken_for_ended(
+    tmp_path: Path, run: Callable[..., Op], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine exec(2) lets its parent go on long before it has one: here for twenty looks.
+    looks, real = Counter[int](), table._environment
+
+    def late(pid: int) -> bytes:
+        looks[pid] += 1
+        ours = table.TOKEN_NAME.encode() in (content := real(pid))
+        return b"" if ours and looks[pid] <= 20 else content
+
+    monkeypatch.setattr(table, "_environment", late)
+    op = run(settings_in(tmp_path))
+    Process().start(op)
+    (process,) = table.carrying(op.token)
+    assert looks[process.pid] > 20
+    assert json.loads((tmp_path / ".refloat-assistant.pid.json").read_text())["pid"] == process.pid
 
 
 def test_a_program_that_never_answers_is_ended_again(tmp_path: Path, run: Callable[..., Op]) -> None:

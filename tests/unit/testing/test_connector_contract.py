@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,11 @@ class ReportsTooEarly(Files):
         before = self.inspect(op.place)
         super().capture(sink, op)
         return before
+
+
+class GoesOnWhenCancelled(Files):
+    def stage(self, source: Source, op: Op) -> None:
+        super().stage(source, replace(op, cancelled=threading.Event()))
 
 
 class NeverCarries(Files):
@@ -149,6 +155,10 @@ BROKEN: list[tuple[type[Files], Callable[[FolderSuite, Path], None]]] = [
     (NeverStops, FolderSuite.test_a_call_whose_time_is_over_stops),
     (LeavesItsStageBehind, FolderSuite.test_discarding_before_the_switch_leaves_no_trace),
     (LeavesItsStageBehind, FolderSuite.test_what_was_activated_stays_when_what_it_replaced_is_discarded),
+    (
+        GoesOnWhenCancelled,
+        FolderSuite.test_a_stage_that_is_cancelled_half_way_ends_unfinished_and_is_gone_on_with,
+    ),
     (LosesAnEmptyComponent, FolderSuite.test_a_component_that_is_not_there_is_an_error),
 ]
 
