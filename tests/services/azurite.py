@@ -25,7 +25,7 @@ ACCOUNT = "writer"
 KEY = base64.b64encode(b"the-writers-very-secret-key").decode()
 WRONG_KEY = base64.b64encode(b"a-wrong-and-very-secret-key").decode()
 API = "2021-08-06"
-START_S = 60.0
+START_S = 100.0  # only so that a server that hangs ends
 SCRIPT = Path(
     "azurite", "node_modules", "azurite", "dist", "src", "blob", "main.js"
 )  # where make test installs it

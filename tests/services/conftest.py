@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import os
+import random
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import files
 from pathlib import Path
@@ -30,8 +30,11 @@ import child
 import desk as desks
 import gcs as gcs_server
 
-STARTS_MAX = 3  # a port that was free may be taken a moment later
-START_S = 30.0
+STARTS_MAX = 5  # somebody may listen on one of the ports
+START_S = 100.0  # only so that a server that hangs ends
+PORT_RANGE = range(
+    10_240, 32_000
+)  # below those that Linux gives to whoever asks for any, so that these stay free
 BUCKET = "refloat"
 WRITER = ("writer", "the-writers-very-secret-key")
 READER = ("reader", "the-readers-very-secret-key")
@@ -91,14 +94,6 @@ class S3:
         return len(doomed)
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for taken in sockets:
-            taken.bind(("127.0.0.1", 0))
-        return [taken.getsockname()[1] for taken in sockets]
-
-
 def _weed(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """A SeaweedFS that begins to run in an empty folder, and its address."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -111,7 +106,7 @@ def _weed(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         )
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": people}))
-    ports = _free_ports(2 * len(PORTS))
+    ports = random.SystemRandom().sample(PORT_RANGE, 2 * len(PORTS))  # others, whatever seed the tests have
     listening = [f"-{part}.port{kind}={ports.pop()}" for part in PORTS for kind in ("", ".grpc")]
     endpoint = next(option.partition("=")[2] for option in listening if option.startswith("-s3.port="))
     command = [

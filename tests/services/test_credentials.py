@@ -16,6 +16,8 @@ from refloat.errors import Retry, StoreError
 from refloat.testing.toxic import ToxicProxy, answer
 from refloat.vault.stores import open_store
 
+pytestmark = pytest.mark.slow
+
 WRITER = ("writer", "the-writers-very-secret-key")
 READER = ("reader", "the-readers-very-secret-key")
 WRONG = ("writer", "a-wrong-and-very-secret-key")

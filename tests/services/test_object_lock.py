@@ -52,6 +52,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "vault"))
 from contract_pins import printed, require_pinned
 from poison import packs, poison, thief_of
 
+pytestmark = pytest.mark.slow
+
 TERM = timedelta(days=2)
 SLOTS = 12
 LIES = 4  # packs that claim the chunks of each true one: to take any of them is to take a lie, but for 1 in 5

@@ -11,6 +11,8 @@ from refloat.contracts import Store
 from refloat.testing.store_contract import SharedStoreContract, StoreContract
 from refloat.vault.stores import open_store
 
+pytestmark = pytest.mark.slow
+
 
 class TestSeaweedFS(SharedStoreContract):
     @pytest.fixture(autouse=True)

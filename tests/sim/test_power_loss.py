@@ -29,7 +29,7 @@ from refloat.vault.keys import KeyFile
 from refloat.vault.replica import Replica, create_vault
 from refloat.vault.stores.local import LocalStore
 
-pytestmark = pytest.mark.usefixtures("remembered")
+pytestmark = [pytest.mark.usefixtures("remembered"), pytest.mark.slow]
 
 STATES = int(os.environ.get("REFLOAT_POWER_STATES", "0"))
 STATES_PROTECT, STATES_RECOVER = STATES or 75, STATES or 25  # about a quarter of a minute

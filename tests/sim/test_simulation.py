@@ -9,7 +9,9 @@ import pytest
 
 from refloat.testing.simulation import Broken, simulate
 
-SEEDS = int(os.environ.get("REFLOAT_SEEDS", "300"))
+pytestmark = pytest.mark.slow
+
+SEEDS = int(os.environ.get("REFLOAT_SEEDS", "150"))
 SEEDS_OF_ONE_TEST = 25
 KEPT = [int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines()]
 

@@ -31,6 +31,8 @@ from refloat.testing.simulation.world import REGIONS
 from refloat.vault.stores.faulty import When
 from refloat.vault.writer import Writer
 
+pytestmark = pytest.mark.slow
+
 REGION = st.sampled_from(REGIONS)
 SWITCH = st.sampled_from([0.05, 0.3, 1.0])
 MOMENT = st.sampled_from([When.BEFORE, When.AFTER, When.TORN])

@@ -24,7 +24,10 @@ def given_way(before: int) -> str:
 
 
 def test_a_capture_of_its_own_lets_what_serves_go_first() -> None:
-    assert given_way(0) == f"{CAPTURE_NICENESS} True\n"
+    niceness = max(
+        CAPTURE_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)
+    )  # these tests may have one of their own
+    assert given_way(0) == f"{niceness} True\n"
 
 
 def test_one_that_was_told_to_yield_more_goes_on_doing_so() -> None:

@@ -581,6 +581,7 @@ def output(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_wheels_bring_the_whole_environment_to_a_machine_without_it(
     home: Region, tmp_path: Path, run: Callable[..., Op]
 ) -> None:
@@ -600,6 +601,7 @@ def test_wheels_bring_the_whole_environment_to_a_machine_without_it(
     ).replace("-", "_")
 
 
+@pytest.mark.slow
 def test_a_wheel_that_did_not_change_is_carried_and_packs_to_the_same_bytes(
     home: Region, tmp_path: Path
 ) -> None:
@@ -613,6 +615,7 @@ def test_a_wheel_that_did_not_change_is_carried_and_packs_to_the_same_bytes(
     assert first.held.stored == carrying.held.stored == anew.held.stored
 
 
+@pytest.mark.slow
 def test_an_environment_that_was_cut_short_is_made_anew_and_discarded_until_it_is_in_use(
     home: Region, tmp_path: Path, run: Callable[..., Op], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -637,6 +640,7 @@ def test_an_environment_that_was_cut_short_is_made_anew_and_discarded_until_it_i
     assert Process().observe(op) is Observed.ABSENT
 
 
+@pytest.mark.slow
 def test_an_environment_that_stands_there_already_is_compared_and_never_changed(
     home: Region, tmp_path: Path, run: Callable[..., Op]
 ) -> None:

@@ -81,6 +81,21 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Region:
 
 
 @pytest.fixture
+def learning() -> Iterator[None]:
+    """For a test that trains in this process, where everything is loaded: it is shared with other tests.
+
+    As in the program itself, linear algebra has one thread: others that wait would keep the machine busy.
+    """
+    import mlflow
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        yield
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
+
+
+@pytest.fixture
 def copied(region: Region, tmp_path: Path) -> Region:
     """A copy of the region that a test may change."""
     return copy_of(region, tmp_path / "copy")

@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pydocs_assistant import features, golden, index, passages, registry
+from pydocs_assistant.build import build
 from pydocs_assistant.paths import Region, folder_digest, write_whole
 from pydocs_assistant.state import State
 from pydocs_region import finish, program
 from refloat.digest import file_sha256, listing_digest
+
+pytestmark = pytest.mark.slow
 
 STEPS = [
     "code",
@@ -202,16 +205,16 @@ def test_the_vectors_of_the_index_find_their_own_passages(region: Region) -> Non
         assert row["id"] in {found["id"] for found in nearest}
 
 
-def test_half_a_registry_is_begun_again(copied: Region) -> None:
+def test_half_a_registry_is_begun_again(
+    copied: Region, learning: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     copied.database.write_bytes(b"half a database")
     with closing(sqlite3.connect(copied.state)) as database, database:
         database.execute(
             "UPDATE steps SET status = 'running' WHERE step IN ('registry', 'training', 'index')"
         )
-    build = program("build", "--root", copied.root)
-    printed = finish(build)
 
-    assert build.returncode == 0, printed
-    assert printed.count("done before") == len(STEPS) - 3
+    assert build(copied.root, dimension=96) == 0
+    assert capsys.readouterr().out.count("done before") == len(STEPS) - 3
     embedder = registry.champion(registry.client_of(copied), "embedder")
     assert index.origin_of(index.open_table(copied.index)).embedder == embedder.digest

@@ -13,6 +13,8 @@ import pytest
 from pydocs_assistant import client as asking
 from pydocs_region import Served, finish, program, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def _ledger(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]

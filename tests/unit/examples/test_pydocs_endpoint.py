@@ -15,6 +15,7 @@ import pytest
 
 from pydocs_assistant import golden, registry
 from pydocs_assistant.answering import Answer, check_classifier, check_origin
+from pydocs_assistant.build import rebuild_index
 from pydocs_assistant.endpoint import Fence, application
 from pydocs_assistant.index import Origin
 from pydocs_assistant.paths import Region
@@ -22,7 +23,9 @@ from pydocs_assistant.predictions import PredictionLog
 from pydocs_assistant.refusals import ForeignIndexError
 from pydocs_assistant.registry import Registered
 from pydocs_assistant.serve import serve
-from pydocs_region import Served, finish, program, serving
+from pydocs_region import Served, serving
+
+pytestmark = pytest.mark.slow
 
 QUESTION = {"id": "q-1", "user": "ann", "question": "How does enumerate of threading work?"}
 
@@ -148,18 +151,16 @@ def test_a_fenced_endpoint_answers_probes_alone(served: Served) -> None:
     assert served.client.post("/answer", json=QUESTION).status_code == 200
 
 
-def test_an_index_by_another_embedder_ends_readiness_and_is_refused_at_the_next_start(copied: Region) -> None:
+def test_an_index_by_another_embedder_ends_readiness_and_is_refused_at_the_next_start(
+    copied: Region, learning: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     champion = registry.champion(registry.client_of(copied), "embedder")
     with serving(copied) as endpoint:
-        rebuild = program("rebuild-index", "--root", copied.root, "--dimension", "32", cwd=copied.app)
-        printed = finish(rebuild)
-        assert rebuild.returncode == 0, printed
+        assert rebuild_index(copied.root, dimension=32) == 0
         ready = endpoint.client.get("/ready")
         assert (ready.status_code, ready.json()["belongs_together"]) == (503, False)
-    again = program("serve", "--root", copied.root, "--port", "1", cwd=copied.app)
-    printed = finish(again)
+    printed = _refused(copied.root, capsys)
 
-    assert again.returncode == 3
     assert "refusing to start: the index holds vectors of length 32" in printed
     assert registry.champion(registry.client_of(copied), "embedder") == champion
 

@@ -44,7 +44,7 @@ from refloat.vault.stores.faulty import Crash, FaultyStore, Operation, When
 from refloat.vault.stores.local import LocalStore
 from refloat.vault.stores.memory import MemoryStore
 
-pytestmark = pytest.mark.usefixtures("remembered")
+pytestmark = [pytest.mark.usefixtures("remembered"), pytest.mark.slow]
 
 REGIONS = ("eu", "us")
 CUTS_EACH = int(os.environ.get("REFLOAT_CUTS_EACH", "0"))
