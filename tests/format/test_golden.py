@@ -211,7 +211,7 @@ runpy.run_path(sys.argv[0] + "/reader.py", run_name="__main__")
 def spoken(*arguments: object, said: str = "") -> subprocess.CompletedProcess[str]:
     """The reader's command in a process where refloat cannot be had."""
     command = [sys.executable, "-I", "-c", REFUSING, str(HERE), *map(str, arguments)]
-    return subprocess.run(command, input=said, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, input=said, capture_output=True, text=True, timeout=250, check=False)
 
 
 def test_the_reader_restores_by_the_passphrase_where_refloat_cannot_be_imported(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_the_short_reader_of_the_manual_restores_files_of_the_golden_vault(tmp_p
     ]
     for component, path in files:
         command = [sys.executable, "-I", "-c", script, str(KEY), str(GOLDEN / "eu"), component, path]
-        read = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        read = subprocess.run(command, capture_output=True, timeout=250, check=False)
         assert read.returncode == 0, read.stderr.decode()
         shown = base64.b64encode(path.encode()).decode()
         (expected,) = [one for one in newest[component] if one["path"] == shown]

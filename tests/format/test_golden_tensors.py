@@ -50,7 +50,7 @@ def test_each_point_gives_back_its_files(replica: Replica, point: str, tmp_path:
 def test_the_second_reader_gives_back_the_same(point: str, tmp_path: Path) -> None:
     reader = [sys.executable, str(TESTS / "format" / "reader.py"), "--key", str(GOLDEN / "key")]
     command = [*reader, "restore", str(GOLDEN / "eu"), point, str(tmp_path / "all")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
     assert digests(tmp_path / "all" / "components" / "model" / "content") == EXPECTED[point]
 

@@ -96,7 +96,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @settings(max_examples=300, deadline=None)
 @given(damaged())
 def test_a_damaged_manifest_is_parsed_or_refused_with_its_place(content: bytes) -> None:  # fault 61
-    began_s = time.process_time()
+    began_s = time.thread_time()
     try:
         parse(content, syntax=syntax_error)
     except ManifestError as error:
@@ -104,7 +104,7 @@ def test_a_damaged_manifest_is_parsed_or_refused_with_its_place(content: bytes) 
         assert error.next
         assert error.line is not None
         assert 1 <= error.line <= content.count(b"\n") + content.count(b"\r") + 10
-    assert time.process_time() - began_s < SECONDS_MAX
+    assert time.thread_time() - began_s < SECONDS_MAX
 
 
 def test_the_manifest_that_is_damaged_is_a_good_one() -> None:

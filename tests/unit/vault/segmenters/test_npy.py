@@ -244,10 +244,10 @@ def test_an_archive_that_claims_a_million_members_is_refused_at_once() -> None:
             assert length < KIB
             return end[start - 50 * 10**6 :][:length]
 
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(ValueError, match="directory"):
         read_archive(Sparse(), Sparse.size)
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @st.composite

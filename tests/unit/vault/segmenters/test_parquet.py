@@ -179,13 +179,13 @@ def test_a_footer_that_lies_is_refused(file: Held) -> None:
 
 
 def test_a_footer_that_unfolds_to_much_is_refused_or_read_in_bounded_time() -> None:
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(ValueError, match="too long"):
         spans(Held(struct.pack("<I4s", FOOTER_BYTES_MAX + 1, b"PAR1"), 8))
     with pytest.raises(ValueError, match=r"\w"):
         spans(file_of(footer(*[column()] * 20_000)))
     spans(file_of(footer(before=b"\x09" + number(100) + listed(12, *[b"\0"] * 200_000))))
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @pytest.mark.parametrize("kind", [3, 5, 8, 12])

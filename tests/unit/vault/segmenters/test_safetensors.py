@@ -111,7 +111,7 @@ def test_a_header_that_lies_is_refused(whole: bytes) -> None:
 
 
 def test_what_unfolds_to_much_is_refused_before_it_is_parsed() -> None:
-    began = time.process_time()
+    began = time.thread_time()
     for raw in [
         b"[" * 300_000,
         b'{"a":' * 150_000,
@@ -122,7 +122,7 @@ def test_what_unfolds_to_much_is_refused_before_it_is_parsed() -> None:
             spans(Held(written(raw, 0)))
     with pytest.raises(ValueError, match="too long"):
         spans(Held(struct.pack("<Q", HEADER_BYTES_MAX + 1), 2**40))
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_what_is_not_safetensors_is_not_recognised() -> None:

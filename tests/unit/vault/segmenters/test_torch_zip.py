@@ -125,9 +125,9 @@ def test_elements_that_do_not_fit_the_storage_have_no_width() -> None:
 
 def test_a_compressed_archive_is_not_unpacked() -> None:
     content = archive(state(w=tensor("0")), zipfile.ZIP_DEFLATED, **{"0": bytes(50_000_000)})
-    began = time.process_time()
+    began = time.thread_time()
     assert named(content) == {"data/0": 1}
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -172,14 +172,14 @@ def test_a_broken_pickle_costs_only_the_names(pickled: bytes) -> None:
 
 
 def test_a_pickle_that_nests_or_repeats_without_end_is_walked_in_bounded_time() -> None:
-    began = time.process_time()
+    began = time.thread_time()
     deep = b"\x80\2" + b"](" * 50_000 + tensor("0") + b"."
     bomb = b"\x80\2)q\0" + b"h\0h\0h\0h\0(h\0h\0h\0tq\0" * 20_000 + b"."
     wide = b"\x80\2}(" + text("k" * 100_000) + b"q\0" + b"h\0" * 50_000 + tensor("0") * 200 + b"."
     for pickled in (deep, bomb, wide):
         found = named(archive(pickled, **{"0": bytes(8)}))
         assert set(found) - {"data.pkl"} in ({"data/0"}, {"1.1.1.1.1.1.1.1.1.1.0"})
-    assert time.process_time() - began < 8
+    assert time.thread_time() - began < 8
 
 
 @pytest.mark.parametrize(
