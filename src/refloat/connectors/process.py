@@ -36,7 +36,9 @@ WHEELS = "wheels"
 ANSWER_SECONDS_MAX = 2.0  # a health question that takes longer is not answered
 STOP_SECONDS_MAX = 10.0  # between SIGTERM and SIGKILL
 POLL_S = 0.05
-BEGINNING_SECONDS_MAX = 60.0  # a moment, on a machine that has one; for ever where a program empties its environment
+BEGINNING_SECONDS_MAX = (
+    60.0  # a moment, on a machine that has one; for ever where a program empties its environment
+)
 BEGINNING_POLL_S = 0.001
 LOG_TAIL_BYTES = 8192  # of a process that ended, read for the error
 LOG_TAIL_LINES = 10
