@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from placed import Place
 
+pytestmark = pytest.mark.slow
+
 SECONDS_MAX = 50.0  # only what never ends takes as long
 FILES = 150  # enough that the kill lands among them: each is synced on its own
 FULL = """\

@@ -24,6 +24,8 @@ import pytest
 from refloat.cli.system import SystemClock
 from refloat.vault.snapshot import SnapshotSink
 
+pytestmark = pytest.mark.slow
+
 DOWN_S = 3600.0  # more than the objective of a critical component, and less than that of the others
 ROWS = 300  # enough for several pages
 PAGE_BYTES = 4096

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from placed import Place
 
+pytestmark = pytest.mark.slow
+
 HANG_SECONDS = 50.0
 LOADED_CPU_S = 1.0  # far more than an interpreter and a library need until they are loaded
 PLACES = {

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from placed import Place
 
+pytestmark = pytest.mark.slow
+
 PLACES = {
     "before the first entry": (0, "^os.link .*/log/targets/", []),
     "before it acts": (3, "", ["preflight"]),

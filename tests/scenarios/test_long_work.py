@@ -25,6 +25,8 @@ from pathlib import Path
 import placed
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SECONDS_MAX = 50.0  # only what never ends takes as long
 SLOWLY = "80KiB"  # a second: it would take far longer than anybody needs to type Ctrl-C
 CTRL_C = b"\x03"

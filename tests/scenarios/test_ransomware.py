@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from refloat.testing.disk import folder_in_memory
 
+pytestmark = pytest.mark.slow
+
 BLOCK = 16 * 1024
 DAYS = 4
 KEEP = "keep: {last: 1, daily: 0, monthly: 0}\n"

@@ -16,6 +16,8 @@ import pytest
 from refloat.testing.disk import folder_in_memory
 from refloat.vault.stores.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 REPAIRS_MAX = 3  # a key that was mended shows more
 
 

@@ -24,6 +24,8 @@ import placed
 import pytest
 from placed import Place
 
+pytestmark = pytest.mark.slow
+
 MOMENTS = 12
 REACHED = (
     0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
@@ -96,7 +98,6 @@ def sent(operator, moment: Moment, usual: int) -> tuple[int, str, str]:
     raise AssertionError(f"{moment}: it does less each time: {out}{err}")
 
 
-@pytest.mark.slow
 def test_a_signal_at_any_moment_ends_in_order(operator) -> None:  # fault 31
     operator.release(1)
     operator.here("protect")

@@ -30,6 +30,8 @@ from placed import Place
 
 from refloat.testing.disk import folder_in_memory
 
+pytestmark = pytest.mark.slow
+
 MOMENTS = int(os.environ.get("REFLOAT_SIGNALS", "0"))
 REACHED = (
     0.97  # of all that an undisturbed command does: threads wait for each other now more often and now less
@@ -335,7 +337,6 @@ def next_of(sent: Sent, ended: Any, command: tuple[str, ...]) -> tuple[str, ...]
     return tuple(word for word in arguments if word not in ("--json", "--quiet"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENES)
 def test_a_verb_interrupted_at_any_moment_says_how_to_go_on_and_that_goes_on(
     stage: Stage, name: str

@@ -22,6 +22,8 @@ import pytest
 from refloat.errors import VaultError
 from refloat.testing.disk import folder_in_memory
 
+pytestmark = pytest.mark.slow
+
 CUTS: dict[str, Callable[[bytes], bytes]] = {
     "cut to half": lambda content: content[: len(content) // 2],
     "cut to nothing": lambda content: b"",

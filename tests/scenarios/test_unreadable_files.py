@@ -29,6 +29,8 @@ from refloat.connectors.hashed_file import BUFFER_BYTES
 from refloat.errors import ConnectorError
 from refloat.testing.world import World
 
+pytestmark = pytest.mark.slow
+
 READS = "read,pread64,preadv,preadv2"
 LARGE_BYTES = 2 * 1024 * 1024  # read in several pieces
 PROTECTS = 3  # while files come and go

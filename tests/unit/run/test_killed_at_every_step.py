@@ -10,7 +10,7 @@ import pytest
 from refloat.errors import Damaged
 from refloat.run.state import FINAL, Intent, Observe, Outcome, RunState, Status, decide, fold
 
-pytestmark = pytest.mark.usefixtures("remembered")
+pytestmark = [pytest.mark.usefixtures("remembered"), pytest.mark.slow]
 
 
 def _moments(world, **how) -> list[str]:
