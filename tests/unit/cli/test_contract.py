@@ -22,13 +22,13 @@ from typing import Any
 
 import pytest
 
-from conftest import GROUP
 from contract_pins import ERROR_KEYS, PINNED, failed, pinned, printed, require_pinned, shape
 from refloat import errors
 from refloat.cli.system import SystemClock
 from refloat.connectors.files import Files
 from refloat.contracts import Observed
 from refloat.vault.keyfile import KeyFile
+from small_desk import GROUP
 
 
 def test_a_shape_tells_every_key_and_type() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import GROUP
 from contract_pins import printed, require_pinned
 from refloat.cli.system import SystemClock
 from refloat.connectors.files import Files
 from refloat.connectors.sqlite import SQLite
 from refloat.errors import ConnectorError
+from small_desk import GROUP
 
 NEW = ("--pipeline", "new", "--region", "a=a/vault", "--component", "pages=files:pages")
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import GROUP, Desk
-from conftest import _at as seated
 from refloat.cli.completion import forget_rules
 from refloat.cli.main import run
 from refloat.vault.keys import KeyFile
+from small_desk import GROUP, Desk, seated
 
 KEEP = "keep: {{last: 1, daily: 0, monthly: 0}}\n"
 

@@ -235,31 +235,35 @@ def test_retries_run_out_and_each_success_gives_one_back() -> None:
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """The address of a server that takes connections and says nothing."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(20)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+def nobody() -> Iterator[socket.socket]:
+    """A server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=20) as listening:
+        yield listening
 
 
-def test_ctrl_c_ends_the_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
-    use_endpoint(monkeypatch, nobody)
-    store = open_bucket("s3://bucket/v", Patience(silence_s=3600.0))
-    heard = threading.Event()
+@pytest.mark.slow
+def test_ctrl_c_ends_the_wait_for_a_store_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, nobody: socket.socket
+) -> None:
+    use_endpoint(monkeypatch, f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    store = open_bucket("s3://bucket/v", Patience(silence_s=3600.0, request_s=3600.0, call_s=1.0))
+    heard, hangs = threading.Event(), threading.Event()
 
     def interrupt(*_: object) -> None:
         if not heard.is_set():  # one that comes late must not end what comes after
             heard.set()
             raise KeyboardInterrupt
 
+    def press() -> None:
+        for _ in range(600):  # again: one that comes just before the wait begins wakes nobody
+            if heard.wait(0.1):
+                return
+            os.kill(os.getpid(), signal.SIGINT)
+        hangs.set()
+        nobody.close()  # it would never end
+
     before = signal.signal(signal.SIGINT, interrupt)  # in the background it is ignored
     blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-    def press() -> None:
-        while not heard.wait(0.1):  # again: one that comes just before the wait begins wakes nobody
-            os.kill(os.getpid(), signal.SIGINT)
-
     pressing = threading.Thread(target=press)
     pressing.start()
     try:
@@ -270,6 +274,7 @@ def test_ctrl_c_ends_the_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyP
         pressing.join()
         signal.signal(signal.SIGINT, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    assert not hangs.is_set()
 
 
 class _Bucket(http.server.BaseHTTPRequestHandler):
