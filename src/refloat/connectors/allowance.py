@@ -13,6 +13,10 @@ from refloat.durable import advice
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
 
 
+def unlimited() -> None:
+    """The ``check`` of what belongs to no operation."""
+
+
 class Allowance:
     """How long one call may go on: until its deadline or until it is cancelled."""
 

@@ -30,7 +30,7 @@ from refloat.contracts import (
     Spec,
 )
 from refloat.digest import Json, canonical_json, json_digest
-from refloat.errors import ConnectorError, DeadlineExceeded, Retry
+from refloat.errors import Cancelled, ConnectorError, DeadlineExceeded, Retry
 from refloat.limits import CAPTURE_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
 from refloat.stand_in import stand_ins
 
@@ -348,7 +348,7 @@ def _capture_table(sink: Sink, root: Path, name: str, op: Op, allowance: Allowan
             try:
                 reading = _Reading.of(root, name, version, recall=True)
                 _copy(sink.under(folder.name), folder, version, reading.rows, allowance)
-            except DeadlineExceeded:
+            except (Cancelled, DeadlineExceeded):
                 raise
             except (_VanishedError, ConnectorError) as error:
                 failure: Exception = error

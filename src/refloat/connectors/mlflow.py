@@ -146,7 +146,7 @@ class MLflow:
         _part(op, ARTIFACTS).stage(files, _part_op(op, ARTIFACTS, origin))
         allowance.check()
         _part(op, DATABASE).stage(rows, _part_op(op, DATABASE, origin))
-        _validate(origin, op)
+        _validate(origin, op, allowance)
 
     def activate(self, op: Op) -> None:
         """Switch the artifacts, then the database that points to them."""
@@ -349,13 +349,14 @@ def _rewritten(source: Source, origin: _Origin, op: Op) -> PartSource:
     return PartSource(source, origin.facts(DATABASE), {files[0]: local})
 
 
-def _validate(origin: _Origin, op: Op) -> None:
+def _validate(origin: _Origin, op: Op, allowance: Allowance) -> None:
     """Every model version must resolve to the bytes that it was captured with."""
     settings = _settings(op.place)
     staged = Beside(settings.root, op.token).staged, Beside(settings.database, op.token).staged
     if not all(path.exists() for path in staged):
         return  # an earlier attempt staged, validated and switched both
-    registry, artifacts = read_registry(staged[1], staged=True), _artifacts(op.place, Disk(staged[0]).listing)
+    disk = Disk(staged[0], allowance.check)
+    registry, artifacts = read_registry(staged[1], staged=True), _artifacts(op.place, disk.listing)
     found = version_digests(registry, artifacts)
     wrong = sorted(name for name, digest in origin.digests.items() if found.get(name) != digest)
     if wrong:

@@ -8,14 +8,14 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from typing_extensions import Buffer
 
-from refloat.connectors.allowance import os_errors
+from refloat.connectors.allowance import os_errors, unlimited
 from refloat.connectors.mlflow_registry import Listing, Registry, read_registry
 from refloat.connectors.sqlite_token import database_token
 from refloat.contracts import Entry, Facts, Sink, Source
@@ -43,14 +43,16 @@ def _digest(path: Path, stamp: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True)
 class Disk:
-    """A folder of artifacts as it lies on the disk."""
+    """A folder of artifacts as it lies on the disk; ``check`` raises once reading it is no longer wanted."""
 
     root: Path
+    check: Callable[[], None] = unlimited
 
     def paths(self, below: str) -> Iterator[Path]:
         """Every regular file below a folder; links are not followed."""
         for folder, _folders, names in os.walk(self.root / below):
             for path in (Path(folder, name) for name in names):
+                self.check()
                 if path.is_file() and not path.is_symlink():
                     yield path
 

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import BinaryIO, ClassVar
 
 from pydantic import Field
 
-from refloat.connectors.allowance import Allowance, os_errors
+from refloat.connectors.allowance import Allowance, os_errors, unlimited
 from refloat.connectors.beside import Beside, StagedBeside, located
 from refloat.contracts import Facts, Health, Layer, Op, Place, Settings, Sink, Source, Spec
 from refloat.digest import Json
@@ -140,7 +140,8 @@ class Predictions(StagedBeside):
         with os_errors("capturing the log", path), _opened(path) as file:
             found = os.fstat(file.fileno())
             token, length = _token(found), _whole_bytes(file, found.st_size)
-            tally = _tally(file, length) if sink.carry(LOG, token) else _store(sink, file, length, found)
+            carried = sink.carry(LOG, token)
+            tally = _tally(file, length, allowance.check) if carried else _store(sink, file, length, found)
             allowance.check()
             if tally.size < length:
                 raise ConnectorError(
@@ -161,7 +162,7 @@ class Predictions(StagedBeside):
             with os_errors("staging the log", staged):
                 source.fetch(LOG, staged)
                 with _opened(staged) as file:
-                    found = _tally(file, os.fstat(file.fileno()).st_size)
+                    found = _tally(file, os.fstat(file.fileno()).st_size, allowance.check)
                 _require_same(found.facts(settings, "").position, source.facts, staged)
             allowance.check()
 
@@ -215,11 +216,12 @@ def _whole_bytes(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def _tally(file: BinaryIO, length: int) -> _Tally:
+def _tally(file: BinaryIO, length: int, check: Callable[[], None] = unlimited) -> _Tally:
+    """Read all of it; ``check`` raises once that is no longer wanted."""
     reader = _Tallied(file, length)
     buffer = memoryview(bytearray(_BLOCK_BYTES))
     while reader.readinto(buffer):
-        continue
+        check()
     return reader.tally
 
 

@@ -327,7 +327,7 @@ class _Venv:
         brought.mkdir(parents=True, exist_ok=True)
         wheels.fetch_all(brought)
         self._write(complete=False, active=False)
-        packages.build(self._folder, captured, brought)
+        packages.build(self._folder, captured, brought, Allowance(self._op, "making the environment").check)
         self._write(complete=True, active=False)
 
     def mark(self, *, active: bool) -> None:

@@ -14,18 +14,24 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from refloat.connectors.allowance import unlimited
 from refloat.digest import Json, json_digest
 from refloat.errors import ConnectorError, Damaged
 
 READ_SECONDS_MAX = 60.0  # an interpreter that cannot list its packages in this time does not work
+LOOK_S = 0.2  # how often is looked whether a tool is still wanted
+KILLED_SECONDS_MAX = 10.0  # for a tool that was killed to be gone; more is a hung disk
 BUILD_SECONDS_MAX = 1800.0  # installing some gigabytes of wheels on a slow disk
 OUTPUT_CHARACTERS_MAX = 2000  # of what a tool said, in an error
 
@@ -305,23 +311,24 @@ def _record(lines: Sequence[tuple[str, str, str]]) -> str:
 # -------------------------------------------------------------------------------------------- installing
 
 
-def build(venv: Path, captured: Environment, wheels: Path) -> None:
+def build(venv: Path, captured: Environment, wheels: Path, check: Callable[[], None]) -> None:
     """Make a virtual environment with exactly the captured packages, from wheels alone.
 
-    Raises ``ConnectorError`` when no interpreter of the captured version is on this machine, when it is
-    another platform, or when an installation fails.
+    ``check`` raises once it is no longer wanted: what installs is ended then, and writes nothing more. Raises
+    ``ConnectorError`` when no interpreter of the captured version is on this machine, when it is another platform, or
+    when an installation fails.
     """
     base = _base(captured)
-    _run([base, "-m", "venv", str(venv)], BUILD_SECONDS_MAX, "make a virtual environment")
+    _run([base, "-m", "venv", str(venv)], BUILD_SECONDS_MAX, "make a virtual environment", check)
     python = str(venv / "bin/python")
     brought = {normal(name) for name in read(python).found}
     pip = [python, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
     install = [*pip, "install", "--no-index", "--no-deps", "--force-reinstall", "--find-links", str(wheels)]
     exact = [f"{name}=={version}" for name, version in sorted(captured.packages.items())]
-    _run([*install, *exact], BUILD_SECONDS_MAX, "install the captured wheels")
+    _run([*install, *exact], BUILD_SECONDS_MAX, "install the captured wheels", check)
     surplus = sorted(brought - set(captured.packages)) if captured.everything else []
     if surplus:
-        _run([*pip, "uninstall", "--yes", *surplus], BUILD_SECONDS_MAX, "remove what was not captured")
+        _run([*pip, "uninstall", "--yes", *surplus], BUILD_SECONDS_MAX, "remove what was not captured", check)
 
 
 def _base(captured: Environment) -> str:
@@ -338,19 +345,44 @@ def _base(captured: Environment) -> str:
     )
 
 
-def _run(command: Sequence[str], seconds_max: float, doing: str) -> str:
-    """The output of a tool. Raises ``ConnectorError`` with the end of what it said."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds_max, check=False)
-    except subprocess.TimeoutExpired as error:
+def _run(
+    command: Sequence[str], seconds_max: float, doing: str, check: Callable[[], None] = unlimited
+) -> str:
+    """The output of a tool. Raises ``ConnectorError`` with the end of what it said, and what ``check`` raises.
+
+    It has a process group of its own, all of which is ended where its output is not waited for.
+    """
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as tool:
+        try:
+            output, errors = _output(tool, time.monotonic() + seconds_max, check)
+        except subprocess.TimeoutExpired as error:
+            raise ConnectorError(
+                f"{command[0]} did not {doing} within {seconds_max:g} s",
+                next="run the same command by hand to see what it waits for",
+            ) from error
+        finally:
+            if tool.returncode is None:
+                os.killpg(tool.pid, signal.SIGKILL)
+                with suppress(subprocess.TimeoutExpired):  # the channels close with the last of the group
+                    tool.communicate(timeout=KILLED_SECONDS_MAX)
+    if tool.returncode != 0:
+        said = (errors or output).strip()[-OUTPUT_CHARACTERS_MAX:]
         raise ConnectorError(
-            f"{command[0]} did not {doing} within {seconds_max:g} s",
-            next="run the same command by hand to see what it waits for",
-        ) from error
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-OUTPUT_CHARACTERS_MAX:]
-        raise ConnectorError(
-            f"{command[0]} could not {doing} (exit code {done.returncode}): {said}",
+            f"{command[0]} could not {doing} (exit code {tool.returncode}): {said}",
             next="run the same command by hand to see what it lacks",
         )
-    return done.stdout
+    return output
+
+
+def _output(tool: subprocess.Popen[str], ends: float, check: Callable[[], None]) -> tuple[str, str]:
+    """What a tool says until it ends, on both channels. Raises ``TimeoutExpired``, and what ``check`` raises."""
+    while True:
+        left = max(0.0, ends - time.monotonic())
+        try:
+            return tool.communicate(timeout=min(LOOK_S, left))
+        except subprocess.TimeoutExpired:
+            check()
+            if left == 0:
+                raise

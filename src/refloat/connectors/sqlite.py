@@ -219,11 +219,13 @@ def _open(path: Path, mode: str, *, immutable: bool = False) -> Iterator[sqlite3
 
 
 @contextlib.contextmanager
-def _reading(path: Path, seconds: float, *, immutable: bool = False) -> Iterator[sqlite3.Connection]:
-    """A connection that can only read and that is interrupted after ``seconds``."""
+def _reading(
+    path: Path, seconds: float, *, immutable: bool = False, over: Callable[[], bool] = lambda: False
+) -> Iterator[sqlite3.Connection]:
+    """A connection that can only read and that is interrupted after ``seconds``, or where it is ``over`` before."""
     ends = time.monotonic() + seconds
     with _open(path, "ro", immutable=immutable) as connection:
-        connection.set_progress_handler(lambda: time.monotonic() > ends, _VM_STEPS)
+        connection.set_progress_handler(lambda: time.monotonic() > ends or over(), _VM_STEPS)
         connection.execute("PRAGMA query_only = 1")
         yield connection
 
@@ -439,7 +441,7 @@ def _require_sound(copy: Path, allowance: Allowance, named: Path, next: str) -> 
 
     The backup API fills the pages that a file has lost with zeros, and says nothing.
     """
-    with _reading(copy, allowance.left_s, immutable=True) as connection:
+    with _reading(copy, allowance.left_s, immutable=True, over=lambda: not allowance.left_s) as connection:
         found = _flaws(connection)
     if found:
         message = f"the database is not sound: {'; '.join(found)}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ from refloat.contracts import (
     Staging,
     Tokened,
 )
+from refloat.deadline import require_wanted
 from refloat.digest import Json, canonical_json
 from refloat.errors import ConnectorError, DeadlineExceeded
 from refloat.testing.memory_snapshot import MemorySink, MemorySource
@@ -61,6 +63,24 @@ class CutSource(MemorySource):
         if self.limit[0] == 0:
             raise Cut(path)
         self.limit[0] -= 1
+        return super()._content(path)
+
+
+class CancellingSource(MemorySource):
+    """A source whose operation is called off with the first file that it gives; as a vault's, it gives no more."""
+
+    cancelled: threading.Event
+
+    @classmethod
+    def of(cls, source: MemorySource, op: Op) -> CancellingSource:
+        """The same snapshot for ``op``."""
+        calling_off = cls(source._entries, source._stored, source.facts)
+        calling_off.cancelled = op.cancelled
+        return calling_off
+
+    def _content(self, path: str) -> bytes:
+        require_wanted(self.cancelled, "reading the snapshot")
+        self.cancelled.set()
         return super()._content(path)
 
 
@@ -465,6 +485,18 @@ class ConnectorContract(_Hooks):
         capture.cancelled.set()
         with pytest.raises(ConnectorError):
             self.connector.capture(MemorySink(), capture)
+
+    def test_a_stage_that_is_cancelled_says_so_unless_it_is_whole(self, tmp_path: Path) -> None:
+        source, op = self.arrival(tmp_path)
+        try:
+            self.connector.stage(CancellingSource.of(source, op), op)
+        except ConnectorError:
+            assert self.connector.observe(op) in (Observed.ABSENT, Observed.PARTIAL)
+        else:
+            assert self.connector.observe(op) is Observed.STAGED
+        op.cancelled.clear()
+        self.connector.stage(source, op)
+        assert self.connector.observe(op) is Observed.STAGED
 
     def test_a_call_whose_time_is_over_stops(self, tmp_path: Path) -> None:
         source, op = self.arrival(tmp_path)

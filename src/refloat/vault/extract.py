@@ -221,8 +221,8 @@ class Extractor:
             over, _ = wait(writing, return_when=FIRST_EXCEPTION)
             for one in over:
                 one.result()
-        except BaseException:
-            self._left.set()  # nobody needs to wait until large files are whole
+        except BaseException:  # raised again: when the others have ended, at their next chunk
+            self._left.set()
             for one in writing:
                 one.cancel()
             wait(writing)
