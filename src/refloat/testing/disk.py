@@ -194,14 +194,8 @@ class CutDisk:
 def torn(folder: Path) -> Callable[[Callable[[], object]], None]:
     """What ``FaultyStore`` takes as its ``torn`` for a store in ``folder``: half of the first write has happened."""
 
-    def amid(call: Call, do: Do) -> Any:
-        if writes(call):
-            _write_some(call, HALF)
-            raise Crash(call)
-        return do()
-
     def create(action: Callable[[], object]) -> None:
-        with suppress(Crash), watched(folder, amid):
+        with suppress(Crash), watched(folder, CutDisk(1, torn=HALF, counts=writes)):
             action()
 
     return create

@@ -93,6 +93,7 @@ def learning() -> Iterator[None]:
         yield
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
+    os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which that leaves as it was
 
 
 @pytest.fixture
