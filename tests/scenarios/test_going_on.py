@@ -16,6 +16,8 @@ from placed import Place
 from refloat.limits import MIB, PACK_BYTES_MAX
 from refloat.testing.disk import folder_in_memory
 
+pytestmark = pytest.mark.slow
+
 SECONDS_MAX = 50.0  # only what never ends takes as long
 FILES, FILE_BYTES = 40, MIB
 LARGE_BYTES = 80 * MIB  # with the files more than fits one pack

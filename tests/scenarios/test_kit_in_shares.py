@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COMMAND_SECONDS_MAX = 120.0
 KIT = ("vault", "kit", "--shares", "5", "--threshold", "3", "--to")
 

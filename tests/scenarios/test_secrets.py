@@ -87,6 +87,8 @@ SERVER = """
 import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+pytestmark = pytest.mark.slow
+
 class Handler(BaseHTTPRequestHandler):
     wbufsize = 4096
 

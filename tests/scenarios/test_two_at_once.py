@@ -12,6 +12,8 @@ import signal
 import pytest
 from placed import Place
 
+pytestmark = pytest.mark.slow
+
 SECONDS_MAX = 50.0  # only what never ends takes as long
 ROUNDS = 2
 STOP_AFTER = 12  # entries of the journal: in the course of its steps
