@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort by file; within a file the order stays. ``--no-loadscope-reorder`` lets the workers keep to it."""
     items.sort(key=lambda item: _PLACES.get(item.path, len(_PLACES)))
     for item in items:
-        if item.get_closest_marker("slow"):
+        if item.get_closest_marker("slow") and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SLOW_S))
 
 
