@@ -77,6 +77,23 @@ def test_a_group_that_cannot_be_told_is_broken_too(desk) -> None:
     assert (document["grade"], invariant["holds"]) == ("broken", None)
 
 
+def test_a_group_that_nobody_came_to_evaluate_exits_1_as_unknown_and_says_why(desk, monkeypatch) -> None:
+    from refloat.flows import protect
+    from refloat.point.evaluate import Evaluator
+
+    monkeypatch.setattr(protect, "Evaluator", lambda: Evaluator(command=("/nowhere/python",)))
+    document = desk.ask("protect", exits=1)
+    assert document["grade"] == "unknown"
+    assert "was not evaluated: its process did not get ready" in document["groups"]["serving"]["reason"]
+    assert "warning: whether the point's parts belong together is unknown" in desk.said
+    (listed, *_) = desk.ask("points", "list")["points"]
+    assert (listed["point"], listed["grade"]) == (document["point"], "unknown")
+    why = desk.ask("points", "why", document["point"])
+    assert (why["grade"], why["groups"]["serving"]["grade"]) == ("unknown", "unknown")
+    assert why["reason"] == "the newest consistent point; graded fuzzy", "its invariants hold, asked now"
+    assert desk.ask("plan", "--to", "us")["point"] == document["point"]
+
+
 def test_a_fuzzy_point_is_accepted_with_a_warning_unless_exact_is_required(desk, monkeypatch) -> None:
     _keep_members_apart(desk, monkeypatch)
     document = desk.ask("protect")
