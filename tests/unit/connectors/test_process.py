@@ -87,7 +87,7 @@ def settings_in(folder: Path, **changes: Any) -> ProcessSettings:
         "ready": f"http://127.0.0.1:{port}/ready",
         "fence_file": str(app / "fence"),
         "packages": ("pytest",),
-        "start_timeout": 120.0,
+        "start_timeout": 600.0,
     }
     return ProcessSettings(**{**given, **changes})
 
