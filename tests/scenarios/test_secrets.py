@@ -26,10 +26,13 @@ from typing import Any
 import pytest
 
 from refloat.cli.system import SystemClock
+from refloat.demo.scenery import free_ports
 from refloat.vault.keyfile import KeyFile
 from refloat.vault.keys import Role
 from refloat.vault.replica import Replica
 from refloat.vault.stores import open_store
+
+pytestmark = pytest.mark.slow
 
 CANARIES = {
     "an address of a vault": "canary-vault-8c1f",
@@ -87,8 +90,6 @@ SERVER = """
 import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-pytestmark = pytest.mark.slow
-
 class Handler(BaseHTTPRequestHandler):
     wbufsize = 4096
 
@@ -112,13 +113,6 @@ if os.path.exists("fail"):
     sys.exit(f"I was given {os.environ['TOKEN']} and {os.environ['OTHER']} and {sys.argv}")
 HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 @dataclass
@@ -204,7 +198,7 @@ class Story:
 def prepare(operator: Any) -> None:
     """A pipeline with a server, and everything that it takes late."""
     root, desk = operator.root, operator.manifest.parent
-    eu, us = free_ports()
+    eu, us = free_ports(2)
     operator.has_key = False
     operator.manifest.write_text(MANIFEST.format(root=root, eu=eu, us=us, python=PYTHON))
     (desk / "folder.txt").write_text(CANARIES["a folder's name"] + "\n")

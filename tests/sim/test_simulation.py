@@ -11,7 +11,7 @@ from refloat.testing.simulation import Broken, simulate
 
 pytestmark = pytest.mark.slow
 
-SEEDS = int(os.environ.get("REFLOAT_SEEDS", "150"))
+SEEDS = int(os.environ.get("REFLOAT_SEEDS", "300"))
 SEEDS_OF_ONE_TEST = 25
 KEPT = [int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines()]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,8 @@ from refloat.errors import RefloatError
 
 COMMAND_SECONDS_MAX = 300.0  # no command of the story takes this long; one that does is stuck
 ENDPOINT_SECONDS_MAX = 60.0
+PORTS = range(15_000, 20_000)  # below those of ip_local_port_range, of which anybody is given one meanwhile
+TRIED_PORTS_MAX = 16
 KEPT_FROM_ENVIRONMENT = ("LANG", "LC_ALL", "TMPDIR", "TERM", "COLUMNS", "NO_COLOR")
 
 
@@ -41,11 +44,22 @@ def example_folder() -> Path:
     )
 
 
-def free_port() -> int:
-    """A port on loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback on which nobody listens right now, and which the system gives to nobody by itself.
+
+    Raises ``RefloatError`` where there are too few.
+    """
+    found = [port for port in random.SystemRandom().sample(PORTS, TRIED_PORTS_MAX) if _is_free(port)]
+    if len(found) < count:
+        raise RefloatError("there is no free port on loopback", next="end what listens there, and try again")
+    return found[:count]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 @dataclass
@@ -62,7 +76,8 @@ class Scenery:
         """Lay out an empty folder: regions, the operator's desk, the client's."""
         for folder in ("eu", "us", "operator", "home", "client", "key"):
             (root / folder).mkdir(parents=True)
-        return cls(root=root, ports={"eu": free_port(), "us": free_port()}, home=root / "home")
+        eu, us = free_ports(2)
+        return cls(root=root, ports={"eu": eu, "us": us}, home=root / "home")
 
     @property
     def key_file(self) -> Path:

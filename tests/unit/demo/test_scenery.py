@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "connectors"))
 
 from held_port import held_port
 
-from refloat.demo.scenery import Scenery, example_folder, free_port
+from refloat.demo.scenery import Scenery, example_folder, free_ports
 from refloat.errors import RefloatError
 from refloat.manifest.parse import parse
 
@@ -177,9 +177,19 @@ def test_an_endpoint_that_refuses_a_question_is_an_error(scenery: Scenery) -> No
         serving.join()
 
 
-def test_a_free_port_can_be_listened_on() -> None:
-    """One of a few: any of them may be given to somebody else in the meantime."""
-    assert any(listens(free_port()) for _ in range(20))
+def test_free_ports_can_be_listened_on_and_are_given_to_nobody_else() -> None:
+    ports = free_ports(4)
+    assert len(set(ports)) == 4
+    assert all(listens(port) for port in ports)
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(ports) < lowest
+
+
+def test_a_port_that_somebody_has_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with held_port() as taken:
+        monkeypatch.setattr("refloat.demo.scenery.PORTS", [taken] * 16)
+        with pytest.raises(RefloatError, match="no free port"):
+            free_ports(1)
 
 
 def listens(port: int) -> bool:
