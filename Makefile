@@ -49,7 +49,7 @@ test-quick: $(STAMP)  ## the unit tests that take little, without the example
 	@$(BIN)/python -m pytest tests/unit --ignore tests/unit/examples -m 'not soak and not slow' $(PARALLEL) $(ARGS)
 
 flaky: $(STAMP) $(AZURITE)/.installed  ## the suite five times, in random order beside two busy loops: whose outcome differs?
-	@$(BIN)/python tests/flaky.py $(ARGS)
+	@$(BIN)/python tests/flaky.py $(PARALLEL) $(ARGS)
 
 SOAKED := tests/scenarios/test_killed_at_random.py tests/sim/test_power_loss.py tests/unit/flows/test_cut_anywhere.py \
   tests/unit/vault/test_bit_flips.py tests/unit/test_fuzz_limits.py

@@ -23,7 +23,6 @@ from xml.etree import ElementTree
 RUNS = int(os.environ.get("REFLOAT_RUNS", "5"))
 FIRST_SEED = int(os.environ.get("REFLOAT_FIRST_SEED", "1"))
 BUSY_LOOPS = 2
-PARALLEL = ("--numprocesses", "auto", "--maxprocesses", "8", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 @contextmanager
@@ -49,10 +48,10 @@ def outcomes(report: Path) -> dict[str, str]:
 
 def once(seed: int, report: Path, arguments: Sequence[str]) -> dict[str, str]:
     """The outcomes of one run in the order that ``seed`` gives."""
-    shuffled = ("-o", "addopts=-q -rs --strict-markers --strict-config --import-mode=importlib")
+    shuffled = ("-p", "randomly", "--randomly-seed", str(seed))
     command = [
-        *(sys.executable, "-m", "pytest", *shuffled, "-m", "not soak", "--ignore", "tests/tidy", *PARALLEL),
-        *("-p", "randomly", "--randomly-seed", str(seed), f"--junitxml={report}", *arguments),
+        *(sys.executable, "-m", "pytest", "--ignore", "tests/tidy"),
+        *(*shuffled, f"--junitxml={report}", *arguments),
     ]
     began = time.monotonic()
     code = subprocess.run(command, check=False).returncode

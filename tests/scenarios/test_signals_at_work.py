@@ -19,13 +19,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import placed
 import pytest
+from echo import GOLDEN, echoing
 from placed import Place
 
 from refloat.testing.disk import folder_in_memory
@@ -50,33 +49,6 @@ verify:
     samples: 40
     warmup: 0
 """
-
-
-class Server(ThreadingHTTPServer):
-    """Answers whoever asks; those that are gone before they hear it are no defect."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: object, client: object) -> None:
-        """Say nothing."""
-
-
-class Echo(BaseHTTPRequestHandler):
-    """Answers each question with the topic that it names."""
-
-    protocol_version = "HTTP/1.1"
-    wbufsize = 4096  # head and body in one packet, or the body waits 40 ms for an acknowledgement
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        answer = json.dumps({"topic": asked["question"]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -216,11 +188,7 @@ def prepare(stage: Stage, url: str) -> None:
     components, _, group = stage.operator.manifest.read_text().partition("groups:")
     stage.operator.manifest.write_text(components + VERIFY.format(url=url))
     grouped.write_text(components + VERIFY.format(url=url) + "groups:" + group)
-    golden = [
-        {"id": f"q{n}", "request": {"question": f"{n}"}, "expected": {"topic": f"{n}"}} for n in range(10)
-    ]
-    place = stage.operator.manifest.with_name("golden.jsonl")
-    place.write_text("".join(json.dumps(question) + "\n" for question in golden))
+    stage.operator.manifest.with_name("golden.jsonl").write_text(GOLDEN)
     stage.keep("init")
     stage.done(*stage.manifest, "vault", "init", "--key", str(stage.operator.key))
     stage.keep("baseline")
@@ -274,12 +242,8 @@ def paused(stage: Stage) -> str:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with Server(("127.0.0.1", 0), Echo) as server:
-        serving = Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
-        yield f"http://127.0.0.1:{server.server_port}/answer"
-        server.shutdown()
-        serving.join()
+    with echoing() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

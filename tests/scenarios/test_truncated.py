@@ -12,12 +12,11 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
+from echo import GOLDEN, echoing
 
 from refloat.errors import VaultError
 from refloat.testing.disk import folder_in_memory
@@ -72,24 +71,6 @@ verify:
 """
 
 
-class Echo(BaseHTTPRequestHandler):
-    """Answers each question with the topic that it names."""
-
-    protocol_version = "HTTP/1.1"
-    wbufsize = 4096
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        answer = json.dumps({"topic": asked["question"]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """What a command said, and the bytes that it brought."""
@@ -138,27 +119,20 @@ def desk(ask: Any) -> Iterator[Desk]:
     with (
         folder_in_memory() as root,
         pytest.MonkeyPatch.context() as patch,
-        ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server,
+        echoing() as address,
     ):
-        serving = Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
         for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "REFLOAT_KEY_FILE"):
             patch.delenv(variable, raising=False)
         patch.setenv("HOME", str(root / "home"))
         patch.chdir(root)
         made = Desk(root, ask)
-        prepare(made, f"http://127.0.0.1:{server.server_port}/", patch)
+        prepare(made, address, patch)
         yield made
-        server.shutdown()
-        serving.join()
 
 
 def prepare(desk: Desk, url: str, patch: pytest.MonkeyPatch) -> None:
     (desk.root / "refloat.yaml").write_text(MANIFEST.format(url=url))
-    golden = [
-        {"id": f"q{n}", "request": {"question": f"{n}"}, "expected": {"topic": f"{n}"}} for n in range(10)
-    ]
-    (desk.root / "golden.jsonl").write_text("".join(json.dumps(question) + "\n" for question in golden))
+    (desk.root / "golden.jsonl").write_text(GOLDEN)
     patch.setenv("REFLOAT_PASSPHRASE", "so that a wrapped key is there")
     release(desk, 1)
     desk.done("vault", "init", "--key", "small.key")

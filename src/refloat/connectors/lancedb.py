@@ -16,7 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from refloat.connectors.allowance import Allowance
+from refloat.connectors.allowance import Allowance, unlimited
 from refloat.connectors.beside import Beside, StagedBeside, located
 from refloat.contracts import (
     Facts,
@@ -356,9 +356,7 @@ class _VanishedError(Exception):
     """A file of a version went away while it was looked at or copied."""
 
 
-def _attempted(
-    root: Path, name: str, attempt: Callable[[], T], check: Callable[[], None] = lambda: None
-) -> T:
+def _attempted(root: Path, name: str, attempt: Callable[[], T], check: Callable[[], None] = unlimited) -> T:
     """What comes of one of a few attempts: a cleanup may take away the version that one has just found the newest."""
     for _attempt in range(CAPTURE_ATTEMPTS_MAX):
         check()
