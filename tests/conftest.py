@@ -70,19 +70,26 @@ def pytest_configure(config: pytest.Config) -> None:
 _STDERR = pytest.StashKey[int]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort by file; within a file the order stays. ``--no-loadscope-reorder`` lets the workers keep to it."""
     items.sort(key=lambda item: _PLACES.get(item.path, len(_PLACES)))
-    for item in items:
+    for item in items if _is_limited(config) else ():
         if item.get_closest_marker("slow") and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SLOW_S))
+
+
+def _is_limited(config: pytest.Config) -> bool:
+    """Whether a test may not take as long as it likes: in a soak, with ``--timeout 0``, it may."""
+    return bool(config.getoption("timeout") != 0)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """End the process, with all stacks, where neither the test nor its fixtures can be interrupted."""
-    if item.get_closest_marker("soak") is None:
-        faulthandler.dump_traceback_later(SLOW_S + STUCK_S, exit=True, file=item.config.stash[_STDERR])
+    if _is_limited(item.config):
+        marker = item.get_closest_marker("timeout")
+        own_s = float(marker.args[0]) if marker else SLOW_S
+        faulthandler.dump_traceback_later(own_s + STUCK_S, exit=True, file=item.config.stash[_STDERR])
     try:
         return (yield)
     finally:
