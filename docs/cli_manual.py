@@ -54,7 +54,7 @@ everything is staged and checked, and puts everything back when a step that matt
 | the command was interrupted, or the machine went down | `refloat run list --to us --vault …`, then `refloat recover --to us --vault … --resume RUN` |
 | `target_claimed` | another run holds the region: resume that one, or wait for the person at it. One whose machine died can be resumed 30 s later |
 | `target_primary` | the pipeline is still there: recover into another region, or `--into DIR` |
-| exit code 5, `waiting` | a step needs a person to decide, or was cut in the middle and nobody can tell what became of it: look, then resume. Nothing was put back |
+| exit code 5, `waiting` | a step needs a person to decide, or was cut in the middle and nobody can tell what became of it: look, then resume. Nothing was put back. Where it is not known whether it answers as before ([BASELINES.md](BASELINES.md)): `--resume RUN --override quality_unverified` takes it into service, `refloat run abort RUN --to us` puts all back |
 | `rolled_back`, exit code 1 | what was live before is live again. The `error` of the document, and the evidence page, name the step |
 | `dirty`, exit code 1 | a rollback failed. `refloat run show RUN --to us` says what is where; mend that, then `--resume`. `unended` names a call that was told to end and went on: nothing of its component was put back beside it, and only when its process is gone does `--resume` do so |
 | exit code 4 | the vault is not what was written: `refloat vault check --read-data`, then another point or another region |
@@ -104,7 +104,7 @@ anything; who prunes, delete as well (`d`). An endpoint of plain `http://` is us
 | code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | what was asked did not succeed: also a broken or suspect point, too few copies, a region that does not answer, a rollback, quality that is not known |
+| 1 | what was asked did not succeed: also a broken or suspect point, too few copies, a region that does not answer, a rollback, a `status` that is not well |
 | 2 | the command line or the manifest is wrong |
 | 3 | a safety rule refused; nothing was touched |
 | 4 | the vault is not what was written, lacks something, or the key is not its key |
@@ -127,8 +127,8 @@ that was overridden. That of `points forget` goes on against the five that hold 
 it. The others have no override. With `--into` only `group_broken`,
 `log_damaged`, `log_rolled_back` and `point_suspect` are asked.
 A damaged log is no refusal but an error of the vault: against `log_damaged` and `claim_damaged` a command ends with exit code 4
-and an error without `rule`, whose `next` names the override. `quality_unverified` rolls back, exit code 1; overriding it keeps the
-run, and the exit code stays 1.
+and an error without `rule`, whose `next` names the override. `quality_unverified` rolls back where a bound is broken, exit code 1, and waits where one is not known, exit code 5;
+overriding it keeps the run, and the exit code is 1.
 
 | rule | says no when | what to do |
 | --- | --- | --- |
@@ -188,12 +188,12 @@ Colours are used on a terminal, and never with `--no-color` or when `NO_COLOR` i
 _CHECK: Rows = (
     ("name", "the metric, as in `bounds`"),
     ("component", "the component that was measured"),
-    ("baseline", "the figure before, or `null` where no baseline fits this identity of the pipeline"),
+    ("baseline", "the figure before, also of a near baseline, or `null` where there is none"),
     ("recovered", "the figure now"),
     ("bound", "the bound, in words"),
     ("samples", "how many samples decide it"),
     ("verdict", "`pass`, `fail` or `unknown`"),
-    ("reason", "why, where it is not a pass"),
+    ("reason", "why, where it is not a pass; of a pass beside a near baseline, what has changed since"),
     ("unit", "`s`, `1/s`, or empty for a share"),
 )
 _INVARIANT: Rows = (
@@ -295,6 +295,22 @@ DOCUMENTS: Mapping[str, Rows] = {
     ),
     "status": (
         ("pipeline", "the pipeline's name"),
+        (
+            "well",
+            "whether every region answers, every component keeps to its objective, and the newest point is consistent, whole and could be verified",
+        ),
+        ("newest", "of the newest point, whether a recovery would take it or not; `null` before the first"),
+        ("newest.point", "its name"),
+        ("newest.created_at", "when it was made"),
+        ("newest.grade", "its worst grade"),
+        (
+            "newest.not_captured.NAME",
+            "why this component could not be captured with it, and is as old as before",
+        ),
+        (
+            "newest.unverifiable.NAME",
+            "of a component that could not be verified if the point were recovered now: the bounds that nothing could decide, each with the reason",
+        ),
         ("regions.NAME.reachable", "whether its replica answers"),
         (
             "regions.NAME.head",
@@ -340,12 +356,17 @@ DOCUMENTS: Mapping[str, Rows] = {
         *_GROUPS,
         ("components.NAME.snapshot", "the name of its tree in the vault"),
         ("components.NAME.as_of", "the moment that it is from"),
-        ("components.NAME.carried", "`true`: taken over from the point before, unread"),
+        ("components.NAME.carried", "`true`: unchanged, and taken over from the point before, unread"),
         ("components.NAME.bytes", "its size"),
         ("components.NAME.new_bytes", "of these, not in the vault before (file listings count too)"),
         ("components.NAME.stored_bytes", "what those take there"),
         ("components.NAME.seconds", "how long the capture took"),
         ("components.NAME.error", "why it could not be captured and is as old as before, or `null`"),
+        (
+            "measured.NAME",
+            "of a component that was measured with the point: why that is not its baseline, or `null`",
+        ),
+        ("unverifiable.NAME", "as of `status`"),
         (
             "components.NAME.suspect",
             "why no recovery takes the point by itself: `dense` (looks encrypted), with it `rewritten` and `dedup_lost`; `shrank`; mostly none",
@@ -411,6 +432,8 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("groups.NAME.members", "the components of the group"),
         ("groups.NAME.skew_s", "how far apart its members' captures lie"),
         *_GROUPS,
+        ("not_captured.NAME", "with a point: why a component could not be captured with it"),
+        ("unverifiable.NAME", "as of `status`; without a point: of the newest"),
     ),
     "points accept": (
         ("point", "the point's name"),
@@ -454,6 +477,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("rto.pipeline.p95_s", "on the long side"),
         ("rto.pipeline.objective_s", "the strictest RTO among the components"),
         ("rto.components.NAME", "the same for each component"),
+        ("unverifiable.NAME", "as of `status`"),
     ),
     "recover": (
         *_RECOVERED,
@@ -500,9 +524,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("verified", "`true`: every bound is kept; `false`: one is not; `null`: it is not known"),
         *_below("checks[]", _CHECK),
         (
-            "baseline.identity_digest",
-            "with `--save-baseline`: the identity of the pipeline that it counts for",
+            "baseline.identities.NAME.NAME",
+            "with `--save-baseline`: for each component measured the digests of the identity of what its answers depend on, for which it counts",
         ),
+        ("baseline.identity_digest", "the digest of these"),
         ("baseline.profile", "`default`"),
         ("baseline.region", "where it was measured"),
         ("baseline.measured_at", "when"),
@@ -511,6 +536,11 @@ DOCUMENTS: Mapping[str, Rows] = {
             "what was measured: `metrics` with `value`, `low`, `high`, `samples` and `unit`, and the load",
         ),
         ("regions.NAME", "with `--save-baseline`: why this region did not keep it, or `null`"),
+    ),
+    "run abort": (
+        ("run", "the run"),
+        ("state", "`rolled_back`; or `dirty`: not all could be undone"),
+        ("page", "where the evidence lies as a page, or `null`"),
     ),
     "evidence list": (
         (
@@ -756,7 +786,7 @@ NOTES: Mapping[str, str] = {
     "an RPO that the cadence can never meet. Without a key it says so and looks at what it can.",
     "status": "Losing a region where the pipeline does not run costs none of its data. It runs where its newest point was made (`runs_in`), before the first point in the manifest's `primary`; "
     "a warning says where the two differ: correct `primary` after a recovery. "
-    "Exit code 1 when a region of the manifest does not answer or its log is damaged; all that the others tell is printed nevertheless. With one region, which no other can replace, the state is `unprotected` and the exit code 0.",
+    "Exit code 0 only where all is `well`: every region answers, every component is inside its objective, and the newest point is neither broken, unknown nor suspect, holds what could be captured of every component, and could be verified ([BASELINES.md](BASELINES.md)). Else 1; all that is known is printed nevertheless. With one region, which no other can replace, the state is `unprotected`, and the age of the newest point decides.",
     "protect": "Exit code 1 when a component could not be captured, a group is broken or unknown, the point is suspect, or fewer regions than `copies` hold the point. "
     "A group is unknown where its invariants could not be evaluated, for want of CPU time or memory; they are evaluated again when a point is chosen, and it is then taken like a fuzzy one, or passed over. "
     "What a connector raises costs its group alone, which is carried over from the point before. "
@@ -782,8 +812,9 @@ NOTES: Mapping[str, str] = {
     "after a kill the same command brings it again from the start. `DIR` is made for you alone (mode 700) unless it is there and empty. "
     "Each piece is taken from the first region where it is whole. Links come back as links and are never followed.",
     "run": "`--to` is the region whose runs are meant: the journal of a run is in the vault of the region that it recovers, or in the one that `--vault` named.",
-    "verify": "Exit code 1 when a bound is not kept or not known to be, and when a baseline did not reach every region. "
-    "Measure a baseline, with `--save-baseline`, whenever a model, an index or a prompt changes: without one that fits, a recovery cannot be verified.",
+    "run abort": "For a run that waits, was stopped or died: everything that it did is undone, in reverse. Exit code 0 where it is then `rolled_back`; 2 for one that is over, of which nothing is put back any more.",
+    "verify": "Exit code 1 when a bound is not kept or not known to be, when a baseline did not reach every region, and when nothing answers: then none is kept. "
+    "Measure a baseline, with `--save-baseline`, whenever something changes that a component's answers depend on: without one that fits, a recovery waits for a person ([BASELINES.md](BASELINES.md)).",
     "evidence": "Signed by the operator's key and kept in every vault that was left.",
     "vault init": 'Refuses a place that is not empty. The key opens everything and nothing opens the vault without it: keep two copies outside of all regions. `--lock` is for vaults whose regions are all buckets of S3 with object lock, needs `pip install "refloat[aws]"`, and tries whether each bucket keeps a lock, which leaves a small object below `proof/`; nobody can shorten or undo a lock, not the owner of the account either.',
     "vault check": "Exit code 4 when something is damaged or covered, 1 when a region does not answer or what its newest point needs is not locked, though the vault is. Without `--read-data` it looks at what must be there; with it, every byte is read, opened and compared. "

@@ -99,6 +99,8 @@ SHAPES = {  # what each document has, and nothing else; hexadecimal digits by th
     "head": "slot:number hash:64 point:64",
     "point": """format pipeline:text primary:text created_at:time manifest:64 components:object groups:object
         profile:text versions:object""",
+    "point_with_gaps": """format pipeline:text primary:text created_at:time manifest:64 components:object
+        groups:object profile:text versions:object not_captured:object""",
     "snapshot": """kind:text tree:64 identity:object position:object token:text? as_of:time captured_from:time
         captured_to:time files:number bytes:number new_bytes:number stored_bytes:number seconds:figure
         carried:bool""",
@@ -122,7 +124,7 @@ def without(document: dict[str, Any], *fields: str) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in fields}
 
 
-def parsed(stored: bytes, where: str) -> dict[str, Any]:
+def parsed(stored: bytes, where: str, newest: int = 1) -> dict[str, Any]:
     """A document, where it is canonical and not of a newer format."""
     try:
         document = json.loads(stored)
@@ -131,7 +133,7 @@ def parsed(stored: bytes, where: str) -> dict[str, Any]:
         raise Refused(f"{where}: no JSON: {error}") from None
     need(isinstance(document, dict), where, "no JSON object")
     found = document.get("format", 1)
-    need(type(found) is not int or found <= 1, where, f"format {found}: a newer refloat is needed")
+    need(type(found) is not int or found <= newest, where, f"format {found}: a newer refloat is needed")
     need(same, where, "its JSON is not canonical")
     return dict(document)
 
@@ -153,7 +155,7 @@ def shaped(document: Any, kind: str, where: str, *, more: bool = False) -> None:
     need(isinstance(document, dict), where, f"no {kind}")
     need(more or document.keys() <= fields.keys(), where, f"has more than the fields of a {kind}")
     need(document.keys() >= fields.keys(), where, f"has not all the fields of a {kind}")
-    need(document.get("format", 1) == 1, where, "states no format")
+    need(document.get("format", 1) == (2 if kind == "point_with_gaps" else 1), where, "states no format")
     for name, check in fields.items():
         need(CHECKS[check](document[name]), where, f"its {name} is not what it must be")
 

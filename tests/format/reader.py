@@ -303,8 +303,8 @@ class Replica:
         name = f"points/{commit['point']}"
         content = self._signed("PONT", name)
         need(len(content) <= POINT_BYTES_MAX, name, "says more than a point may")
-        body = parsed(content, name)
-        shaped(body, "point", name)
+        body = parsed(content, name, newest=2)
+        shaped(body, "point_with_gaps" if body["format"] == 2 else "point", name)
         for component, snapshot in body["components"].items():
             need(re.fullmatch("[a-z][a-z0-9_]{,63}", component), name, f"a component is called {component!r}")
             shaped(snapshot, "snapshot", name)

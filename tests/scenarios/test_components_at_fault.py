@@ -165,7 +165,7 @@ def test_what_is_down_keeps_its_age_which_the_point_and_the_status_tell(
             as_of(good["components"][name]) if name == component else as_of(good["components"][name]) + DOWN_S
         )
         assert as_of(part) == pytest.approx(age, abs=DOWN_S / 2)
-    status = desk.ask("status")["components"]
+    status = desk.ask("status", exits=1)["components"]
     aged = {name: part["exposure"]["eu"]["seconds"] >= DOWN_S for name, part in status.items()}
     assert aged == {name: name == component for name in status}
     late = {name: part["state"] for name, part in status.items() if part["state"] != "ok"}

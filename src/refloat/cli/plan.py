@@ -36,7 +36,8 @@ def plan(
     override: OverrideOption = [],  # noqa: B006 - typer copies it
 ) -> int:
     """Print the steps of a recovery by phase and layer, with estimates and what they rest on."""
-    from refloat.flows.prepare import Wanted, prepare
+    from refloat.flows.baselines import remark
+    from refloat.flows.prepare import Wanted, prepare, with_doubts
     from refloat.flows.request import known_rules, moment
     from refloat.plan import explain
 
@@ -45,10 +46,12 @@ def plan(
     replica = target_replica(reached, to, vault)
     wanted = Wanted(to, point, moment(at, "--at"), tuple(only), known_rules(override))
     others = list(reached.replicas.values())
-    prepared = prepare(replica, wanted, lambda: resolver(session), others)
+    prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)
     warn_passed_over(session, prepared.choice.passed_over)
     for line in explain.lines(prepared.plan):
         session.console.print(line)
+    if prepared.doubts:
+        session.console.warn(remark(prepared.doubts))
     session.console.emit(_document(prepared))
     return 0
 
@@ -64,4 +67,5 @@ def _document(prepared: Prepared) -> dict[str, Json]:
         "to": plan.to,
         "phases": explain.phases(plan),
         "rto": rto(plan, prepared.manifest),
+        "unverifiable": {name: dict(bounds) for name, bounds in prepared.doubts.items()},
     }

@@ -201,7 +201,8 @@ def why(
 ) -> int:
     """Why a point has its grade, and why it would or would not be chosen for a recovery now."""
     from refloat.errors import RefloatError
-    from refloat.flows.points import candidates, find
+    from refloat.flows.baselines import doubts_of, remark
+    from refloat.flows.points import candidates, find, newest
     from refloat.flows.suspects import marked
     from refloat.point.select import select
 
@@ -216,9 +217,19 @@ def why(
         reasons = {candidate.name: error.message for candidate in known}
     if point is None:
         session.console.table(("point", "reason"), [(name[:12], reason) for name, reason in reasons.items()])
-        session.console.emit({"points": [{"point": n, "reason": r} for n, r in reasons.items()]})
+        last = newest(replicas)
+        doubts = doubts_of(last[2], last[1], replicas) if last else {}
+        if doubts:
+            session.console.print(f"the newest: {remark(doubts)}")
+        session.console.emit(
+            {
+                "points": [{"point": n, "reason": r} for n, r in reasons.items()],
+                "unverifiable": {n: dict(bounds) for n, bounds in doubts.items()},
+            }
+        )
         return 0
-    name, body, _ = find(replicas, point)
+    name, body, replica = find(replicas, point)
+    doubts = doubts_of(replica, body, replicas)
     session.console.print(f"point {name}: graded {body.grade}")
     for group, record in body.groups.items():
         session.console.print(
@@ -231,12 +242,18 @@ def why(
                 for path, value in verdict.values.items():
                     session.console.print(f"    {path} = {value}")
     session.console.print(f"recovery: {reasons.get(name, 'not committed in that region')}")
+    for component, why_not in body.not_captured.items():
+        session.console.print(f"{component} could not be captured, and is as old as before: {why_not}")
+    if doubts:
+        session.console.print(remark(doubts))
     session.console.emit(
         {
             "point": name,
             "grade": str(body.grade),
             "reason": reasons.get(name),
             "groups": _groups(body),
+            "not_captured": dict(body.not_captured),
+            "unverifiable": {n: dict(bounds) for n, bounds in doubts.items()},
         }
     )
     return 0

@@ -73,7 +73,15 @@ def protect(
     return 0 if made.ok else 1
 
 
+def _how(made: Protected, name: str) -> str:
+    """How a component came into the point, where it was not captured for it."""
+    if name in made.point.not_captured:
+        return "failed"
+    return "carried" if made.point.components[name].carried else ""
+
+
 def _show(console: Console, made: Protected) -> None:
+    from refloat.flows.baselines import remark
     from refloat.point.model import Grade
     from refloat.point.suspicion import spoken
     from refloat.units import format_duration, format_size
@@ -82,7 +90,7 @@ def _show(console: Console, made: Protected) -> None:
         (
             name,
             snapshot.kind,
-            "carried" if snapshot.carried else format_duration(snapshot.seconds),
+            _how(made, name) or format_duration(snapshot.seconds),
             format_size(snapshot.bytes),
             format_size(snapshot.new_bytes),
             format_size(snapshot.stored_bytes),
@@ -97,8 +105,8 @@ def _show(console: Console, made: Protected) -> None:
             f"region {region}: " + ("complete" if result.complete else f"not complete: {result.error}")
         )
     console.print(f"point {made.name}")
-    for name, error in made.errors.items():
-        console.warn(f"{name} could not be captured, and is as old as its last snapshot: {error.told}")
+    for name, why in made.point.not_captured.items():
+        console.warn(f"{name} could not be captured, and is as old as its last snapshot: {why}")
     for warning in made.warnings:
         console.warn(warning)
     if made.suspect:
@@ -109,6 +117,11 @@ def _show(console: Console, made: Protected) -> None:
         console.warn(
             "whether the point's parts belong together is unknown; it is asked again when one is chosen"
         )
+    for name, reason in made.measured.items():
+        if reason:
+            console.warn(f"{name} was measured, and that is not its baseline: {reason}")
+    if made.doubts:
+        console.warn(remark(made.doubts))
     if made.copies < made.copies_required:
         console.warn(
             f"the point is in {made.copies} of the {made.copies_required} regions that the manifest asks for"

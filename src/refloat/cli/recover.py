@@ -121,10 +121,15 @@ def recover(
     )
     session.console.close()
     with flow.resumable(to, done.evidence.run):
-        page = _write_page(session, done)
-        _show(session, done, page)
-        session.console.emit({**done.document(), "page": page})
+        session.console.emit({**done.document(), "page": tell(session, done)})
     return _exit_code(done)
+
+
+def tell(session: Session, done: Recovered) -> str | None:
+    """Say how a run ended; where its page lies."""
+    page = _write_page(session, done)
+    _show(session, done, page)
+    return page
 
 
 # -------------------------------------------------------------------------------------------- into a folder
@@ -208,9 +213,13 @@ def _show_brought(session: Session, brought: Brought) -> None:
 
 
 def _announce(session: Session, prepared: Prepared, declared_at: datetime | None) -> None:
+    from refloat.flows.baselines import unverified
+
     warn_passed_over(session, prepared.choice.passed_over)
-    for remark in prepared.remarks:
-        session.console.warn(remark)
+    for told in prepared.remarks:
+        session.console.warn(told)
+    if prepared.doubts:
+        session.console.warn(f"{unverified(prepared.doubts)}; once it is there, a person must decide")
     newest = max(snapshot.as_of for snapshot in prepared.point.components.values())
     if declared_at is not None and declared_at < newest:
         session.console.warn(

@@ -6,14 +6,18 @@ from typing import Annotated
 
 import typer
 
-from refloat.cli.common import examples, session_of
+from refloat.cli.common import examples, opener, resolver, session_of
 from refloat.cli.places import VaultOption, open_place, target_replica
 from refloat.cli.recover import ToOption
 
 run = typer.Typer(
     no_args_is_help=True,
     help="The runs of a region.",
-    epilog=examples("refloat run list --to us", "refloat run show 3f2a9c01d4e5 --to us"),
+    epilog=examples(
+        "refloat run list --to us",
+        "refloat run show 3f2a9c01d4e5 --to us",
+        "refloat run abort 3f2a9c01d4e5 --to us",
+    ),
 )
 
 
@@ -96,3 +100,34 @@ def show(
         }
     )
     return 0
+
+
+@run.command("abort", epilog=examples("refloat run abort 3f2a9c01d4e5 --to us"))
+def abort(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The run.", metavar="RUN")],
+    to: ToOption,
+    vault: VaultOption = None,
+) -> int:
+    """Put back everything that a run has done which waits, was stopped or died; what it had replaced is live again."""
+    from refloat.cli.recover import tell
+    from refloat.flows import recover as flow
+    from refloat.flows.request import Request
+    from refloat.run.state import RunState
+
+    session = session_of(context)
+    request = Request.checked(to, resume=name, now=session.clock.now())
+    reached = open_place(session, vault)
+    prepared, everywhere = request.ready(reached, vault, opener(session), lambda: resolver(session))
+    done = flow.recover(
+        prepared,
+        everywhere,
+        session.clock,
+        run=name,
+        progress=session.console.progress(),
+        turn_back="a person put it back",
+    )
+    session.console.close()
+    with flow.resumable(to, name):
+        session.console.emit({"run": name, "state": done.evidence.state, "page": tell(session, done)})
+    return 0 if done.evidence.state == RunState.ROLLED_BACK else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -47,10 +48,34 @@ def status(context: typer.Context) -> int:
     warn_rolled_back(session, vault)
     if suspect := {name: told.suspect for name, told in found.components.items() if told.suspect}:
         session.console.warn(f"the newest point is suspect, and does not count: {spoken(suspect)}")
+    for remark in _of_the_newest(found):
+        session.console.warn(remark)
     if found.runs_in != manifest.primary:
         session.console.warn(f"it runs in {found.runs_in} now; the manifest's primary is {manifest.primary}")
     session.console.emit(found.document())
-    return 0 if found.all_told else 1
+    return 0 if found.well else 1
+
+
+def _of_the_newest(found: Status) -> Iterator[str]:
+    """What speaks against the newest point."""
+    from refloat.flows.baselines import remark
+    from refloat.units import format_time
+
+    newest = found.newest
+    if newest is None:
+        yield "nothing is protected yet: refloat protect"
+        return
+    name = newest.name[:12]
+    if not newest.grade.consistent:
+        why = "; ".join(f"group {group}: {reason}" for group, reason in newest.reasons.items())
+        yield (
+            f"the newest point {name} of {format_time(newest.created_at)[:19]}Z is {newest.grade}, and does not "
+            f"count: {why}: refloat points why {name}"
+        )
+    for component, reason in newest.not_captured.items():
+        yield f"{component} could not be captured with the newest point, and is as old as before: {reason}"
+    if newest.doubts:
+        yield f"the newest point: {remark(newest.doubts)}"
 
 
 def _rows(found: Status, regions: list[str]) -> list[tuple[str, ...]]:

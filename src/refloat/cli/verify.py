@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
+from refloat.cli.common import Session, examples, load_manifest, open_vault, resolver, session_of
 
 if TYPE_CHECKING:
     from refloat.cli.console import Console
+    from refloat.digest import Json
+    from refloat.vault.vault import Vault
     from refloat.verify.model import Baseline, Check
 
 EXAMPLES = examples("refloat verify --save-baseline", "refloat verify --region us", "refloat verify --json")
@@ -44,27 +46,22 @@ def verify(
         )
     components = Components(manifest, resolver(session))
     vault = open_vault(session, manifest, components.resolver)
-    files = flow.golden_files(components, session.file.parent)
-    where = region or manifest.primary
-    measured = flow.measure_baseline(
-        components, files, where, session.clock, progress=session.console.progress()
+    files, where = flow.golden_files(components, session.file.parent), region or manifest.primary
+    progress = session.console.progress()
+    if save_baseline:
+        return _keep(
+            session,
+            vault,
+            flow.measure_baselines(components, files, where, session.clock, progress=progress),
+        )
+    held = flow.held_against(
+        components, files, list(vault.replicas.values()), where, session.clock, progress=progress
     )
     session.console.close()
-    if save_baseline:
-        kept = flow.save_baseline(measured, list(vault.replicas.values()))
-        _show_measured(session.console, measured)
-        session.console.print(
-            f"kept as the baseline in {', '.join(r for r, error in kept.items() if not error)}"
-        )
-        session.console.emit({"baseline": json_form(measured), "regions": kept})
-        return 1 if any(kept.values()) or vault.unreachable else 0
-    baseline = flow.best_baseline(
-        list(vault.replicas.values()), measured.identity_digest, measured.profile, where
-    )
     checks = [
         check
-        for name, measurement in measured.components.items()
-        for check in flow.judge_component(components, name, baseline, measurement)
+        for name, (made, reference) in held.items()
+        for check in judge.judge(name, reference, made.measurement, manifest.verify[name].bounds)
     ]
     _show_checks(session.console, checks)
     verified = judge.verified(checks)
@@ -72,19 +69,47 @@ def verify(
     return 0 if verified else 1
 
 
-def _show_measured(console: Console, measured: Baseline) -> None:
+def _keep(session: Session, vault: Vault, measured: list[Baseline]) -> int:
+    from refloat.flows import baselines
+
+    console = session.console
+    console.close()
+    kept = baselines.save(measured, list(vault.replicas.values()))
+    _show_measured(console, measured)
+    console.print(f"kept as the baseline in {', '.join(r for r, error in kept.items() if not error)}")
+    console.emit({"baseline": _document(measured), "regions": kept})
+    return 1 if any(kept.values()) or vault.unreachable else 0
+
+
+def _document(measured: list[Baseline]) -> dict[str, Json]:
+    """What was measured in one go, by component; ``identity_digest`` is that of all for which it counts."""
+    from refloat.digest import json_digest, json_form
+    from refloat.units import format_time
+
+    identities = {made.component: dict(made.identities) for made in measured}
+    return {
+        "identity_digest": json_digest(identities),
+        "identities": identities,
+        "profile": measured[0].profile,
+        "region": measured[0].region,
+        "measured_at": format_time(measured[0].measured_at),
+        "components": {made.component: json_form(made.measurement) for made in measured},
+    }
+
+
+def _show_measured(console: Console, measured: list[Baseline]) -> None:
     from refloat.evidence.render import figure
 
     rows = [
         (
-            component,
+            made.component,
             name,
             figure(m.value, m.unit),
             f"{figure(m.low, m.unit)} to {figure(m.high, m.unit)}",
             str(m.samples),
         )
-        for component, measurement in measured.components.items()
-        for name, m in measurement.metrics.items()
+        for made in measured
+        for name, m in made.measurement.metrics.items()
     ]
     console.table(("component", "measured", "value", "95 % interval", "samples"), rows)
 
@@ -106,5 +131,6 @@ def _show_checks(console: Console, checks: list[Check]) -> None:
     ]
     console.table(("component", "measured", "baseline", "now", "bound", "samples", "verdict"), rows)
     for check in checks:
-        if check.reason and check.verdict != "pass":
-            console.warn(f"{check.component} {check.name}: {check.reason}")
+        if check.reason:
+            say = console.note if check.verdict == "pass" else console.warn
+            say(f"{check.component} {check.name}: {check.reason}")

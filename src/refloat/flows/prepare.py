@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from refloat.contracts import Facts, Health, Occupied
 from refloat.errors import RefloatError, UsageError, VaultError, plug_in
 from refloat.evidence.seal import records
-from refloat.flows import points
+from refloat.flows import baselines, points
 from refloat.flows.anew import point_anew
 from refloat.flows.components import Components
 from refloat.flows.suspects import marked
@@ -45,6 +45,8 @@ class Prepared:
     homes: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
     """What is wrong with regions that are not needed: for people."""
+    doubts: baselines.Doubts = field(default_factory=dict)
+    """What could not be verified, whatever is measured."""
 
     @property
     def manifest(self) -> Manifest:
@@ -90,6 +92,17 @@ def prepare(
     planned = estimate(plan, point, timings(replica))
     homes = _homes(replica, known, point, manifest)
     return Prepared(replica, choice, point, components, files, planned, known_points, homes)
+
+
+def with_doubts(prepared: Prepared, replicas: Iterable[Replica]) -> Prepared:
+    """The same, with what could not be verified of it; ``replicas`` keep the baselines that count."""
+    verified = {step.subject for step in prepared.plan.steps if step.action is Action.VERIFY}
+    if not verified:
+        return prepared
+    found = baselines.doubts(
+        baselines.kept(replicas), prepared.point, prepared.manifest, prepared.files, prepared.plan.to
+    )
+    return replace(prepared, doubts={name: why for name, why in found.items() if name in verified})
 
 
 def candidates(replica: Replica, overrides: Collection[str] = ()) -> list[Candidate]:

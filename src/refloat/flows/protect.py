@@ -14,9 +14,10 @@ from refloat.contracts import Progress, Silent
 from refloat.digest import Json, json_form
 from refloat.durable import scratch_folder
 from refloat.errors import RefloatError, Refused, UsageError
-from refloat.flows import points, verify
+from refloat.flows import baselines, points, verify
 from refloat.flows.anew import known_anew
 from refloat.flows.components import Components
+from refloat.flows.measured import measure_with
 from refloat.flows.suspects import suspects
 from refloat.manifest.model import Group, Manifest
 from refloat.point import invariants
@@ -25,6 +26,7 @@ from refloat.point.evaluate import Evaluator
 from refloat.point.model import Grade, GroupRecord, Point, Snapshot
 from refloat.registry import refloat_version
 from refloat.units import format_time
+from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.writer import RegionResult, Writer
 
@@ -34,7 +36,9 @@ class Protected:
     """What came of one protect. ``errors`` holds the components that could not be captured.
 
     ``required`` is the worst grade that is good enough. ``warnings`` say which files were not cut at their seams.
-    ``suspect`` holds, by component, why the point is never the newest good one.
+    ``suspect`` holds, by component, why the point is never the newest good one. ``measured`` holds the components that
+    were measured with it, each with why that is not kept, or None; ``doubts`` what could not be verified if the point
+    were recovered now.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Protected:
     required: Grade = Grade.FUZZY
     warnings: tuple[str, ...] = ()
     suspect: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    measured: Mapping[str, str | None] = field(default_factory=dict)
+    doubts: baselines.Doubts = field(default_factory=dict)
 
     @property
     def copies(self) -> int:
@@ -80,16 +86,18 @@ class Protected:
                 name: {
                     "snapshot": snapshot.tree,
                     "as_of": format_time(snapshot.as_of),
-                    "carried": snapshot.carried,
+                    "carried": snapshot.carried and name not in self.point.not_captured,
                     "bytes": snapshot.bytes,
                     "new_bytes": snapshot.new_bytes,
                     "stored_bytes": snapshot.stored_bytes,
                     "seconds": snapshot.seconds,
-                    "error": self.errors[name].told if name in self.errors else None,
+                    "error": self.point.not_captured.get(name),
                     "suspect": list(self.suspect.get(name, ())),
                 }
                 for name, snapshot in self.point.components.items()
             },
+            "measured": dict(self.measured),
+            "unverifiable": {name: dict(bounds) for name, bounds in self.doubts.items()},
         }
 
 
@@ -141,14 +149,32 @@ def protect(
             components=taken.snapshots,
             groups=taken.groups,
             versions={"refloat": refloat_version(), "python": platform.python_version()},
+            not_captured=taken.not_captured,
         )
         name, regions = writer.commit(json_form(point))
     lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}
     required = min(manifest.copies_required, len(regions) + len(lost))
-    why = suspects(replicas).get(name, {})
+    measured = measure_with(point, components, files, replicas, clock, progress)
     return Protected(
-        name, point, required, {**regions, **lost}, taken.errors, require, tuple(writer.warnings), why
+        name,
+        point,
+        required,
+        {**regions, **lost},
+        taken.errors,
+        require,
+        tuple(writer.warnings),
+        suspects(replicas).get(name, {}),
+        measured,
+        _doubts(point, manifest, files, replicas),
     )
+
+
+def _doubts(
+    point: Point, manifest: Manifest, files: Mapping[str, bytes], replicas: Sequence[Replica]
+) -> baselines.Doubts:
+    if not manifest.verify:
+        return {}
+    return baselines.doubts(baselines.kept(replicas), point, manifest, files)
 
 
 def required_grade(require: str | None) -> Grade:
@@ -195,6 +221,7 @@ class _Taken:
         self.snapshots: dict[str, Snapshot] = {}
         self.groups: dict[str, GroupRecord] = {}
         self.errors: dict[str, RefloatError] = {}
+        self.not_captured: dict[str, str] = {}
         self._captured = 0
 
     def add(self, unit: Sequence[str], capture: Capture) -> None:
@@ -243,7 +270,10 @@ class _Taken:
         for name, group in self._components.manifest.groups.items():
             if set(group.members) <= set(unit):
                 self.groups[name] = self._carried_grade(name, group, carried)
-        self.errors[error.component or unit[0]] = error
+        failed = error.component or unit[0]
+        self.errors[failed] = error
+        beside = f"it is captured together with {failed}, which could not be"
+        self.not_captured |= {name: error.told if name == failed else beside for name in unit}
 
     def _holds(self, name: str) -> bool:
         """Whether the previous point holds a component, and of the kind that it is now."""

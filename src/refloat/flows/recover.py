@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,10 +13,10 @@ from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json, json_form
 from refloat.durable import scratch_folder
-from refloat.errors import Interrupted, RefloatError, StoreError, UsageError, VaultError
+from refloat.errors import Interrupted, RefloatError, StoreError, UsageError, VaultError, Waiting
 from refloat.evidence import assemble, seal
 from refloat.evidence.model import Evidence
-from refloat.flows import verify
+from refloat.flows import baselines, verify
 from refloat.flows.prepare import Prepared, Wanted, prepare, target
 from refloat.flows.protect import protect
 from refloat.manifest.resolve import Resolver, redact
@@ -36,6 +36,7 @@ from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.witness import lost_points
 from refloat.verify import judge
+from refloat.verify.model import Check
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Recovered:
     failure: Mapping[str, Json] | None
     records: Mapping[str, str | RefloatError]
     remarks: tuple[str, ...] = ()
-    """What is wrong with regions that were not needed: for people."""
+    """What is wrong with regions that were not needed, and what could not be verified: for people."""
 
     @property
     def ok(self) -> bool:
@@ -87,12 +88,14 @@ def recover(
     declared_at: datetime | None = None,
     progress: Progress | None = None,
     on_event: engine.OnEvent | None = None,
+    turn_back: str = "",
 ) -> Recovered:
     """Execute the prepared plan, or what is left of it when ``run`` names one that was begun.
 
     ``vault`` holds every replica that still answers: the new point and the evidence go there. The claim
-    and the journal are in the target's own. Raises what ``engine.execute`` raises; a run that ended in any
-    state, also rolled back, is returned with its evidence.
+    and the journal are in the target's own. With ``turn_back``, which says why, a run that was begun is put back
+    instead. Raises what ``engine.execute`` raises; a run that ended in any state, also rolled back, is returned with
+    its evidence.
     """
     plan, replica = prepared.plan, prepared.replica
     name = run or secrets.token_hex(6)
@@ -109,7 +112,7 @@ def recover(
     with resumable(plan.to, name, lambda: journal_of(replica, name, clock).view.plan is not None):
         with scratch_folder() as scratch:
             more: dict[Action, StepAction] = {
-                Action.VERIFY: Verify(prepared, clock, progress or Silent()),
+                Action.VERIFY: Verify(prepared, tuple(vault.replicas.values()), clock, progress or Silent()),
                 Action.PROTECT: Protect(prepared, vault, clock, progress or Silent()),
             }
             view = engine.execute(
@@ -123,6 +126,7 @@ def recover(
                 overrides=overrides,
                 declared_at=declared_at,
                 version=refloat_version(),
+                turn_back=turn_back,
             )
         return _told(prepared, vault, view, clock)
 
@@ -140,7 +144,8 @@ def _told(prepared: Prepared, vault: Vault, view: View, clock: Clock) -> Recover
     )
     sealed = seal.seal(evidence, list(vault.replicas.values()))
     failure = view.failure if evidence.state != "done" else None
-    return Recovered(evidence, failure, sealed, prepared.remarks)
+    doubts = (baselines.unverified(prepared.doubts),) if prepared.doubts else ()
+    return Recovered(evidence, failure, sealed, (*prepared.remarks, *doubts))
 
 
 @contextmanager
@@ -220,46 +225,55 @@ def _streams(replica: Replica, kind: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Verify(ReadOnly):
-    """Measures a recovered component under load and holds it against the matching baseline."""
+    """Measures a recovered component under load and holds it against the baseline that ``replicas`` keep for it."""
 
     prepared: Prepared
+    replicas: Sequence[Replica]
     clock: Clock
     progress: Progress = field(default_factory=Silent)
 
     def do(self, step: Step, context: Context) -> Mapping[str, Json]:
-        """Raises ``Refused`` (rule ``quality_unverified``) unless every bound is known to be kept."""
+        """Raises ``Refused`` (rule ``quality_unverified``) for a broken bound, ``Waiting`` for an unknown one."""
         prepared, name = self.prepared, step.subject
-        region = prepared.plan.to
-        baseline = verify.best_baseline(
-            [prepared.replica], prepared.point.identity_digest, prepared.point.profile, region
+        manifest, region = prepared.manifest, prepared.plan.to
+        reference = baselines.reference_for(
+            baselines.kept(self.replicas), prepared.point, manifest, name, region
         )
         measured = verify.measure_component(
             prepared.components,
             name,
-            prepared.files[verify.carried_as(name)],
+            prepared.files[baselines.carried_as(name)],
             region,
             self.clock,
-            baseline=baseline.components.get(name) if baseline else None,
+            reference=reference,
+            until_decided=True,
             progress=self.progress,
         )
-        checks = verify.judge_component(prepared.components, name, baseline, measured)
+        checks = judge.judge(name, reference, measured, manifest.verify[name].bounds)
         found: dict[str, Json] = {
             "checks": [json_form(check) for check in checks],
             "measurement": json_form(measured),
-            "baseline_region": baseline.region if baseline else None,
+            "baseline_region": reference.baseline.region if reference else None,
         }
         context.remember({assemble.VERIFIED: found})
-        if judge.verified(checks) is True:
-            return {"verified": True}
-        failed = [
+        return {"verified": True} if judge.verified(checks) else self._otherwise(name, checks, context)
+
+    def _otherwise(self, name: str, checks: Sequence[Check], context: Context) -> Mapping[str, Json]:
+        """What is worse is put back; what is not known is for a person to decide, and stays as it is until then."""
+        rule, to = "quality_unverified", self.prepared.plan.to
+        told = [
             f"{check.name} {check.reason or check.verdict}" for check in checks if check.verdict != "pass"
         ]
-        return context.refuse(
-            "quality_unverified",
-            f"{name} is not known to answer as well as before: {'; '.join(failed)}",
-            component=name,
-            next="see the checks in the evidence",
-        )
+        message = f"{name} is not known to answer as well as before: {'; '.join(told)}"
+        if judge.verified(checks) is None and rule not in context.overrides:
+            go_on = f"refloat recover --to {to} --resume {context.run}"
+            raise Waiting(
+                f"{message}; what was recovered stays as it is until a person decides",
+                component=name,
+                next=f"to take it into service: {go_on} --override {rule}; to put all back: "
+                f"refloat run abort {context.run} --to {to}; once there is a baseline: {go_on}",
+            )
+        return context.refuse(rule, message, component=name, next="see the checks in the evidence")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from refloat.errors import UsageError
 from refloat.flows import into
 from refloat.flows.opening import Opener, require_not_rolled_back, target_replica
-from refloat.flows.prepare import Prepared, Wanted, prepare
+from refloat.flows.prepare import Prepared, Wanted, prepare, with_doubts
 from refloat.flows.recover import prepare_again
 from refloat.manifest.document import nearest
 from refloat.manifest.resolve import Resolver
@@ -94,6 +94,7 @@ class Request:
             f"{region} is passed over: {error.message}" for region, error in everywhere.unreachable.items()
         ]
         remarks += require_not_rolled_back(everywhere, needed, overrides)
+        prepared = with_doubts(prepared, everywhere.replicas.values())
         return replace(prepared, remarks=tuple(remarks)), everywhere
 
 

@@ -9,12 +9,13 @@ from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.digest import Json
-from refloat.errors import Missing, RefloatError, StoreError, VaultError
+from refloat.errors import ManifestError, Missing, RefloatError, StoreError, VaultError
 from refloat.flows import points
+from refloat.flows.baselines import Doubts, doubts_of
 from refloat.flows.suspects import Judged, judged
 from refloat.manifest.model import Manifest
 from refloat.point.exposure import Exposure, Held, State, exposure, worst
-from refloat.point.model import Point
+from refloat.point.model import Grade, Point
 from refloat.units import format_time
 from refloat.vault.forgotten import kept_points
 from refloat.vault.layout import point_name
@@ -42,6 +43,48 @@ class ComponentStatus:
         heard: list[State] = ["warn"] if self.suspect else []
         return worst([*heard, *(loss.state for loss in self.exposure.values())])
 
+    @property
+    def inside(self) -> bool:
+        """Whether it keeps to its objective, whichever region is lost; where there is only one, by its age."""
+        alone = len(self.exposure) == 1
+        return all(self._is_kept(loss, alone=alone) for loss in self.exposure.values())
+
+    def _is_kept(self, loss: Exposure, *, alone: bool) -> bool:
+        if alone and loss.state == "unprotected":
+            return loss.seconds is not None and loss.seconds <= self.rpo_objective_s
+        return loss.state in ("ok", "warn")
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest point that any region lists, whether a recovery would take it or not.
+
+    ``doubts`` is what could not be verified if it were recovered now.
+    """
+
+    name: str
+    created_at: datetime
+    grade: Grade
+    reasons: Mapping[str, str]
+    suspect: Mapping[str, tuple[str, ...]]
+    not_captured: Mapping[str, str]
+    doubts: Doubts
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is consistent, whole, and could be verified."""
+        return self.grade.consistent and not (self.suspect or self.not_captured or self.doubts)
+
+    def document(self) -> dict[str, Json]:
+        """What `status` prints of it."""
+        return {
+            "point": self.name,
+            "created_at": format_time(self.created_at),
+            "grade": str(self.grade),
+            "not_captured": dict(self.not_captured),
+            "unverifiable": {name: dict(bounds) for name, bounds in self.doubts.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Status:
@@ -51,6 +94,13 @@ class Status:
     runs_in: str
     regions: Mapping[str, Mapping[str, Json]]
     components: Mapping[str, ComponentStatus]
+    newest: Newest | None
+
+    @property
+    def well(self) -> bool:
+        """Whether every region answers, every component keeps to its objective, and the newest point is sound."""
+        kept = all(component.inside for component in self.components.values())
+        return self.all_told and kept and self.newest is not None and self.newest.sound
 
     @property
     def all_told(self) -> bool:
@@ -72,7 +122,9 @@ class Status:
         lost = {region: self.exposure(region) for region in self.regions}
         return {
             "pipeline": self.pipeline,
+            "well": self.well,
             "runs_in": self.runs_in,
+            "newest": self.newest.document() if self.newest else None,
             "regions": dict(self.regions),
             "exposure": {name: {"seconds": seconds, "reason": why} for name, (seconds, why) in lost.items()},
             "components": {
@@ -116,6 +168,7 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
     now = clock.now()
     made_last = max(last, key=lambda point: point.created_at, default=None)
     suspect = known.suspects.get(made_last.name, {}) if made_last else {}
+    sound = [replica for name, replica in vault.replicas.items() if name not in errors]
     return Status(
         pipeline=manifest.pipeline,
         runs_in=runs_in,
@@ -124,7 +177,37 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
             name: replace(_component(name, manifest, runs_in, held, now), suspect=suspect.get(name, ()))
             for name in manifest.components
         },
+        newest=_newest(made_last, known, sound, manifest) if made_last else None,
     )
+
+
+def _newest(
+    committed: CommittedPoint, known: Judged, replicas: Sequence[Replica], manifest: Manifest
+) -> Newest | None:
+    """What is known of a point; None where no region that answers holds its body."""
+    holder = next((r for r in replicas if any(p.name == committed.name for p in r.points())), None)
+    if holder is None:
+        return None
+    body = known.bodies.get(committed.name) or points.read(holder, committed.name)
+    (now,) = known.graded_now([points.candidate(committed)], [holder])
+    broken = {name: group.reason for name, group in body.groups.items() if not group.grade.consistent}
+    return Newest(
+        name=committed.name,
+        created_at=committed.created_at,
+        grade=now.grade,
+        reasons={} if now.grade.consistent else broken,
+        suspect=known.suspects.get(committed.name, {}),
+        not_captured=body.not_captured,
+        doubts=_doubts(holder, body, replicas, manifest),
+    )
+
+
+def _doubts(holder: Replica, body: Point, replicas: Sequence[Replica], manifest: Manifest) -> Doubts:
+    """What could not be verified: all of it where what the point carries for that cannot be read."""
+    try:
+        return doubts_of(holder, body, replicas)
+    except (VaultError, StoreError, ManifestError) as error:
+        return {name: dict.fromkeys(asked.bounds, error.message) for name, asked in manifest.verify.items()}
 
 
 def _badness(loss: Exposure) -> tuple[bool, bool, float]:

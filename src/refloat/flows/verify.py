@@ -1,32 +1,35 @@
-"""Measure how a pipeline answers, keep it as the baseline, and hold a recovery against it."""
+"""Measure how a pipeline answers, keep it as the baseline, and hold what was measured against one."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from refloat import registry
 from refloat.clock import Clock
 from refloat.contracts import Probe, Progress, Silent
-from refloat.digest import Json, json_form
-from refloat.errors import ConnectorError, ManifestError, RefloatError, Retry, StoreError, VaultError, plug_in
+from refloat.errors import ConnectorError, ManifestError, Retry, plug_in
+from refloat.flows import baselines
+from refloat.flows.baselines import carried_as
 from refloat.flows.components import Components
 from refloat.limits import MANIFEST_FILES_BYTES_MAX
+from refloat.manifest.graph import answers_depend_on
 from refloat.manifest.model import Verification
 from refloat.point.capture import inspected
-from refloat.point.model import identity_digest
-from refloat.vault.keys import Role
 from refloat.vault.replica import Replica
 from refloat.verify import judge
 from refloat.verify.golden import read_golden
-from refloat.verify.load import measure
-from refloat.verify.model import Baseline, Check, Measurement
+from refloat.verify.load import SECONDS_MAX, measure
+from refloat.verify.metrics import ERRORS
+from refloat.verify.model import Baseline, Measurement
+from refloat.verify.reference import Reference
 
-STREAM = "baselines"
+DEFAULT_PROFILE = "default"
 MEASURE_ATTEMPTS_MAX = 2  # an identity that moves twice is being deployed
+
+ReferenceOf = Callable[[Mapping[str, str]], Reference | None]
+"""Finds the baseline for the digests of what a component's answers depend on."""
 
 
 def golden_files(components: Components, folder: Path) -> dict[str, bytes]:
@@ -55,11 +58,6 @@ def golden_files(components: Components, folder: Path) -> dict[str, bytes]:
     return found
 
 
-def carried_as(component: str) -> str:
-    """The path under which a point carries a component's golden set."""
-    return f"verify/{component}.jsonl"
-
-
 def measure_component(
     components: Components,
     name: str,
@@ -67,19 +65,21 @@ def measure_component(
     region: str,
     clock: Clock,
     *,
-    baseline: Measurement | None = None,
+    reference: Reference | None = None,
+    until_decided: bool = False,
     progress: Progress | None = None,
+    seconds_max: float = SECONDS_MAX,
 ) -> Measurement:
     """Put a component under the load that its manifest names and measure how it answers.
 
-    Where a ``baseline`` is given, more samples are taken while a bound would be decided by noise.
+    With ``until_decided`` more samples are taken while a bound, held against ``reference``, would be decided by noise.
     """
     manifest = components.manifest
     asked = manifest.verify[name]
     questions = read_golden(golden)
 
     def undecided(so_far: Measurement) -> bool:
-        return baseline is not None and judge.needs_more(judge.judge(name, baseline, so_far, asked.bounds))
+        return judge.needs_more(judge.judge(name, reference, so_far, asked.bounds))
 
     return measure(
         lambda: _probe(components, asked, region),
@@ -92,7 +92,8 @@ def measure_component(
         clock=clock,
         metrics=asked.metrics,
         progress=progress or Silent(),
-        more_while=undecided,
+        more_while=undecided if until_decided else None,
+        seconds_max=seconds_max,
     )
 
 
@@ -103,87 +104,131 @@ def _probe(components: Components, asked: Verification, region: str) -> Probe:
         return registry.probe(kind)(settings)  # type: ignore[call-arg]  # every probe takes its settings
 
 
-def identities(components: Components, region: str) -> dict[str, Mapping[str, Json]]:
-    """The identity facts of every component that is live in a region."""
+def identities(components: Components, component: str, region: str) -> dict[str, str]:
+    """The digests of the identity facts of what a component's answers depend on, live in a region."""
     found = {}
-    for name in components.names:
+    for name in answers_depend_on(components.manifest, component):
         with plug_in(f"inspecting {name}", component=name, region=region):
-            found[name] = inspected(components.connector(name), components.place(name, region)).identity
+            facts = inspected(components.connector(name), components.place(name, region))
+        found[name] = facts.identity_digest()
     return found
 
 
 def measure_baseline(
     components: Components,
-    files: Mapping[str, bytes],
+    name: str,
+    golden: bytes,
     region: str,
     clock: Clock,
     *,
-    profile: str = "default",
+    profile: str = DEFAULT_PROFILE,
+    reference_of: ReferenceOf | None = None,
     progress: Progress | None = None,
+    seconds_max: float = SECONDS_MAX,
 ) -> Baseline:
-    """Measure everything that the manifest verifies, for the identity that is live now.
+    """Measure a component, for the identity of what its answers depend on that is live now.
 
-    Where it moved meanwhile, for example because the first probe was the first record of a log, it is
+    ``reference_of`` finds what it will be held against: then it is measured until that is decided. Where the identity
+    moved meanwhile, for example because the first probe was the first record of a log, it is
     measured once more. Raises ``ConnectorError`` where it moved again.
     """
     for _ in range(MEASURE_ATTEMPTS_MAX):
         measured_at = clock.now()
-        before = identity_digest(identities(components, region))
-        measured = {
-            name: measure_component(
-                components, name, files[carried_as(name)], region, clock, progress=progress
-            )
-            for name in components.manifest.verify
-        }
-        if identity_digest(identities(components, region)) == before:
+        before = identities(components, name, region)
+        measurement = measure_component(
+            components,
+            name,
+            golden,
+            region,
+            clock,
+            reference=reference_of(before) if reference_of else None,
+            until_decided=reference_of is not None,
+            progress=progress,
+            seconds_max=seconds_max,
+        )
+        after = identities(components, name, region)
+        if after == before:
             return Baseline(
-                identity_digest=before,
+                component=name,
+                identities=before,
                 profile=profile,
                 region=region,
                 measured_at=measured_at,
-                components=measured,
+                measurement=measurement,
             )
+    moved = ", ".join(each for each in after if after[each] != before[each])
     raise ConnectorError(
-        "the pipeline's identity moved each time it was measured, so it is not known what was measured",
+        f"the identity of {moved} moved each time {name} was measured, so it is not known what was measured",
+        component=name,
         region=region,
         retry=Retry.LATER,
         next="measure again while nothing is deployed",
     )
 
 
-def save_baseline(baseline: Baseline, replicas: Sequence[Replica]) -> dict[str, str | None]:
-    """Append a baseline, signed, in every region; the error by region, None where it landed."""
-    outcome: dict[str, str | None] = {}
-    for replica in replicas:
-        try:
-            replica.log(STREAM, Role.OPERATOR).append(json_form(baseline))
-            outcome[replica.region] = None
-        except RefloatError as error:
-            outcome[replica.region] = error.message
-    return outcome
+def held_against(
+    components: Components,
+    files: Mapping[str, bytes],
+    replicas: Sequence[Replica],
+    region: str,
+    clock: Clock,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, tuple[Baseline, Reference | None]]:
+    """Measure everything that the manifest verifies, until it is decided, each beside the baseline that counts for it.
+
+    Raises as ``measure_baseline``.
+    """
+    known, found = baselines.kept(replicas), dict[str, tuple[Baseline, Reference | None]]()
+    for name in components.manifest.verify:
+        reference_of = functools.partial(
+            baselines.reference, known, name, profile=DEFAULT_PROFILE, region=region
+        )
+        made = measure_baseline(
+            components,
+            name,
+            files[carried_as(name)],
+            region,
+            clock,
+            reference_of=reference_of,
+            progress=progress,
+        )
+        found[name] = made, reference_of(made.identities)
+    return found
 
 
-def best_baseline(replicas: Sequence[Replica], digest: str, profile: str, region: str) -> Baseline | None:
-    """The newest baseline of an identity and profile that any replica keeps, one from ``region`` preferred."""
-    kept = [baseline for replica in replicas for baseline in _baselines(replica)]
-    matching = [known for known in kept if (known.identity_digest, known.profile) == (digest, profile)]
-    return max(matching, key=lambda known: (known.region == region, known.measured_at), default=None)
+def measure_baselines(
+    components: Components,
+    files: Mapping[str, bytes],
+    region: str,
+    clock: Clock,
+    *,
+    progress: Progress | None = None,
+) -> list[Baseline]:
+    """Measure everything that the manifest verifies, to be kept.
+
+    Raises as ``measure_baseline``, and ``ConnectorError`` where something does not answer.
+    """
+    found = []
+    for name, asked in components.manifest.verify.items():
+        made = measure_baseline(components, name, files[carried_as(name)], region, clock, progress=progress)
+        require_answers(made.measurement, asked)
+        found.append(made)
+    return found
 
 
-def _baselines(replica: Replica) -> list[Baseline]:
-    """What a replica keeps, as far as it can be read: a baseline that is lost makes a bound unknown, no more."""
-    kept = []
-    with contextlib.suppress(VaultError, StoreError, ValidationError):
-        for entry in replica.log(STREAM, Role.OPERATOR).entries():
-            if not entry.void:
-                kept.append(Baseline.model_validate(entry.body))
-    return kept
-
-
-def judge_component(
-    components: Components, name: str, baseline: Baseline | None, measured: Measurement
-) -> list[Check]:
-    """Every bound of a component, judged against the baseline."""
-    before = baseline.components.get(name) if baseline else None
-    reason = "" if before else "no baseline was measured for this identity of the pipeline"
-    return judge.judge(name, before, measured, components.manifest.verify[name].bounds, reason=reason)
+def require_answers(measurement: Measurement, asked: Verification) -> None:
+    """Raise ``ConnectorError`` where too few questions were answered: a baseline of errors is none."""
+    checks = judge.judge(measurement.component, None, measurement, asked.bounds)
+    failed = any(check.name == ERRORS and check.verdict == "fail" for check in checks)
+    if failed or not measurement.answers:
+        share = measurement.metrics.get(ERRORS)
+        told = f"{share.value:.0%} of {share.samples} questions" if share else "no question"
+        raise ConnectorError(
+            f"{told} to {measurement.component} got {'no ' if share else 'an '}answer: "
+            "that is no baseline, and none is kept",
+            component=measurement.component,
+            region=measurement.region,
+            retry=Retry.LATER,
+            next="refloat check tells what answers; start what does not, then measure again",
+        )

@@ -83,6 +83,22 @@ def units(manifest: Manifest) -> list[tuple[str, ...]]:
     return [tuple(names) for names in in_order.values()]
 
 
+def answers_depend_on(manifest: Manifest, component: str) -> tuple[str, ...]:
+    """The components that what ``component`` answers may depend on, itself among them, in the manifest's order.
+
+    Those are what it needs and what it is grouped with, and what these need and are grouped with in turn. Raises
+    ``KeyError`` for a name that is no component.
+    """
+    found, left = set[str](), [component]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += manifest.components[name].needs
+            left += [m for group in manifest.groups.values() if name in group.members for m in group.members]
+    return tuple(name for name in manifest.components if name in found)
+
+
 def _by_kind(manifest: Manifest, kinds: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
     for name, component in manifest.components.items():
         for other, target in manifest.components.items():

@@ -172,10 +172,16 @@ class Group(Model):
     must: tuple[str, ...] = ()
 
 
-def _ratio_or_number(value: object) -> object:
-    if isinstance(value, str):
+def _limit(value: object) -> object:
+    """A ratio to the baseline, ``1.25x``; a time, ``300ms``; or a number."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().endswith("x"):
         return Ratio(of_baseline=parse_ratio(value))
-    return value
+    try:
+        return Time(seconds=parse_duration(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is no limit; write 1.25x, 0.9 or 300ms") from None
 
 
 class Ratio(Model):
@@ -184,15 +190,25 @@ class Ratio(Model):
     of_baseline: float = Field(gt=0, allow_inf_nan=False)
 
 
+class Time(Model):
+    """A bound on a metric that is measured in seconds; written as a duration."""
+
+    seconds: float = Field(gt=0)
+
+
 Figure = Annotated[float, Field(strict=True)]
 """A number that was written as one."""
 
 
 class Bound(Model):
-    """What a recovered metric must keep to: exactly one of the three."""
+    """What a recovered metric must keep to: exactly one of the three.
 
-    at_most: Annotated[Ratio | Figure | None, BeforeValidator(_ratio_or_number)] = None
-    at_least: Annotated[Ratio | Figure | None, BeforeValidator(_ratio_or_number)] = None
+    ``at_most`` and ``at_least`` are relative to the baseline (``1.25x``) or absolute: a number, or a time for what is
+    measured in seconds. ``drop_at_most`` is by how much it may fall below the baseline.
+    """
+
+    at_most: Annotated[Ratio | Time | Figure | None, BeforeValidator(_limit)] = None
+    at_least: Annotated[Ratio | Time | Figure | None, BeforeValidator(_limit)] = None
     drop_at_most: Figure | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
@@ -209,7 +225,8 @@ class Verification(Model):
     ``probe`` has one key, the probe's kind; its value is the address or the probe's settings. ``golden``
     is a JSON Lines file of questions, captured with the manifest. ``metrics`` maps each quality metric
     to where it is found in question and answer; ``concurrency`` clients ask ``samples`` questions or more
-    (up to four times as many where a bound would otherwise be decided by noise).
+    (up to four times as many where a bound would otherwise be decided by noise). ``with_points`` says when `protect`
+    measures too, for ``within`` at the longest, and keeps what it measures as the baseline.
     """
 
     probe: Mapping[str, Json] = Field(min_length=1, max_length=1)
@@ -219,6 +236,8 @@ class Verification(Model):
     concurrency: int = Field(default=4, ge=1, le=256, strict=True)
     samples: int = Field(default=300, ge=20, le=SAMPLES_MAX, strict=True)
     warmup: int = Field(default=20, ge=0, le=SAMPLES_MAX, strict=True)
+    with_points: Literal["always", "when_identity_moved", "never"] = "never"
+    within: Duration = 60.0
 
 
 class Drills(Model):

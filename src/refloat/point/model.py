@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -119,10 +120,16 @@ class Snapshot(Record):
         return Facts(identity=self.identity, position=self.position, token=self.token)
 
 
-class Point(Record):
-    """The body of a recovery point; signed once, the same in every region."""
+def _format(known: Mapping[str, object]) -> int:
+    return 2 if known["not_captured"] else 1
 
-    format: int = 1
+
+class Point(Record):
+    """The body of a recovery point; signed once, the same in every region.
+
+    ``not_captured`` says, of each component that is as old as in the point before, why it could not be captured.
+    """
+
     pipeline: str
     primary: str
     created_at: datetime
@@ -131,6 +138,8 @@ class Point(Record):
     groups: Mapping[str, GroupRecord] = Field(default_factory=dict)
     profile: str = "default"
     versions: Mapping[str, str] = Field(default_factory=dict)
+    not_captured: Mapping[Name, str] = Field(default_factory=dict, exclude_if=operator.not_)
+    format: int = Field(default_factory=_format)
 
     @property
     def grade(self) -> Grade:
@@ -139,7 +148,7 @@ class Point(Record):
 
     @property
     def identity_digest(self) -> str:
-        """The digest of every component's identity: what a baseline is keyed by."""
+        """The digest of every component's identity."""
         return identity_digest({name: snapshot.identity for name, snapshot in self.components.items()})
 
 

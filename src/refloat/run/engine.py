@@ -126,8 +126,11 @@ def execute(
     overrides: frozenset[str] = frozenset(),
     declared_at: datetime | None = None,
     version: str = "",
+    turn_back: str = "",
 ) -> View:
     """Execute ``plan``, or what is left of it, and return the run as its journal tells it at the end.
+
+    With ``turn_back``, which says why, whatever was done is put back instead; ``UsageError`` where that is too late.
 
     The state is then ``done``, ``rolled_back``, ``blocked`` (nothing was touched), ``dirty`` (a rollback
     failed; ``standing`` says what is where) or ``failed`` (after the commit; can be resumed).
@@ -138,9 +141,11 @@ def execute(
     run can be resumed after each, except by this process after ``HoldLost``, or while a call goes on in it that was
     told to end.
     """
-    begin(plan, journal, claim, overrides=overrides, declared_at=declared_at, version=version)
+    view = begin(plan, journal, claim, overrides=overrides, declared_at=declared_at, version=version)
     engine = _Engine(plan, journal, claim, actions, clock, progress or Silent(), workers, on_event)
     try:
+        if turn_back:
+            engine.turn_back(view, turn_back)
         view = engine.run()
     except KeyboardInterrupt as error:
         left = ", ".join(given_up.at_work(claim.run))
@@ -207,6 +212,16 @@ class _Engine:
             if not finished:
                 self.leave(leave_as)
         return self.journal.view
+
+    def turn_back(self, view: View, reason: str) -> None:
+        """Write down that a person has decided against going on."""
+        if view.committed or view.ended:
+            raise UsageError(
+                f"run {self.claim.run} is {view.state}: nothing of it is put back any more",
+                next=f"refloat run show {self.claim.run} --to {self.plan.to}",
+            )
+        if not view.rolling_back:
+            self.write(Entered(state=RunState.ROLLING_BACK, reason=reason))
 
     def act(self, decision: Decision) -> bool:
         """Carry out one decision; whether the run is over with it."""

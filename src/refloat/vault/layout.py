@@ -172,8 +172,10 @@ def _is_canonical(document: object, content: bytes) -> bool:
     return isinstance(document, dict) and canonical_json(document) == content
 
 
-def parse_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX) -> dict[str, object]:
-    """The JSON document of a plain object of this format.
+def parse_object(
+    stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX, newest: int = FORMAT
+) -> dict[str, object]:
+    """The JSON document of a plain object of this format, or of one up to ``newest``.
 
     Raises ``VaultError`` for one of a newer format and ``Damaged`` for anything that is not canonical JSON
     with a format number, so that equal documents have equal bytes.
@@ -187,7 +189,7 @@ def parse_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX
         raise damaged(name, "it is not JSON") from error
     if not isinstance(document, dict) or type(document.get("format")) is not int:
         raise damaged(name, "it is not a document of a vault")
-    require_format(document["format"], name)
+    require_format(document["format"], name, newest)
     if not canonical:
         raise damaged(name, "it is not in canonical form")
     return document
@@ -204,11 +206,14 @@ def plain_object(stored: bytes, name: str, bytes_max: int = DESCRIPTOR_BYTES_MAX
     return document
 
 
-def require_format(number: int, name: str) -> None:
-    """Refuse another format than this one. Raises ``VaultError`` for a newer one, ``Damaged`` for none."""
-    if number > FORMAT:
+def require_format(number: int, name: str, newest: int = FORMAT) -> None:
+    """Refuse another format than this one, or up to ``newest``.
+
+    Raises ``VaultError`` for a newer one, ``Damaged`` for none.
+    """
+    if number > newest:
         raise newer_format(name, number)
-    if number != FORMAT:
+    if number < FORMAT:
         raise damaged(name, f"there is no vault format {number}")
 
 

@@ -18,6 +18,8 @@ from refloat.vault.layout import FORMAT, damaged, parse_object, point_name
 from refloat.vault.seal import Kind, open_signed, seal_signed
 
 POINT_BYTES_MAX = 8 * MIB  # the largest facts of thirty components; parsed, it takes up to thirty times that
+FORMAT_WITH_GAPS = 2
+"""The format of a point that says of which components it has nothing newer than the one before."""
 _CHUNK = re.compile("[0-9a-f]{64}")
 _GRADES = ("exact", "fuzzy", "broken")
 
@@ -27,7 +29,7 @@ def seal_point(keyring: Keyring, body: Mapping[str, Json]) -> bytes:
 
     Raises ``WrongKey`` without the writer's role, ``UsageError`` for a body that is too large to be read.
     """
-    content = canonical_json({"format": FORMAT, **body})
+    content = canonical_json({"format": _format(body), **body})
     if len(content) > POINT_BYTES_MAX:
         raise UsageError(
             f"the point would have {len(content)} bytes, and at most {POINT_BYTES_MAX} can be read",
@@ -45,12 +47,18 @@ def open_signed_point(keyring: Keyring, name: str, stored: bytes) -> tuple[str, 
     """The writer that signed the point ``name``, and its body. Raises as ``open_point``."""
     what = point_name(name)
     signer, content = open_signed(keyring, Kind.POINT, name, stored, what=what)
-    body = cast("Mapping[str, Json]", parse_object(content, what, POINT_BYTES_MAX))
+    body = cast("Mapping[str, Json]", parse_object(content, what, POINT_BYTES_MAX, FORMAT_WITH_GAPS))
+    if body["format"] != _format(body):
+        raise damaged(what, "its format is not that of what it says")
     try:
         roots(body)
     except ValueError as error:
         raise damaged(what, str(error)) from error
     return signer, body
+
+
+def _format(body: Mapping[str, Json]) -> int:
+    return FORMAT_WITH_GAPS if "not_captured" in body else FORMAT
 
 
 def roots(body: Mapping[str, Json]) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from refloat.manifest.model import Bound, Ratio
+from refloat.manifest.model import Bound, Ratio, Time, Verification
 from refloat.verify.metrics import (
     END_TO_END,
     ERRORS,
@@ -17,10 +17,12 @@ from refloat.verify.metrics import (
     samples_needed,
 )
 from refloat.verify.model import Check, Measurement, Metric
+from refloat.verify.reference import Reference
 
 ERRORS_SHARE_MAX = 0.05  # more unanswered questions than this is no recovery, whatever the manifest says
 TOO_FEW = "too few samples to tell"
 NO_BASELINE = "there is no baseline to compare with"
+OTHER_QUESTIONS = "the golden questions are not those of the baseline"
 ROUNDING = 1e-9  # two sums of the same figures in another order
 
 Verdict = Literal["pass", "fail", "unknown"]
@@ -28,36 +30,82 @@ Verdict = Literal["pass", "fail", "unknown"]
 
 @dataclass(frozen=True)
 class _Ask:
-    """One bound on one metric of one component, with both measurements."""
+    """One bound on one metric of one component, with both measurements.
+
+    ``before`` is None where nothing serves this bound, which ``reason`` explains; ``near`` tells what has changed
+    since it was measured. ``known`` is the figure to show beside it.
+    """
 
     component: str
     name: str
     bound: Bound
     before: Measurement | None
     after: Measurement
-    reason: str
+    reason: str = NO_BASELINE
+    near: str = ""
+    known: float | None = None
 
 
 def judge(
-    component: str,
-    baseline: Measurement | None,
-    recovered: Measurement,
-    bounds: Mapping[str, Bound],
-    *,
-    reason: str = "",
+    component: str, reference: Reference | None, recovered: Measurement, bounds: Mapping[str, Bound]
 ) -> list[Check]:
     """A check for each bound, in the manifest's order.
 
     A bound passes when the whole 95 % interval of what it compares keeps to it, fails when the whole
     interval breaks it, and is unknown otherwise. Quality is compared without an interval where both sides
-    answered the same questions completely. Without a baseline, which ``reason`` explains, bounds that are
-    relative to it are unknown. Where the manifest gives no bound on ``errors``, at most 5 % may fail.
+    answered the same questions completely. Without a baseline, bounds that are relative to it are unknown. A near
+    one says nothing of quality; a bound on speed that is kept beside it passes and says so, and one that is not is
+    unknown, since what changed may be why. Where the manifest gives no bound on ``errors``, at most 5 % may fail.
     """
     implied = {} if ERRORS in bounds else {ERRORS: Bound(at_most=ERRORS_SHARE_MAX)}
     return [
-        _check(_Ask(component, name, bound, baseline, recovered, reason or NO_BASELINE))
+        _check(_ask(component, name, bound, reference, recovered))
         for name, bound in {**bounds, **implied}.items()
     ]
+
+
+def _ask(
+    component: str, name: str, bound: Bound, reference: Reference | None, recovered: Measurement
+) -> _Ask:
+    if reference is None:
+        return _Ask(component, name, bound, None, recovered)
+    measurement = reference.baseline.measurement
+    if reference.exact:
+        return _Ask(component, name, bound, measurement, recovered)
+    if name in LOAD_METRICS:
+        return _Ask(component, name, bound, measurement, recovered, near=reference.told)
+    shown = measurement.metrics.get(name)
+    known = None if shown is None else shown.value
+    return _Ask(component, name, bound, None, recovered, reason=reference.told, known=known)
+
+
+def undecidable(
+    reference: Reference | None, asked: Verification, questions: Collection[str]
+) -> dict[str, str]:
+    """The bounds of a component that no measurement could decide, each with the reason.
+
+    ``questions`` are the ids of the golden set. An absolute bound can always be decided.
+    """
+    reasons = {
+        name: _why_not(reference, name, bound, asked.concurrency, questions)
+        for name, bound in asked.bounds.items()
+    }
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _why_not(
+    reference: Reference | None, name: str, bound: Bound, concurrency: int, questions: Collection[str]
+) -> str:
+    if name != EXACT_MATCH and not _is_relative(bound):
+        return ""
+    if reference is None:
+        return NO_BASELINE
+    if not reference.exact and name not in LOAD_METRICS:
+        return reference.told
+    before = reference.baseline.measurement
+    if name == EXACT_MATCH:
+        return OTHER_QUESTIONS if not before.answers or set(questions) - set(before.answers) else ""
+    return _no_comparison(name, bound, before, concurrency)
 
 
 def needs_more(checks: Sequence[Check]) -> bool:
@@ -74,11 +122,15 @@ def verified(checks: Sequence[Check]) -> bool | None:
 
 
 def describe(bound: Bound) -> str:
-    """A bound in words: ``at most 1.25x``, ``at least 0.9``, ``drop at most 0.01``."""
+    """A bound in words: ``at most 1.25x``, ``at most 300ms``, ``at least 0.9``, ``drop at most 0.01``."""
     if bound.drop_at_most is not None:
         return f"drop at most {bound.drop_at_most:g}"
     word, limit = ("at most", bound.at_most) if bound.at_most is not None else ("at least", bound.at_least)
-    return f"{word} {limit.of_baseline:g}x" if isinstance(limit, Ratio) else f"{word} {limit:g}"
+    if isinstance(limit, Ratio):
+        return f"{word} {limit.of_baseline:g}x"
+    if isinstance(limit, Time):
+        return f"{word} {limit.seconds:g}s" if limit.seconds >= 1 else f"{word} {limit.seconds * 1000:g}ms"
+    return f"{word} {limit:g}"
 
 
 # --------------------------------------------------------------------------------------------- one check
@@ -91,7 +143,7 @@ def _check(ask: _Ask) -> Check:
     return Check(
         name=ask.name,
         component=ask.component,
-        baseline=None if before is None else before.value,
+        baseline=ask.known if before is None else before.value,
         recovered=None if after is None else after.value,
         bound=describe(ask.bound),
         samples=0 if after is None else after.samples,
@@ -104,20 +156,39 @@ def _check(ask: _Ask) -> Check:
 def _verdict(ask: _Ask, before: Metric | None, after: Metric | None) -> tuple[Verdict, str]:
     if _all_failed(ask.after):
         return "fail", "no question was answered"
-    if ask.name == EXACT_MATCH and ask.before is not None and after is None:
-        return "unknown", "the golden questions are not those of the baseline"
+    if after is None and ask.name == EXACT_MATCH:
+        return "unknown", ask.reason if ask.before is None else OTHER_QUESTIONS
     if after is None:
-        return ("unknown", ask.reason) if ask.name == EXACT_MATCH else ("unknown", "it was not measured")
+        return "unknown", "it was not measured"
     if not _is_relative(ask.bound):
         return _settled(_excess(ask.bound, None, after))
-    if before is None:
-        return "unknown", ask.reason if ask.before is None else "the baseline did not measure it"
-    if ask.before is not None and _is_load(ask.name) and ask.before.concurrency != ask.after.concurrency:
-        asked = f"{ask.before.concurrency} clients, this with {ask.after.concurrency}"
-        return "unknown", f"the baseline was measured with {asked}"
-    if before.value == 0 and _is_ratio(ask.bound):
-        return "unknown", "the baseline is 0: bound it by a number, not by a ratio"
-    return _settled(_excess(ask.bound, before, after))
+    if ask.before is None:
+        return "unknown", ask.reason
+    reason = _no_comparison(ask.name, ask.bound, ask.before, ask.after.concurrency)
+    return ("unknown", reason) if reason else _beside(ask, _settled(_excess(ask.bound, before, after)))
+
+
+def _beside(ask: _Ask, settled: tuple[Verdict, str]) -> tuple[Verdict, str]:
+    """What a near baseline lets one say: that a bound is kept, never that it is broken."""
+    verdict, _ = settled
+    if not ask.near or verdict == "unknown":
+        return settled
+    if verdict == "pass":
+        return "pass", f"beside a near baseline: {ask.near}"
+    return "unknown", f"not kept beside a near baseline, and {ask.near}"
+
+
+def _no_comparison(name: str, bound: Bound, before: Measurement, concurrency: int) -> str:
+    """Why a baseline says nothing of a bound that is relative to it; empty where it does."""
+    if name == EXACT_MATCH:
+        return ""
+    if name not in before.metrics:
+        return "the baseline did not measure it"
+    if _is_load(name) and before.concurrency != concurrency:
+        return f"the baseline was measured with {before.concurrency} clients, this with {concurrency}"
+    if before.metrics[name].value == 0 and _is_ratio(bound):
+        return "the baseline is 0: bound it by a number, not by a ratio"
+    return ""
 
 
 def _all_failed(measured: Measurement) -> bool:
@@ -204,7 +275,7 @@ def _excess(bound: Bound, before: Metric | None, after: Metric) -> tuple[float, 
         assert before is not None
         return _combined((sign, after), (-sign * limit.of_baseline, before), 0.0)
     assert limit is not None
-    return _combined((sign, after), None, -sign * limit)
+    return _combined((sign, after), None, -sign * (limit.seconds if isinstance(limit, Time) else limit))
 
 
 _Term = tuple[float, Metric]

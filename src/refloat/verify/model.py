@@ -43,7 +43,22 @@ class Measurement(Value):
 
 
 class Baseline(Value):
-    """What a recovery must match, for one identity of the pipeline and one profile."""
+    """What a component must match once it is recovered: how it answered, and what it answered with.
+
+    ``identities`` holds the digest of the identity facts of each component that its answers depend on, itself among
+    them; nothing else counts. ``profile`` is the one that ran.
+    """
+
+    component: str
+    identities: Mapping[str, str]
+    profile: str
+    region: str
+    measured_at: datetime
+    measurement: Measurement
+
+
+class PipelineBaseline(Value):
+    """How baselines were kept before each was that of one component: for the identity of the whole pipeline."""
 
     identity_digest: str
     profile: str
@@ -51,9 +66,27 @@ class Baseline(Value):
     measured_at: datetime
     components: Mapping[str, Measurement]
 
+    def each(self, identities: Mapping[str, str], whole: str | None) -> list[Baseline]:
+        """One baseline a component; of ``identities`` where the pipeline's is ``whole``, else of nobody knows which."""
+        known = dict(identities) if self.identity_digest == whole else {}
+        return [
+            Baseline(
+                component=name,
+                identities=known,
+                profile=self.profile,
+                region=self.region,
+                measured_at=self.measured_at,
+                measurement=measurement,
+            )
+            for name, measurement in self.components.items()
+        ]
+
 
 class Check(Value):
-    """One bound, judged; ``unknown`` where samples were too few to tell or no baseline fits."""
+    """One bound, judged; ``unknown`` where samples were too few to tell or no baseline fits.
+
+    ``reason`` says why it is unknown, or which baseline served where it was not one of the same identity.
+    """
 
     name: str
     component: str

@@ -230,19 +230,19 @@ def newer_slot(desk) -> None:
 def newer_point(desk) -> None:
     for region in ("eu", "us"):
         opened = replica(desk, region)
-        body = {**opened.read_point(opened.points()[0].name), "format": 2}
+        body = {**opened.read_point(opened.points()[0].name), "format": 3}
         content = seal_signed(opened.keyring, Kind.POINT, canonical_json(body))
         name = object_name(content)
         opened.store.create(layout.point_name(name), content)
         opened.log("points", Role.WRITER).append({"point": name, "grade": "exact"})
 
 
-@pytest.mark.parametrize("made", [newer_descriptor, newer_slot, newer_point])
-def test_what_a_newer_refloat_wrote_asks_for_one_and_is_not_called_damaged(desk, made) -> None:
+@pytest.mark.parametrize(("made", "number"), [(newer_descriptor, 2), (newer_slot, 2), (newer_point, 3)])
+def test_what_a_newer_refloat_wrote_asks_for_one_and_is_not_called_damaged(desk, made, number: int) -> None:
     made(desk)
     error = desk.error("recover", "--to", "us", exits=4)
     assert error["code"] == "vault"
-    assert "format 2" in error["message"]
+    assert f"format {number}" in error["message"]
     assert "damaged" not in error["message"]
 
 

@@ -28,7 +28,7 @@ from refloat.cli.system import SystemClock
 from refloat.connectors.files import Files
 from refloat.contracts import Observed
 from refloat.vault.keyfile import KeyFile
-from small_desk import GROUP
+from small_desk import GROUP, VERIFY
 
 
 def test_a_shape_tells_every_key_and_type() -> None:
@@ -172,6 +172,7 @@ def test_protect_that_cannot_capture_a_component_tells_its_age_and_exits_1(desk)
 
 
 def test_status_of_two_regions(desk) -> None:
+    printed(desk, "protect")
     require_pinned("status", "two regions", printed(desk, "status"))
 
 
@@ -181,7 +182,21 @@ def test_status_with_a_region_that_does_not_answer(desk) -> None:
 
 
 def test_status_before_the_first_point(unprotected) -> None:
-    require_pinned("status", "no point", printed(unprotected, "status"))
+    require_pinned("status", "no point", printed(unprotected, "status", exits=1))
+
+
+def test_a_newest_point_that_lacks_something_and_could_not_be_verified(verified, endpoint) -> None:
+    verified.release(2)
+    (verified.root / "eu" / "answers.jsonl").unlink()
+    verified.write_manifest(GROUP, VERIFY + "    with_points: always\n", url=endpoint.url)
+    endpoint.shutdown()
+    endpoint.socket.close()
+    made = printed(verified, "protect", exits=1)
+    assert made["measured"].keys() == made["unverifiable"].keys() == {"pages"}
+    require_pinned("protect", "not verifiable", made)
+    require_pinned("status", "not well", printed(verified, "status", exits=1))
+    require_pinned("points why", "not verifiable", printed(verified, "points", "why", made["point"]))
+    require_pinned("plan", "not verifiable", printed(verified, "plan", "--to", "us"))
 
 
 # ------------------------------------------------------------------------------------------ plan and recover
@@ -222,16 +237,28 @@ def test_a_recovery_that_answers_worse_is_rolled_back_and_exits_1(verified, endp
     require_pinned("recover", "rolled back", done)
 
 
-def test_a_recovery_whose_quality_is_unknown_exits_1_also_where_a_person_goes_on(verified) -> None:
+def test_a_recovery_whose_quality_is_unknown_waits_with_exit_5_and_ends_with_1_where_a_person_goes_on(
+    verified,
+) -> None:
     """The point's identity is another than the one that the baseline was measured for."""
     verified.release(2)
     printed(verified, "protect")
-    done = printed(verified, "recover", "--to", "us", exits=1)
-    assert (done["state"], done["verified"]) == ("rolled_back", None)
-    require_pinned("recover", "unknown", done)
-    wanted = printed(verified, "recover", "--to", "us", "--override", "quality_unverified", exits=1)
+    assert failed(verified, "recover", "--to", "us", exits=5)["code"] == "waiting"
+    run = printed(verified, "run", "list", "--to", "us")["runs"][0]["run"]
+    on = ("--resume", run, "--override", "quality_unverified")
+    wanted = printed(verified, "recover", "--to", "us", *on, exits=1)
     assert (wanted["state"], wanted["verified"], wanted["flags"]) == ("done", None, ["unverified"])
     require_pinned("recover", "overridden", wanted)
+
+
+def test_a_recovery_that_a_person_puts_back(verified) -> None:
+    verified.release(2)
+    printed(verified, "protect")
+    failed(verified, "recover", "--to", "us", exits=5)
+    run = printed(verified, "run", "list", "--to", "us")["runs"][0]["run"]
+    back = printed(verified, "run", "abort", run, "--to", "us")
+    assert back["state"] == "rolled_back"
+    require_pinned("run abort", "put back", back)
 
 
 def test_a_recovery_that_a_rule_stops_exits_3_and_touches_nothing(desk) -> None:
@@ -464,7 +491,7 @@ def test_on_a_terminal_the_passphrase_is_asked_for_and_not_shown(bare, monkeypat
         kept.setenv("REFLOAT_PASSPHRASE", "open sesame")
         printed(bare, "vault", "init")
     keyboard, terminal = pty.openpty()
-    command = [sys.executable, "-c", ON_A_TERMINAL, "--json", "status"]
+    command = [sys.executable, "-c", ON_A_TERMINAL, "--json", "points", "list"]
     process = subprocess.Popen(
         command, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, start_new_session=True
     )
@@ -482,7 +509,7 @@ def test_on_a_terminal_the_passphrase_is_asked_for_and_not_shown(bare, monkeypat
         process.kill()
         process.communicate()
         os.close(keyboard)
-    assert json.loads(out)["pipeline"] == "notes"
+    assert json.loads(out)["points"] == []
     assert b"sesame" not in seen + out
 
 

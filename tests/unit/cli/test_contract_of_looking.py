@@ -125,7 +125,7 @@ def test_a_suspect_point_that_a_person_accepts(desk) -> None:
     hit = printed(desk, "protect", exits=1)["point"]
     require_pinned("points list", "suspect", printed(desk, "points", "list"))
     require_pinned("points show", "suspect", printed(desk, "points", "show", hit))
-    require_pinned("status", "suspect", printed(desk, "status"))
+    require_pinned("status", "suspect", printed(desk, "status", exits=1))
     because = ("--because", "we deleted it")
     require_pinned("points accept", "accepted", printed(desk, "points", "accept", hit, *because))
     require_pinned("points accept", "again", printed(desk, "points", "accept", hit, *because))

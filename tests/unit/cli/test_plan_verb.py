@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-KEYS = {"hash", "point", "to", "phases", "rto"}
+KEYS = {"hash", "point", "to", "phases", "rto", "unverifiable"}
 STEP_KEYS = {"id", "component", "layer", "action", "needs", "estimate"}
 
 
@@ -119,3 +119,12 @@ def test_people_read_it_by_phase_and_layer(desk) -> None:
         "reprotect",
     ]
     assert "assumed" in out and "touches what is live" in out
+
+
+def test_a_plan_says_what_could_not_be_verified(verified) -> None:
+    assert verified.ask("plan", "--to", "us")["unverifiable"] == {}
+    verified.release(2)
+    verified.ask("protect")
+    assert verified.ask("plan", "--to", "us")["unverifiable"]["pages"].keys() == {"accuracy", "exact_match"}
+    assert "could not be verified if it were recovered now: pages" in verified.said
+    assert "could not be verified" in verified.read("points", "why")

@@ -70,11 +70,11 @@ def test_those_that_look_say_what_is_suspect_and_why_until_it_is_accepted(desk, 
     shown = desk.ask("points", "show", hit)["components"]
     assert {name: said["suspect"] for name, said in shown.items() if said["suspect"]} == {"pages": ["shrank"]}
     assert "suspect, and no recovery takes it by itself: pages lost half" in desk.read("points", "show", hit)
-    told = desk.ask("status")["components"]
+    told = desk.ask("status", exits=1)["components"]
     assert (told["pages"]["suspect"], told["pages"]["state"]) == (["shrank"], "warn")
     assert (told["ledger"]["suspect"], told["ledger"]["state"]) == ([], "ok")
     assert "the newest point is suspect, and does not count: pages lost half" in desk.said
     desk.ask("points", "accept", hit, *BECAUSE)
-    told = desk.ask("status")["components"]["pages"]
+    told = desk.answer("status")[1]["components"]["pages"]
     assert (told["suspect"], told["state"]) == ([], "ok")
     assert [entry["suspect"] for entry in desk.ask("points", "list")["points"]] == [{}] * 3

@@ -80,7 +80,7 @@ def test_why_names_the_invariant_that_a_broken_point_breaks(desk) -> None:
     desk.release(2, pages=7)
     broken = desk.ask("protect", exits=1)["point"]
     why = desk.ask("points", "why", broken[:10])
-    assert why.keys() == {"point", "grade", "reason", "groups"}
+    assert why.keys() == {"point", "grade", "reason", "groups", "not_captured", "unverifiable"}
     assert (why["point"], why["grade"]) == (broken, "broken")
     assert "pages.current.version == ledger.version" in why["groups"]["serving"]["reason"]
     assert "broken" in why["reason"]

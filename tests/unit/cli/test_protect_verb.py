@@ -8,7 +8,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-KEYS = {"point", "grade", "created_at", "copies_required", "regions", "groups", "components"}
+from small_desk import GROUP, VERIFY
+
+KEYS = {
+    "point",
+    "grade",
+    "created_at",
+    "copies_required",
+    "regions",
+    "groups",
+    "components",
+    "measured",
+    "unverifiable",
+}
 COMPONENT_KEYS = {
     "snapshot",
     "as_of",
@@ -142,9 +154,66 @@ def test_a_component_that_is_gone_is_told_and_keeps_its_age(desk) -> None:  # fa
     as_of = desk.ask("points", "show", before)["components"]["answers"]["as_of"]
     (desk.root / "eu" / "answers.jsonl").unlink()
     answers = desk.ask("protect", exits=1)["components"]["answers"]
-    assert answers["error"] and answers["carried"]
+    assert answers["error"] and not answers["carried"]
     assert datetime.fromisoformat(answers["as_of"]) == datetime.fromisoformat(as_of)
     assert "warning: answers could not be captured" in desk.said
+    assert [
+        line.split()[2] for line in desk.read("protect").splitlines() if line.split()[:1] == ["answers"]
+    ] == ["failed"]
+
+
+def test_what_is_captured_together_with_what_failed_is_told_too(desk) -> None:
+    (desk.root / "eu" / "ledger.db").unlink()
+    told = desk.ask("protect", exits=1)["components"]
+    assert told["pages"]["error"] == "it is captured together with ledger, which could not be"
+    assert told["ledger"]["error"] and told["answers"]["error"] is None
+
+
+# --------------------------------------------------------------------------------------- measured with points
+
+
+def measuring(desk, endpoint, when: str) -> None:
+    """From now on `protect` measures too."""
+    desk.write_manifest(GROUP, VERIFY + f"    with_points: {when}\n", url=endpoint.url)
+
+
+def test_a_point_of_another_identity_is_measured_with_it_and_can_then_be_verified(verified, endpoint) -> None:
+    measuring(verified, endpoint, "when_identity_moved")
+    assert verified.ask("protect")["measured"] == {}, "its baseline is there"
+    verified.release(2)
+    made = verified.ask("protect")
+    assert (made["measured"], made["unverifiable"]) == ({"pages": None}, {})
+    assert verified.ask("protect")["measured"] == {}
+
+
+def test_a_point_is_not_measured_unless_the_manifest_says_so_and_warns_that_it_could_not_be_verified(
+    verified,
+) -> None:
+    verified.release(2)
+    made = verified.ask("protect")
+    assert made["measured"] == {}
+    assert made["unverifiable"]["pages"].keys() == {"accuracy", "exact_match"}
+    assert "warning: it could not be verified if it were recovered now: pages: accuracy" in verified.said
+
+
+def test_worse_answers_do_not_become_the_baseline_unseen(verified, endpoint) -> None:
+    """A model that was poisoned would be what a recovery has to match."""
+    measuring(verified, endpoint, "always")
+    verified.release(2)
+    endpoint.topic_of = str.title
+    made = verified.ask("protect")
+    assert "accuracy was 1 and is 0" in made["measured"]["pages"]
+    assert made["unverifiable"]["pages"].keys() == {"accuracy", "exact_match"}
+    assert "warning: pages was measured, and that is not its baseline" in verified.said
+
+
+def test_what_does_not_answer_is_measured_to_no_baseline_and_the_point_stands(verified, endpoint) -> None:
+    measuring(verified, endpoint, "always")
+    endpoint.shutdown()
+    endpoint.socket.close()
+    made = verified.ask("protect")
+    assert "100% of" in made["measured"]["pages"]
+    assert made["unverifiable"] == {}, "the good baseline is still there"
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,9 @@ def test_a_recovery_that_answers_otherwise_is_put_back_and_exits_1(verified, end
     assert document["evidence"].keys() == {"us"}
 
 
-def test_a_recovery_without_a_matching_baseline_is_unknown_and_exits_1(unprotected, endpoint) -> None:
+def test_a_recovery_without_a_baseline_waits_for_a_person_with_exit_5_and_keeps_what_it_brought(
+    unprotected, endpoint
+) -> None:
     desk = unprotected
     (desk.root / "golden.jsonl").write_text(
         '{"id": "q", "request": {"question": "a"}, "expected": {"topic": "A"}}\n'
@@ -277,10 +279,12 @@ def test_a_recovery_without_a_matching_baseline_is_unknown_and_exits_1(unprotect
         url=endpoint.url,
     )
     desk.ask("protect")
-    document = desk.ask(*bare(desk), exits=1)
-    assert document["verified"] is None
-    assert document["state"] == "rolled_back"
-    assert "no baseline was measured" in document["checks"][0]["reason"]
+    error = desk.error(*bare(desk), exits=5)
+    assert (error["code"], error["component"]) == ("waiting", "pages")
+    assert "exact_match there is no baseline to compare with" in error["message"]
+    said_first = desk.said.index("could not be verified if it were recovered now: pages: exact_match")
+    assert said_first < desk.said.index("stage.stage"), "before anything is staged"
+    assert desk.pages("us"), "nothing is put back"
 
 
 def test_a_person_may_go_on_unverified_by_name(verified, endpoint) -> None:
@@ -289,6 +293,48 @@ def test_a_person_may_go_on_unverified_by_name(verified, endpoint) -> None:
     assert (document["state"], document["verified"]) == ("done", False)
     assert document["overrides"] == ["quality_unverified"]
     assert verified.pages("us")
+
+
+def unknown(desk) -> str:
+    """A recovery waits, since another identity came back than the baseline was measured for; the run's name."""
+    desk.release(2)
+    desk.ask("protect")
+    error = desk.error("recover", "--to", "us", exits=5)
+    assert desk.pages("us")
+    (run,) = desk.ask("run", "list", "--to", "us")["runs"]
+    assert run["state"] == "waiting" and run["run"] in error["next"]
+    return run["run"]
+
+
+def test_a_person_takes_into_service_what_waits(verified) -> None:
+    run = unknown(verified)
+    go_on = ("recover", "--to", "us", "--resume", run)
+    document = verified.ask(*go_on, "--override", "quality_unverified", exits=1)
+    assert (document["state"], document["verified"]) == ("done", None)
+    assert document["overrides"] == ["quality_unverified"]
+    assert "2.txt" in verified.pages("us")
+
+
+def test_a_person_puts_back_what_waits(verified) -> None:
+    run = unknown(verified)
+    document = verified.ask("run", "abort", run, "--to", "us")
+    assert (document["run"], document["state"]) == (run, "rolled_back")
+    assert verified.pages("us") == {}
+    assert verified.ask("run", "show", run, "--to", "us")["state"] == "rolled_back"
+
+
+def test_what_waits_is_verified_once_there_is_a_baseline(verified) -> None:
+    run = unknown(verified)
+    verified.ask("verify", "--save-baseline")
+    document = verified.ask("recover", "--to", "us", "--resume", run)
+    assert (document["state"], document["verified"]) == ("done", True)
+    error = verified.error("run", "abort", run, "--to", "us", exits=2)
+    assert "nothing of it is put back any more" in error["message"]
+
+
+def test_a_baseline_that_only_another_region_keeps_counts(verified) -> None:
+    shutil.rmtree(verified.vault("us") / "log" / "baselines")
+    assert verified.ask("recover", "--to", "us")["verified"] is True
 
 
 def test_a_person_may_go_on_where_it_is_unknown_and_is_told_so_with_exit_code_1(verified) -> None:

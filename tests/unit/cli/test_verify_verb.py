@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+from small_desk import GROUP, VERIFY
+
 CHECKS = ["accuracy", "exact_match", "errors"]
 
 
@@ -11,6 +13,9 @@ def test_what_is_measured_is_kept_in_every_region(verified) -> None:
     document = verified.ask("verify", "--save-baseline")
     assert document.keys() == {"baseline", "regions"}
     assert document["regions"] == {"eu": None, "us": None}
+    assert document["baseline"]["identities"]["pages"].keys() == {"pages", "ledger"}, (
+        "and what is grouped with it"
+    )
     measured = document["baseline"]["components"]["pages"]["metrics"]
     assert measured["accuracy"]["value"] == 1
     assert measured["latency_p95"]["value"] > 0
@@ -48,7 +53,53 @@ def test_another_identity_has_no_baseline_and_is_unknown(verified) -> None:
     assert document["verified"] is None
     unknown = [check for check in document["checks"] if check["verdict"] == "unknown"]
     assert {check["name"] for check in unknown} == {"accuracy", "exact_match"}
-    assert "no baseline was measured for this identity" in unknown[0]["reason"]
+    assert "pages, ledger changed since the baseline of" in unknown[0]["reason"]
+    assert unknown[0]["baseline"] == 1, "the near one is shown"
+
+
+def test_what_the_answers_do_not_depend_on_does_not_count(verified) -> None:
+    """The log is neither needed by the pages nor grouped with them: another log, and nothing to measure anew."""
+    (verified.root / "eu" / "answers.jsonl").write_text('{"id": "first", "time": "2026-11-02T00:00:00Z"}\n')
+    assert verified.ask("verify")["verified"] is True
+    verified.ask("protect")
+    assert verified.ask("plan", "--to", "us")["unverifiable"] == {}
+
+
+def test_a_bound_on_speed_is_held_against_a_near_baseline_and_says_so(verified, endpoint) -> None:
+    verified.write_manifest(
+        GROUP, VERIFY.replace("errors:", "latency_p50: {{at_most: 500x}}, errors:"), url=endpoint.url
+    )
+    verified.ask("verify", "--save-baseline")
+    verified.release(2)
+    checks = {check["name"]: check for check in verified.ask("verify", exits=1)["checks"]}
+    assert checks["latency_p50"]["verdict"] == "pass"
+    assert "beside a near baseline: pages, ledger changed since" in checks["latency_p50"]["reason"]
+    assert "pages latency_p50: beside a near baseline" in verified.said
+
+
+def test_absolute_bounds_and_golden_answers_verify_without_any_baseline(
+    unprotected, verified, endpoint
+) -> None:
+    bounds = (
+        "bounds: {{accuracy: {{at_least: 0.9}}, latency_p95: {{at_most: 20s}}, errors: {{at_most: 0.5}}}}"
+    )
+    absolute = VERIFY.replace(VERIFY[VERIFY.index("bounds:") : VERIFY.index("\n    concurrency")], bounds)
+    shutil.rmtree(verified.vault("eu") / "log" / "baselines")
+    shutil.rmtree(verified.vault("us") / "log" / "baselines")
+    verified.write_manifest(GROUP, absolute, url=endpoint.url)
+    assert verified.ask("verify")["verified"] is True
+    endpoint.topic_of = str.title
+    judged = verified.ask("verify", exits=1)
+    assert [c["name"] for c in judged["checks"] if c["verdict"] == "fail"] == ["accuracy"]
+
+
+def test_a_baseline_of_errors_is_refused_and_the_good_one_stays(verified, endpoint) -> None:
+    endpoint.shutdown()
+    endpoint.socket.close()
+    error = verified.error("verify", "--save-baseline", exits=1)
+    assert "100% of" in error["message"] and "none is kept" in error["message"]
+    assert error["component"] == "pages"
+    assert len(list((verified.vault("us") / "log" / "baselines").iterdir())) == 1
 
 
 def test_a_region_that_does_not_keep_the_baseline_is_told(verified) -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from refloat.contracts import Store
 from refloat.errors import Damaged
+from refloat.flows import baselines
 from refloat.flows.prepare import Wanted, prepare
 from refloat.flows.recover import recover
 from refloat.flows.status import status
-from refloat.flows.verify import best_baseline, save_baseline
 from refloat.testing.world import World
 from refloat.vault.keys import Role
-from refloat.verify.model import Baseline
+from refloat.verify.model import Baseline, Measurement
 
 POINTS = "log/points/"
 
@@ -115,11 +115,15 @@ def test_a_recovery_does_not_depend_on_what_earlier_ones_left_on_record(tmp_path
 def test_a_baseline_is_read_from_the_region_where_it_still_can_be(tmp_path: Path) -> None:
     world = protected(tmp_path)
     replicas = list(world.vault().replicas.values())
-    kept = Baseline(
-        identity_digest="d", profile="default", region="eu", measured_at=world.clock.now(), components={}
+    now = world.clock.now()
+    pages = Measurement(
+        component="pages", region="eu", measured_at=now, concurrency=1, seconds=1.0, metrics={}
     )
-    save_baseline(kept, replicas)
+    kept = Baseline(
+        component="pages", identities={}, profile="default", region="eu", measured_at=now, measurement=pages
+    )
+    baselines.save([kept], replicas)
     damage(world.stores["us"], f"log/baselines/{0:016d}")
     replicas = list(world.vault().replicas.values())
-    assert best_baseline(replicas, "d", "default", "us") == kept
-    assert best_baseline(replicas[1:], "d", "default", "us") is None
+    assert list(baselines.kept(replicas)) == [kept]
+    assert list(baselines.kept(replicas[1:])) == []

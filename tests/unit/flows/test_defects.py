@@ -39,7 +39,7 @@ def test_who_inspects_is_told_which_component_has_the_defect(
     with pytest.raises(
         ConnectorError, match="inspecting pages failed unexpectedly: OperationalError"
     ) as error:
-        verify.identities(world.components(), "eu")
+        verify.identities(world.components(), "pages", "eu")
     assert (error.value.component, error.value.region) == ("pages", "eu")
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from refloat.errors import Refused, WrongKey
 from refloat.evidence import seal
+from refloat.flows import baselines
 from refloat.flows.recover import journal_of, runs_of
-from refloat.flows.verify import best_baseline, save_baseline
 from refloat.run.claim import Claim, standing
 from refloat.run.state import Entered, RunState
 from refloat.testing.world import World
@@ -21,7 +21,7 @@ from refloat.vault.keyobjects import publics_of
 from refloat.vault.slotlog import SlotLog
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation
 from refloat.vault.vault import Vault
-from refloat.verify.model import Baseline
+from refloat.verify.model import Baseline, Measurement
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 
@@ -141,14 +141,19 @@ def test_evidence_and_baselines_count_that_were_signed_before_the_removal_and_no
     stale = on_call.vault()
     done = on_call.recover().evidence
     told = list(stale.replicas.values())
-    baseline = Baseline(identity_digest="d", profile="", region="us", measured_at=NOW, components={})
-    assert not any(save_baseline(baseline, told).values())
+    pages = Measurement(
+        component="pages", region="us", measured_at=NOW, concurrency=1, seconds=1.0, metrics={}
+    )
+    baseline = Baseline(
+        component="pages", identities={}, profile="", region="us", measured_at=NOW, measurement=pages
+    )
+    assert not any(baselines.save([baseline], told).values())
     remove(world, on_call)
     later = baseline.model_copy(update={"measured_at": NOW.replace(day=3)})
-    assert not any(save_baseline(later, told).values())
+    assert not any(baselines.save([later], told).values())
     seal.seal(done.model_copy(update={"run": "forged"}), told)
     replicas = list(world.vault().replicas.values())
     for replica in replicas:
         assert [one.run for one in seal.records(replica)] == [done.run]
         assert seal.find(replica, "forged") is None
-    assert best_baseline(replicas, "d", "", "us") == baseline
+    assert list(baselines.kept(replicas)) == [baseline, baseline]

@@ -2,23 +2,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from refloat.digest import json_form
 from refloat.errors import ConnectorError
-from refloat.flows import verify
-from refloat.testing.world import World
-from refloat.verify.model import Baseline, Measurement
+from refloat.flows import baselines, verify
+from refloat.testing.world import GROUP, World
+from refloat.vault.keys import Role
+from refloat.verify.model import Baseline, Measurement, PipelineBaseline
 
-GOLDEN = {"verify/pages.jsonl": b""}
 VERIFY = """
 verify:
   pages:
     probe: {http: "http://127.0.0.1:1/"}
     golden: golden.jsonl
-    bounds: {errors: {at_most: 0.1}}
+    bounds: {errors: {at_most: 0.1}, accuracy: {drop_at_most: 0.1}}
 """
+GOLDEN = b'{"id": "q", "request": {}}'
 
 
 def measured(world: World) -> Measurement:
@@ -28,58 +29,115 @@ def measured(world: World) -> Measurement:
 
 
 def baseline(
-    world: World, monkeypatch: pytest.MonkeyPatch, seen: Iterator[Mapping[str, Any]]
+    world: World, monkeypatch: pytest.MonkeyPatch, seen: Iterator[Mapping[str, str]]
 ) -> tuple[Baseline, list[int]]:
-    """The baseline of a pipeline whose identities are ``seen`` one after the other, and how often it was measured."""
+    """The baseline of a component whose identities are ``seen`` one after the other, and how often it was measured."""
     loads: list[int] = []
 
     def load(*arguments: object, **options: object) -> Measurement:
         loads.append(1)
         return measured(world)
 
-    monkeypatch.setattr(verify, "identities", lambda components, region: next(seen))
+    monkeypatch.setattr(verify, "identities", lambda components, name, region: next(seen))
     monkeypatch.setattr(verify, "measure_component", load)
-    return verify.measure_baseline(world.components(), GOLDEN, "eu", world.clock), loads
+    return verify.measure_baseline(world.components(), "pages", b"", "eu", world.clock), loads
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World.small(tmp_path, group=VERIFY)
+    return World.small(tmp_path, group=GROUP + VERIFY)
 
 
 def test_an_identity_that_stands_still_is_measured_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, loads = baseline(world, monkeypatch, iter([{"pages": {"v": 1}}] * 2))
+    _, loads = baseline(world, monkeypatch, iter([{"pages": "1"}] * 2))
     assert len(loads) == 1
 
 
 def test_the_first_probe_may_be_the_first_record_of_a_log(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    empty, begun = {"answers": {"first": ""}}, {"answers": {"first": "sha256:aa"}}
+    empty, begun = {"answers": "empty"}, {"answers": "begun"}
     kept, loads = baseline(world, monkeypatch, iter([empty, begun, begun, begun]))
     assert len(loads) == 2
-    assert kept.identity_digest == verify.identity_digest(begun)
+    assert kept.identities == begun
 
 
-def test_an_identity_that_moves_again_is_no_baseline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = ({"pages": {"v": version}} for version in range(9))
-    with pytest.raises(ConnectorError, match="moved each time"):
+def test_an_identity_that_moves_again_is_no_baseline_and_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = ({"pages": str(version), "ledger": "1"} for version in range(9))
+    with pytest.raises(ConnectorError, match="the identity of pages moved each time pages was measured"):
         baseline(world, monkeypatch, seen)
 
 
-def test_a_baseline_of_the_same_region_is_preferred_and_then_the_newest(world: World) -> None:
+def test_only_what_the_answers_depend_on_is_inspected_and_counts(world: World) -> None:
+    world.release(1)
+    before = verify.identities(world.components(), "pages", "eu")
+    assert before.keys() == {"pages", "ledger"}, "the answers are neither needed nor grouped with it"
+    world.answer("a1")
+    assert verify.identities(world.components(), "pages", "eu") == before
+    world.release(2)
+    after = verify.identities(world.components(), "pages", "eu")
+    assert [name for name in before if before[name] != after[name]] == ["pages", "ledger"]
+
+
+def test_what_is_saved_in_every_region_is_read_from_any_that_answers(world: World) -> None:
     replicas = list(world.vault().replicas.values())
-    for region, identity in (("eu", "aa"), ("us", "aa"), ("eu", "bb"), ("eu", "aa")):
-        made = Baseline(
-            identity_digest=identity,
-            profile="default",
-            region=region,
-            measured_at=world.clock.now(),
-            components={},
-        )
-        assert verify.save_baseline(made, replicas) == {"eu": None, "us": None}
-    assert verify.best_baseline(replicas, "aa", "default", "us").region == "us"  # type: ignore[union-attr]
-    assert verify.best_baseline(replicas, "aa", "default", "eu") == made
-    assert verify.best_baseline(replicas, "cc", "default", "eu") is None
+    made = Baseline(
+        component="pages",
+        identities={"pages": "1"},
+        profile="default",
+        region="eu",
+        measured_at=world.clock.now(),
+        measurement=measured(world),
+    )
+    assert baselines.save([made], replicas) == {"eu": None, "us": None}
+    for replica in replicas:
+        assert list(baselines.kept([replica])) == [made]
+
+
+def test_a_form_that_a_later_refloat_writes_is_passed_over(world: World) -> None:
+    (eu, _) = world.vault().replicas.values()
+    eu.log(baselines.STREAM, Role.OPERATOR).append({"by": "a later refloat"})
+    made = PipelineBaseline(
+        identity_digest="d", profile="default", region="eu", measured_at=world.clock.now(), components={}
+    )
+    eu.log(baselines.STREAM, Role.OPERATOR).append(json_form(made))
+    assert list(baselines.kept([eu])) == [made]
+
+
+# ------------------------------------------------------------------------------------- what cannot be told
+
+
+def test_a_point_with_a_baseline_of_the_whole_pipeline_can_still_be_verified(world: World) -> None:
+    """As vaults keep it that an earlier refloat measured."""
+    world.release(1)
+    point, manifest, files = world.protect().point, world.manifest, {"verify/pages.jsonl": GOLDEN}
+    pages = measured(world).model_copy(update={"metrics": {}})
+    kept = PipelineBaseline(
+        identity_digest=point.identity_digest,
+        profile="default",
+        region="eu",
+        measured_at=world.clock.now(),
+        components={"pages": pages},
+    )
+    assert baselines.doubts([kept], point, manifest, files) == {
+        "pages": {"accuracy": "the baseline did not measure it"}
+    }
+    other = kept.model_copy(update={"identity_digest": "another"})
+    (told,) = baselines.doubts([other], point, manifest, files)["pages"].values()
+    assert told.startswith("pages, ledger changed since")
+    assert baselines.doubts([], point, manifest, files)["pages"].keys() == {"accuracy"}
+
+
+def test_a_golden_set_that_is_none_makes_every_bound_a_doubt(world: World) -> None:
+    world.release(1)
+    found = baselines.doubts([], world.protect().point, world.manifest, {})
+    assert found["pages"] == dict.fromkeys(("errors", "accuracy"), "the golden set holds no question")
+
+
+def test_doubts_are_told_by_reason() -> None:
+    found = {"assistant": {"accuracy": "index changed", "recall": "index changed", "p95": "no baseline"}}
+    assert baselines.spoken(found) == "assistant: accuracy, recall (index changed); p95 (no baseline)"

@@ -323,7 +323,7 @@ WRONG = {
         BOUND % "{at_most: fast}",
         6,
         68,
-        "'fast' is not a ratio",
+        "'fast' is no limit; write 1.25x, 0.9 or 300ms",
         None,
     ),
     "unknown_deputy": (

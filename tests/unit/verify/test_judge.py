@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from refloat.manifest.model import Bound
-from refloat.verify.judge import NO_BASELINE, TOO_FEW, describe, judge, needs_more, verified
+from refloat.manifest.model import Bound, Verification
+from refloat.verify.judge import NO_BASELINE, TOO_FEW, describe, judge, needs_more, undecidable, verified
 from refloat.verify.metrics import percentile_interval, rate_interval, wilson
-from refloat.verify.model import Check, Measurement, Metric
+from refloat.verify.model import Baseline, Check, Measurement, Metric
+from refloat.verify.reference import Reference
 
 FINE = wilson(0, 1000)
 
@@ -38,8 +39,23 @@ def figure(value: float, low: float | None = None, high: float | None = None, sa
 
 
 def one(before: Measurement | None, after: Measurement, name: str, **bound: Any) -> Check:
-    (check,) = (c for c in judge("assistant", before, after, {name: Bound(**bound)}) if c.name == name)
+    (check,) = (c for c in judge("assistant", held(before), after, {name: Bound(**bound)}) if c.name == name)
     return check
+
+
+def held(before: Measurement | None, *changed: str) -> Reference | None:
+    """What was measured before as the baseline, since which some things have changed."""
+    if before is None:
+        return None
+    baseline = Baseline(
+        component="assistant",
+        identities={},
+        profile="default",
+        region="us",
+        measured_at=before.measured_at,
+        measurement=before,
+    )
+    return Reference(baseline, changed)
 
 
 # ------------------------------------------------------------------------------------------- one bound
@@ -106,13 +122,11 @@ def test_without_a_baseline_relative_bounds_are_unknown_and_absolute_ones_are_ju
             "exact_match": Bound(drop_at_most=0.01),
             "accuracy": Bound(at_least=0.8),
         },
-        reason="nothing was measured before",
     )
     assert [(c.name, c.verdict) for c in checks] == [
         ("latency_p50", "unknown"), ("exact_match", "unknown"), ("accuracy", "pass"), ("errors", "pass"),
     ]  # fmt: skip
-    assert checks[0].reason == checks[1].reason == "nothing was measured before"
-    assert one(None, after, "latency_p50", at_most="1.25x").reason == NO_BASELINE
+    assert checks[0].reason == checks[1].reason == NO_BASELINE
     assert verified(checks) is None
     assert not needs_more(checks), "more samples do not make a baseline"
 
@@ -154,10 +168,10 @@ def test_a_percentile_that_its_samples_cannot_bound_never_passes() -> None:
 
 def test_errors_are_judged_even_where_the_manifest_forgot_them() -> None:
     broken = measured(errors=wilson(100, 1000), latency_p50=figure(0.1))
-    checks = judge("assistant", broken, broken, {"latency_p50": Bound(at_most="1.25x")})  # type: ignore[arg-type]
+    checks = judge("assistant", held(broken), broken, {"latency_p50": Bound(at_most="1.25x")})  # type: ignore[arg-type]
     assert [(c.name, c.verdict) for c in checks] == [("latency_p50", "pass"), ("errors", "fail")]
     assert verified(checks) is False
-    lenient = judge("assistant", broken, broken, {"errors": Bound(at_most=0.5)})
+    lenient = judge("assistant", held(broken), broken, {"errors": Bound(at_most=0.5)})
     assert [(c.name, c.verdict, c.bound) for c in lenient] == [("errors", "pass", "at most 0.5")]
 
 
@@ -165,7 +179,7 @@ def test_where_nothing_was_answered_every_bound_fails() -> None:
     dead = measured(errors=wilson(20, 20))
     before = measured({"q": "a"}, latency_p95=figure(0.1))
     bounds = {"latency_p95": Bound(at_most="9x"), "exact_match": Bound(drop_at_most=0.5)}  # type: ignore[arg-type]
-    checks = judge("assistant", before, dead, bounds)
+    checks = judge("assistant", held(before), dead, bounds)
     assert {check.verdict for check in checks} == {"fail"}
     assert checks[0].reason == "no question was answered"
     assert not needs_more(checks)
@@ -292,3 +306,84 @@ def test_with_samples_enough_the_verdict_is_found(name: str, bound: dict[str, st
     dice = random.Random(14)
     assert verdicts(dice, 2.0, 300, name, **bound)["fail"] >= 0.99
     assert verdicts(dice, 1.0, 1200, name, **bound)["pass"] >= 0.95
+
+
+# ------------------------------------------------------------------------------------------- a near baseline
+
+
+def beside_near(before: Measurement, after: Measurement, name: str, **bound: Any) -> Check:
+    checks = judge("assistant", held(before, "index"), after, {name: Bound(**bound)})
+    return next(check for check in checks if check.name == name)
+
+
+def test_a_near_baseline_lets_speed_pass_and_says_what_has_changed() -> None:
+    check = beside_near(
+        measured(latency_p95=figure(1.0)), measured(latency_p95=figure(1.1)), "latency_p95", at_most="1.25x"
+    )
+    assert (check.verdict, check.baseline) == ("pass", 1.0)
+    assert check.reason == "beside a near baseline: index changed since the baseline of 2026-01-01T00:00:00Z"
+
+
+def test_a_near_baseline_never_fails_speed_since_what_changed_may_be_why() -> None:
+    check = beside_near(
+        measured(throughput=figure(2.0)), measured(throughput=figure(1.0)), "throughput", at_least="0.8x"
+    )
+    assert check.verdict == "unknown"
+    assert check.reason.startswith("not kept beside a near baseline, and index changed")
+
+
+def test_a_near_baseline_says_nothing_of_quality_and_is_shown() -> None:
+    before, after = (measured({"q": "a"}, accuracy=wilson(1, 1)) for _ in range(2))
+    check = beside_near(before, after, "accuracy", drop_at_most=0.01)
+    assert (check.verdict, check.baseline) == ("unknown", 1.0)
+    assert check.reason == "index changed since the baseline of 2026-01-01T00:00:00Z"
+    assert beside_near(before, after, "exact_match", drop_at_most=0.01).verdict == "unknown"
+    assert beside_near(before, after, "accuracy", at_least=0.9).verdict == "pass"
+
+
+def test_a_bound_may_be_a_time() -> None:
+    slow, quick = measured(latency_p95=figure(0.31)), measured(latency_p95=figure(0.29))
+    assert one(None, slow, "latency_p95", at_most="300ms").verdict == "fail"
+    check = one(None, quick, "latency_p95", at_most="300ms")
+    assert (check.verdict, check.bound) == ("pass", "at most 300ms")
+
+
+# ------------------------------------------------------------------------------------------- what is known before
+
+
+BOUNDS: dict[str, dict[str, Any]] = {
+    "latency_p50": {"at_most": "1.25x"},
+    "latency_p95": {"at_most": "2s"},
+    "throughput": {"at_least": "0.8x"},
+    "end_to_end": {"at_most": "2x"},
+    "accuracy": {"drop_at_most": 0.01},
+    "recall": {"at_least": 0.5},
+    "exact_match": {"drop_at_most": 0.01},
+    "errors": {"at_most": "2x"},
+}
+FULL = {
+    **{name: figure(0.2) for name in ("latency_p50", "latency_p95", "throughput", "end_to_end", "errors")},
+    **{name: figure(1.0) for name in ("accuracy", "recall")},
+}
+
+
+@pytest.mark.parametrize(
+    "reference",
+    {
+        "none": None,
+        "exact": held(measured({"q": "a"}, **FULL)),
+        "near": held(measured({"q": "a"}, **FULL), "index"),
+        "of other questions": held(measured({"other": "a"}, **FULL)),
+        "with other clients": held(measured({"q": "a"}, concurrency=8, **FULL)),
+        "of nothing": held(measured({"q": "a"})),
+    }.items(),
+    ids=lambda named: named[0],
+)
+def test_what_is_undecidable_is_just_what_no_measurement_decides(
+    reference: tuple[str, Reference | None],
+) -> None:
+    """With a measurement that keeps every bound, nothing else is unknown."""
+    asked = Verification.model_validate({"probe": {"http": ""}, "golden": "", "bounds": BOUNDS})
+    known = undecidable(reference[1], asked, ["q"])
+    checks = judge("assistant", reference[1], measured({"q": "a"}, **FULL), asked.bounds)
+    assert {check.name: check.reason for check in checks if check.verdict == "unknown"} == known
