@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from refloat.errors import Damaged
+from refloat.errors import Damaged, UsageError
 from refloat.run.state import FINAL, Intent, Observe, Outcome, RunState, Status, decide, fold
 
 pytestmark = [pytest.mark.usefixtures("remembered"), pytest.mark.slow]
@@ -57,6 +57,35 @@ def test_a_rollback_killed_at_any_moment_resumes_to_the_same_end(make_world, nam
         assert world.path("answers").read_text() == "what was live before", moment
         assert "assistant.running" not in world.tree(), moment
         assert set(world.counted().values()) == {1}, f"something was done twice, killed {moment}"
+
+
+def test_a_run_killed_at_any_moment_can_be_put_back_until_it_is_committed(make_world, names) -> None:
+    def make(**more):
+        world = make_world(**more)
+        world.path("answers").parent.mkdir()
+        world.path("answers").write_text("what was live before")
+        world.path("answers").with_name("answers.marker").write_text("older point-0 1")
+        return world
+
+    moments = _moments(make())
+    seen = set()
+    for at in range(0, len(moments), 7):
+        world = make()
+        world.power = names.Power(at)
+        with pytest.raises(names.Cut):
+            world.recover()
+        world.after_the_crash()
+        committed = world.journal().view.committed
+        seen.add(committed)
+        if committed:
+            with pytest.raises(UsageError, match="nothing of it is put back any more"):
+                world.recover(turn_back="a person said so")
+            continue
+        view = world.recover(turn_back="a person said so")
+        assert (view.state, view.committed) == (RunState.ROLLED_BACK, False), moments[at]
+        assert world.path("answers").read_text() == "what was live before", moments[at]
+        assert not {"registry", "assistant.running"} & world.tree().keys(), moments[at]
+    assert seen == {False, True}
 
 
 def test_a_journal_cut_at_any_entry_still_says_what_to_do_next(world) -> None:
