@@ -10,6 +10,7 @@ from refloat.errors import ConnectorError, RefloatError, Retry
 from refloat.flows import baselines, verify
 from refloat.flows.components import Components
 from refloat.manifest.model import Bound, Verification
+from refloat.manifest.resolve import redact
 from refloat.point.model import Point
 from refloat.vault.replica import Replica
 from refloat.verify import judge
@@ -54,7 +55,7 @@ def measure_with(
             verify.require_answers(made.measurement, asked)
             _require_as_good(made, held, asked)
         except RefloatError as error:
-            outcome[name] = error.told
+            outcome[name] = redact(error.told, components.resolver.secrets)
         else:
             kept = baselines.save([made], replicas)
             lacking = {region: error for region, error in kept.items() if error}

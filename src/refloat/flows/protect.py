@@ -20,6 +20,7 @@ from refloat.flows.components import Components
 from refloat.flows.measured import measure_with
 from refloat.flows.suspects import suspects
 from refloat.manifest.model import Group, Manifest
+from refloat.manifest.resolve import redact
 from refloat.point import invariants
 from refloat.point.capture import Capture, Captured, Member
 from refloat.point.evaluate import Evaluator
@@ -273,7 +274,8 @@ class _Taken:
         failed = error.component or unit[0]
         self.errors[failed] = error
         beside = f"it is captured together with {failed}, which could not be"
-        self.not_captured |= {name: error.told if name == failed else beside for name in unit}
+        told = redact(error.told, self._components.resolver.secrets)
+        self.not_captured |= {name: told if name == failed else beside for name in unit}
 
     def _holds(self, name: str) -> bool:
         """Whether the previous point holds a component, and of the kind that it is now."""

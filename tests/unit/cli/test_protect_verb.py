@@ -169,6 +169,16 @@ def test_what_is_captured_together_with_what_failed_is_told_too(desk) -> None:
     assert told["ledger"]["error"] and told["answers"]["error"] is None
 
 
+def test_no_secret_is_written_into_the_point_that_says_why_something_is_missing(desk, monkeypatch) -> None:
+    monkeypatch.setenv("PLACE", "a-name-that-nobody-may-see")
+    text = desk.manifest.read_text().replace('"${region}/answers.jsonl"', '"${region}/${env:PLACE}.jsonl"')
+    assert "env:PLACE" in text
+    desk.manifest.write_text(text)
+    made = desk.ask("protect", exits=1)
+    shown = desk.ask("points", "why", made["point"])["not_captured"]["answers"]
+    assert "No such file" in shown and "nobody-may-see" not in shown
+
+
 # --------------------------------------------------------------------------------------- measured with points
 
 
