@@ -111,13 +111,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{count} skipped, {reason}", yellow=True, bold=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _asked_once() -> Iterator[None]:
+    """Whether a signature is one, and what key a passphrase stands for: pure and dear, and many tests ask the same.
+
+    Both for each input once in a process, which keeps nothing else of it.
+    """
+    from refloat.vault import keyfile, keys, kit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "is_signed", functools.cache(keys.is_signed))
+        key_of = functools.cache(keyfile.passphrase_key)
+        for room in (keyfile, kit):
+            patch.setattr(room, "passphrase_key", key_of)
+        yield
+
+
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is pure and dear is done once for each input: for tests that do the same a hundred times."""
     from refloat.flows import prepare
     from refloat.testing import world
-    from refloat.vault import keys
 
-    monkeypatch.setattr(keys, "is_signed", functools.cache(keys.is_signed))
     for room in (prepare, world):
         monkeypatch.setattr(room, "parse", functools.cache(room.parse))
