@@ -27,6 +27,7 @@ import placed
 
 from refloat import registry
 from refloat.cli.main import VERBS, put_together
+from refloat.evidence.render import template
 
 IMPORTED = (
     "cel",
@@ -35,7 +36,6 @@ IMPORTED = (
     "refloat.connectors.files",
     "refloat.connectors.predictions",
     "refloat.connectors.sqlite",
-    "refloat.evidence.render",
     "refloat.flows.into",
     "refloat.flows.opening",
     "refloat.flows.points",
@@ -59,6 +59,7 @@ def main() -> None:
         importlib.import_module(name)
     for verb in VERBS:
         put_together([verb])
+    template()
     registry.names(registry.CONNECTORS)  # what is installed is looked for once
     registry.names(registry.PROBES)
     gc.freeze()  # no command looks through all of that again when it ends
