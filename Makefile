@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 AZURITE := $(VENV)/azurite
 UV := $(shell command -v uv 2>/dev/null)
+unexport PYTHONDONTWRITEBYTECODE  # each command and each test would compile all that it imports once more
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check test-quick flaky bench bench-vault lock clean format mutants sim soak coverage score

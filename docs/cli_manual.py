@@ -12,7 +12,7 @@ from typing import Any
 import typer.main
 
 from refloat import errors
-from refloat.cli.main import VERBS, Defect, app
+from refloat.cli.main import VERBS, Defect, whole
 
 MANUAL = Path(__file__).with_name("CLI.md")
 Rows = Sequence[tuple[str, str]]
@@ -967,10 +967,10 @@ def _globals(command: Any) -> str:
 
 def manual() -> str:
     """The whole of CLI.md."""
-    root = typer.main.get_command(app)
-    (_, whole), *commands = _commands(root, "refloat")
+    root = typer.main.get_command(whole())
+    (_, top), *commands = _commands(root, "refloat")
     sections = "".join(_section(name, command) for name, command in commands)
-    return (HEAD + _codes() + RULES + _globals(whole) + sections).rstrip() + "\n"
+    return (HEAD + _codes() + RULES + _globals(top) + sections).rstrip() + "\n"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,24 +23,33 @@ settings.load_profile("refloat")
 TESTS = Path(__file__).parent
 LONGEST_FIRST = (
     "sim/test_simulation.py",
-    "unit/flows/test_cut_anywhere.py",
-    "scenarios/test_killed_at_random.py",
-    "unit/examples/test_pydocs_endpoint.py",
-    "scenarios/test_disks.py",
     "scenarios/test_demo_story.py",
-    "sim/test_state_machine.py",
-    "sim/test_power_loss.py",
-    "unit/run/test_killed_at_every_step.py",
+    "unit/flows/test_cut_anywhere.py",
     "services/test_object_lock.py",
-    "unit/examples/test_pydocs_build.py",
+    "scenarios/test_killed_at_random.py",
+    "scenarios/test_signals_at_work.py",
+    "scenarios/test_unreadable_files.py",
+    "scenarios/test_ten_minutes_of_a_newcomer.py",
+    "services/test_toxic_store.py",
+    "scenarios/test_disks.py",
+    "unit/examples/test_pydocs_endpoint.py",
+    "unit/cli/test_bad_vaults.py",
+    "unit/run/test_killed_at_every_step.py",
+    "unit/connectors/test_beside.py",
+    "services/test_stores.py",
+    "unit/flows/test_forget.py",
+    "scenarios/test_secrets.py",
+    "unit/cli/test_contract.py",
+    "unit/connectors/test_mlflow.py",
+    "unit/connectors/test_lancedb.py",
+    "unit/examples/test_pydocs_texts.py",
     "unit/cli/test_bad_input.py",
-    "scenarios/test_killed_recovery.py",
-    "scenarios/test_signals.py",
+    "unit/vault/test_replica.py",
+    "unit/run/test_engine.py",
     "unit/connectors/test_process.py",
-    "scenarios/test_killed_protect.py",
-    "scenarios/test_two_at_once.py",
-    "services/test_azure_and_gcs.py",
-    "scenarios/test_long_work.py",
+    "sim/test_power_loss.py",
+    "scenarios/test_bytes_only.py",
+    "services/test_s3_end_to_end.py",
 )
 """Files of half a minute and more: one that came last would keep one worker busy and the others waiting."""
 
@@ -111,13 +120,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{count} skipped, {reason}", yellow=True, bold=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _asked_once() -> Iterator[None]:
+    """Whether a signature is one, and what key a passphrase stands for: pure and dear, and many tests ask the same.
+
+    Both for each input once in a process, which keeps nothing else of it.
+    """
+    from refloat.vault import keyfile, keys, kit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "is_signed", functools.cache(keys.is_signed))
+        key_of = functools.cache(keyfile.passphrase_key)
+        for room in (keyfile, kit):
+            patch.setattr(room, "passphrase_key", key_of)
+        yield
+
+
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is pure and dear is done once for each input: for tests that do the same a hundred times."""
     from refloat.flows import prepare
     from refloat.testing import world
-    from refloat.vault import keys
 
-    monkeypatch.setattr(keys, "is_signed", functools.cache(keys.is_signed))
     for room in (prepare, world):
         monkeypatch.setattr(room, "parse", functools.cache(room.parse))

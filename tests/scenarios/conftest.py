@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from refloat.cli.main import run
 
@@ -372,15 +370,10 @@ Asked = tuple[int, dict[str, Any], str]
 """An exit code, the document on stdout, and what stood on stderr."""
 
 
-_put_together = functools.cache(typer.main.get_command)
-
-
 @pytest.fixture(scope="module")
-def ask() -> Iterator[Callable[..., Asked]]:
-    """Runs a command in this process, in its folder and its environment. The command line is put together once."""
-    with pytest.MonkeyPatch.context() as patch:  # other modules add verbs of their own
-        patch.setattr(typer.main, "get_command", _put_together)
-        yield asked
+def ask() -> Callable[..., Asked]:
+    """Runs a command in this process, in its folder and its environment."""
+    return asked
 
 
 def asked(*arguments: str) -> Asked:

@@ -26,16 +26,16 @@ from typing import Any
 import placed
 
 from refloat import registry
+from refloat.cli.main import VERBS, put_together
+from refloat.evidence.render import template
 
 IMPORTED = (
     "cel",
     "cryptography.hazmat.primitives.asymmetric.padding",
     "encodings.utf_8_sig",
-    "refloat.cli.main",
     "refloat.connectors.files",
     "refloat.connectors.predictions",
     "refloat.connectors.sqlite",
-    "refloat.evidence.render",
     "refloat.flows.into",
     "refloat.flows.opening",
     "refloat.flows.points",
@@ -57,6 +57,9 @@ def main() -> None:
     """Serve until standard input ends; a forked process leaves by ``SystemExit`` of its command."""
     for name in IMPORTED:
         importlib.import_module(name)
+    for verb in VERBS:
+        put_together([verb])
+    template()
     registry.names(registry.CONNECTORS)  # what is installed is looked for once
     registry.names(registry.PROBES)
     gc.freeze()  # no command looks through all of that again when it ends

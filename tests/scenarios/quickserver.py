@@ -1,20 +1,18 @@
-"""The ``forkserver`` for thousands of commands whose last moments matter little: it spares each of them two things.
+"""The ``forkserver`` for thousands of commands whose last moments matter little.
 
-The command line is put together once, before anything is forked; and a command that has said everything and let go
-of everything ends there, without taking the interpreter apart object by object.
+A command that has said everything and let go of everything ends there, without taking the interpreter apart object by
+object.
 """
 
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import sys
 import threading
 from typing import Any
 
 import forkserver
-import typer.main
 
 as_it_is = forkserver.become
 
@@ -32,9 +30,5 @@ def become(asked: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from refloat.cli.main import app
-
     forkserver.become = become
-    typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(app)
     forkserver.main()

@@ -143,14 +143,14 @@ def test_nothing_large_is_loaded_before_a_signal_is_listened_for() -> None:  # f
 PROGRAM = """
 import os, signal, sys, threading, time, types
 from refloat.cli import system
-from refloat.cli.main import app, main
+from refloat.cli.main import main, whole
 
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)  # whoever started the tests may have had it ignored
 
 {before}
 
-@app.command("act")
+@whole().command("act")
 def act():
 {act}
 

@@ -28,7 +28,7 @@ import typer.main
 
 import refloat
 from refloat import errors, registry
-from refloat.cli.main import VERBS, app, hoisted, run
+from refloat.cli.main import VERBS, hoisted, run, whole
 from refloat.flows import protect as protecting
 from refloat.limits import PRUNE_GRACE_S
 from refloat.testing.world import World
@@ -106,7 +106,7 @@ def test_every_safety_rule_is_in_the_manual() -> None:
 
 def commands() -> set[str]:
     """Every command by its whole name, groups included."""
-    return {name for name, _ in MANUAL._commands(typer.main.get_command(app), "refloat")}
+    return {name for name, _ in MANUAL._commands(typer.main.get_command(whole()), "refloat")}
 
 
 def named_commands(text: str) -> set[tuple[str, ...]]:
@@ -149,7 +149,7 @@ def shown_lines(text: str) -> list[str]:
 
 def parse(line: str) -> None:
     """Parse a command line as typer does, without running it; what it complains about comes out."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(whole())
     words = hoisted(shlex.split(line))
     words = words[words.index("refloat") + 1 :]
     while hasattr(command, "commands") and words:

@@ -8,11 +8,13 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from refloat.cli import helptext
 from refloat.cli.common import MANIFEST, Session, examples, session_of
@@ -72,18 +74,6 @@ class Root(TyperGroup):
         return super().parse_args(ctx, hoisted(args))
 
 
-app = typer.Typer(
-    cls=Root,
-    name="refloat",
-    help="Recover a whole AI pipeline, together, in another region; prove that it answers as well as before.",
-    epilog=examples("refloat init", "refloat -f other.yaml check", "refloat check --json"),
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-
 def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -92,7 +82,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     context: typer.Context,
     file: Annotated[Path, typer.Option("-f", "--file", help="The manifest.", readable=False)] = Path(
@@ -114,8 +103,50 @@ def root(
     session.console = Console(json_mode=json_mode, quiet=quiet, color=not no_color)
 
 
-for verb in VERBS:
-    importlib.import_module(f"refloat.cli.{verb}").register(app)
+def command_line(verbs: Sequence[str]) -> typer.Typer:
+    """The command line of these verbs alone: to import and put together all takes as long as the rest of a start."""
+    app = typer.Typer(
+        cls=Root,
+        name="refloat",
+        help="Recover a whole AI pipeline, together, in another region; prove that it answers as well as before.",
+        epilog=examples("refloat init", "refloat -f other.yaml check", "refloat check --json"),
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(root)
+    for verb in verbs:
+        importlib.import_module(f"refloat.cli.{verb}").register(app)
+    return app
+
+
+@cache
+def whole() -> typer.Typer:
+    """The command line of all verbs."""
+    return command_line(VERBS)
+
+
+@cache
+def _alone(verb: str) -> Any:
+    return get_command(command_line([verb]))
+
+
+def put_together(arguments: Sequence[str]) -> Any:
+    """What runs these arguments: the verb that they name, or all of them where none is named first."""
+    verb = _verb(arguments)
+    return get_command(whole()) if verb is None else _alone(verb)
+
+
+def _verb(arguments: Sequence[str]) -> str | None:
+    """The first word behind the global options, where it is a verb; anything else is for typer to make something of."""
+    ahead = iter(hoisted(arguments))
+    for argument in ahead:
+        if argument in _VALUED:
+            next(ahead, None)
+        elif argument not in _FLAGS and not argument.startswith("--file="):
+            return argument if argument in VERBS else None
+    return None
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -136,7 +167,8 @@ def _called(session: Session, arguments: Sequence[str]) -> int:
     try:
         if "--help" in arguments or not arguments:
             helptext.load()
-        outcome = app(args=list(arguments), prog_name="refloat", standalone_mode=False, obj=session)
+        command = put_together(arguments)
+        outcome = command(args=list(arguments), prog_name="refloat", standalone_mode=False, obj=session)
         code = outcome if isinstance(outcome, int) else 0
         if code == Interrupted.exit_code:  # typer swallows Ctrl-C and answers with its code
             raise KeyboardInterrupt
@@ -207,6 +239,7 @@ def _bad_usage(error: Exception) -> UsageError:
 
 def main() -> None:
     """Run this process's own command line and end it."""
+    put_together(sys.argv[1:])  # while a signal still ends the process at once
     try:
         SIGNALS.watch()
         code = run(sys.argv[1:])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from refloat.evidence.model import Evidence, Rpo, Rto, StepResult
 from refloat.units import format_duration, format_size, format_time
@@ -22,11 +23,6 @@ BAR_WIDTH_MIN = 2.0  # so that a step of a millisecond can still be seen
 
 def page(evidence: Evidence) -> bytes:
     """The record as a self-contained HTML page in UTF-8, everything in it escaped; what UTF-8 lacks, by backslashes."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(
-        duration=format_duration, size=format_size, moment=_moment, figure=figure, met=_met
-    )
-    template = environment.from_string(files("refloat.evidence").joinpath("page.html.j2").read_text())
     worst = max(
         (
             (result.rpo.seconds, name)
@@ -35,7 +31,7 @@ def page(evidence: Evidence) -> bytes:
         ),
         default=(None, "no component"),
     )
-    written = template.render(
+    written = template().render(
         evidence=evidence,
         headline=headline(evidence),
         since=SINCE[evidence.rto.since],
@@ -45,6 +41,16 @@ def page(evidence: Evidence) -> bytes:
         timeline=_timeline(evidence.steps),
     )
     return written.encode("utf-8", "backslashreplace")
+
+
+@cache
+def template() -> Template:
+    """The page without what stands in it, which takes longer to compile than to fill in."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters.update(
+        duration=format_duration, size=format_size, moment=_moment, figure=figure, met=_met
+    )
+    return environment.from_string(files("refloat.evidence").joinpath("page.html.j2").read_text())
 
 
 def headline(evidence: Evidence) -> str:

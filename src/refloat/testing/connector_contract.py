@@ -519,7 +519,7 @@ class RunnableContract(_Hooks):
     def started(self, tmp_path: Path) -> Op:
         """An operation whose snapshot is staged and activated, and that is started."""
         settings = self.make_live(_folder(tmp_path, TARGET))
-        op = self.op(settings, tmp_path)
+        op = self.op(settings, tmp_path, token=f"token-{os.urandom(6).hex()}")  # of all on this machine
         sink = MemorySink()
         facts = self.connector.capture(sink, op)
         op.source_identity = facts.identity
@@ -564,7 +564,7 @@ class RunnableContract(_Hooks):
     def test_stop_ends_only_what_its_own_operation_started(self, tmp_path: Path) -> None:
         op, runnable = self.started(tmp_path), self._runnable()
         try:
-            other = self.op(op.place.settings, tmp_path, token="token-2", run="run-2")
+            other = self.op(op.place.settings, tmp_path, token=f"other-{op.token}", run="run-2")
             runnable.stop(other)
             assert self.connector.observe(op) is Observed.ACTIVE
             assert self.connector.health(op.place).value == "healthy"

@@ -9,13 +9,13 @@ class TestMine(StoreContract):
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from refloat.contracts import ObjectInfo, Put, Store
@@ -87,7 +87,7 @@ class StoreContract(ABC):
         assert store.get("a") == b"2345"
 
     def test_a_full_pack_comes_back_whole_and_in_parts(self, store: Store) -> None:
-        content = random.Random(5).randbytes(PACK_BYTES_MAX)
+        content = np.random.default_rng(5).bytes(PACK_BYTES_MAX)
         assert store.create("packs/ab/large", content) is Put.CREATED
         assert store.size("packs/ab/large") == PACK_BYTES_MAX
         assert store.get("packs/ab/large") == content
@@ -95,7 +95,7 @@ class StoreContract(ABC):
         assert store.get("packs/ab/large", PACK_BYTES_MAX - 7, 100) == content[-7:]
 
     def test_a_reader_never_sees_half_of_what_is_being_created(self, store: Store) -> None:
-        content = random.Random(8).randbytes(8 * MIB)
+        content = np.random.default_rng(8).bytes(8 * MIB)
         seen: list[bytes] = []
         begun = Event()
 

@@ -599,7 +599,8 @@ def test_no_command_line_gets_a_traceback(
 
 
 @pytest.mark.parametrize("shown", ["a\nb", "\udcff", "\x1b[31m", "a" * 100_000])
-def test_an_odd_word_is_a_usage_error_in_one_document(shown: str, hear) -> None:
+def test_an_odd_word_is_a_usage_error_in_one_document(world: Path, shown: str, hear) -> None:
+    (world / "refloat.yaml").write_text(GOOD)
     heard = hear("--json", "points", "show", shown)
     assert heard.code == 2
     assert heard.error["code"] == "usage"

@@ -526,9 +526,9 @@ def commands(command: Any, name: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 def test_every_verb_shows_examples_of_itself() -> None:
     from typer.main import get_command
 
-    from refloat.cli.main import app
+    from refloat.cli.main import whole
 
-    found = dict(commands(get_command(app)))
+    found = dict(commands(get_command(whole())))
     assert ("vault", "check") in found and len(found) > 20
     for name, command in found.items():
         shown = textwrap.dedent(command.epilog or "").partition("Examples")[2]

@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import typer
 
 from refloat import errors
-from refloat.cli.main import app, hoisted, run
+from refloat.cli.main import VERBS, hoisted, put_together, run, whole
 from refloat.errors import Damaged, ManifestError, Refused, StoreError, Waiting
 
 Verb = Callable[[Callable[..., object]], None]
@@ -23,13 +23,13 @@ Verb = Callable[[Callable[..., object]], None]
 @pytest.fixture
 def verb() -> Iterator[Verb]:
     """Adds a verb called ``act`` for one test."""
-    before = list(app.registered_commands)
+    before = list(whole().registered_commands)
 
     def add(act: Callable[..., object]) -> None:
-        app.command("act")(act)
+        whole().command("act")(act)
 
     yield add
-    app.registered_commands[:] = before
+    whole().registered_commands[:] = before
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -63,18 +63,44 @@ def test_global_options_may_stand_anywhere(given: list[str], parsed: list[str]):
     assert hoisted(given) == parsed
 
 
+@pytest.mark.parametrize(
+    ("given", "verbs"),
+    [
+        (["check", "--json"], ["check"]),
+        (["--json", "-f", "protect", "check", "status"], ["check"]),
+        (["--file=protect", "-q", "vault", "--help"], ["vault"]),
+        (["--help", "check"], VERBS),
+        (["--version", "check"], VERBS),
+        (["chekc", "check"], VERBS),
+        (["--", "check"], VERBS),
+        (["-f"], VERBS),
+        ([], VERBS),
+    ],
+)
+def test_of_a_command_its_own_verb_alone_is_put_together(given: list[str], verbs: Sequence[str]):
+    assert set(put_together(given).commands) == set(verbs)
+
+
+def test_of_a_command_its_own_verb_alone_is_imported():
+    program = "import sys; from refloat.cli.main import run; run(['check', '--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if name.startswith("refloat.")}
+    assert "refloat.cli.check" in loaded
+    assert not loaded & {f"refloat.cli.{verb}" for verb in VERBS if verb != "check"}
+
+
 def test_help_names_every_verb_and_shows_an_example(capsys: pytest.CaptureFixture[str]):
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
     assert "refloat check --json" in out
-    for command in app.registered_commands:
+    for command in whole().registered_commands:
         assert str(command.name) in out
 
 
 def verbs() -> Iterator[list[str]]:
     """Every verb, and every verb below one, as it is typed."""
-    yield from ([str(command.name)] for command in app.registered_commands)
-    for group in app.registered_groups:
+    yield from ([str(command.name)] for command in whole().registered_commands)
+    for group in whole().registered_groups:
         below = group.typer_instance
         assert below is not None
         yield [str(group.name)]
@@ -243,9 +269,9 @@ def test_a_misspelt_verb_is_answered_with_the_right_one(capsys: pytest.CaptureFi
 
 WAITING = """
 import sys, time
-from refloat.cli.main import app, main
+from refloat.cli.main import main, whole
 
-@app.command("act")
+@whole().command("act")
 def act():
     try:
         print("waiting", flush=True)

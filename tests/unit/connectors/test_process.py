@@ -111,11 +111,11 @@ def captured(settings: ProcessSettings, tmp_path: Path) -> MemorySource:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Op]]:
-    """Makes operations, and stops at the end whatever they started."""
-    made: list[Op] = []
+    """Makes operations, and stops at the end whatever they started: by tokens that no other run of these tests has."""
+    made, own = list[Op](), os.urandom(6).hex()
 
     def make(settings: ProcessSettings, name: str = "a", **changes: Any) -> Op:
-        made.append(op_of(settings, tmp_path, f"{tmp_path.name}-{name}", **changes))
+        made.append(op_of(settings, tmp_path, f"{own}-{name}", **changes))
         return made[-1]
 
     yield make

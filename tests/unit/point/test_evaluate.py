@@ -121,6 +121,7 @@ def started_by(evaluator: Evaluator) -> Sequence[subprocess.Popen[bytes]]:
     return [] if worker is None else [worker._process]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fatal", "bounds"), [(ENDLESS, QUICK), (GREEDY, PATIENT)], ids=["time", "memory"])
 def test_after_a_worker_that_died_the_next_group_gets_another(
     tmp_path: Path, fatal: str, bounds: Bounds
@@ -152,6 +153,7 @@ def test_an_expression_that_never_ends_is_killed_and_unknown() -> None:  # fault
     assert "0.5 CPU seconds" in verdicts[1].reason
 
 
+@pytest.mark.slow
 def test_what_the_start_takes_is_not_counted() -> None:  # fault 62
     """A start that takes more CPU time than there is for the expressions, as many a busy machine makes it."""
     slow = "import time\nwhile time.process_time() < 1.5: pass\n"
@@ -183,6 +185,7 @@ def test_a_worker_that_waits_for_its_turn_is_waited_for(tmp_path: Path) -> None:
     assert found == [True]
 
 
+@pytest.mark.slow
 def test_the_budget_is_each_groups_own() -> None:  # fault 62
     """Together they take more than one has."""
     with Evaluator(Bounds(cpu_seconds=1.0), doing(BURNING)) as evaluator:
@@ -190,6 +193,7 @@ def test_the_budget_is_each_groups_own() -> None:  # fault 62
         assert holds(evaluator, TRUE, TRUE) == [True, None]
 
 
+@pytest.mark.slow
 def test_an_expression_that_wants_too_much_memory_is_unknown_and_says_so() -> None:  # fault 62
     with Evaluator(PATIENT) as evaluator:
         before, verdict = evaluator.evaluate([TRUE, GREEDY], LISTS)

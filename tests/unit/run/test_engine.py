@@ -462,6 +462,7 @@ def test_an_interrupted_step_is_left_unknown_never_failed(world) -> None:  # fau
 # ------------------------------------------------------------------------------------------- who holds the run
 
 
+@pytest.mark.slow
 def test_of_two_orchestrators_the_loser_stops_without_another_action(make_world) -> None:
     # fault 24, fault 26
     whole = make_world()

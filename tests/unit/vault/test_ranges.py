@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import threading
 
+import numpy as np
 import pytest
 
 from refloat.errors import Retry, StoreError
@@ -19,7 +19,7 @@ class Packs:
     """A store of packs that notes what it is asked for; ``held`` lets requests wait, ``failing`` lets them fail."""
 
     def __init__(self, names: str = "a") -> None:
-        self.bytes = {name: random.Random(name).randbytes(PACK_BYTES) for name in names}
+        self.bytes = {name: np.random.default_rng(ord(name)).bytes(PACK_BYTES) for name in names}
         self.asked: list[tuple[str, int, int]] = []
         self.failing = False
         self.let_go = threading.Event()
@@ -128,7 +128,7 @@ def test_after_forgetting_everything_is_read_anew() -> None:
     ranges = Ranges(packs.get, far_seconds=0.0)
     for start in records(6):
         read(ranges, packs, start, RECORD_BYTES)
-    packs.bytes["a"] = random.Random(2).randbytes(PACK_BYTES)
+    packs.bytes["a"] = np.random.default_rng(2).bytes(PACK_BYTES)
     ranges.forget()
     for start in records(6):
         read(ranges, packs, start, RECORD_BYTES)

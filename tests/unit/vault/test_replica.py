@@ -215,6 +215,7 @@ def test_logs_are_the_same_object_for_the_same_stream_and_role(world: VaultWorld
 # ------------------------------------------------------------------------------------------ chunks
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_every_pack_is_an_error_or_the_right_bytes(world: VaultWorld) -> None:
     point = world.capture(FILES).point
     caught = 0

@@ -59,6 +59,7 @@ class Oracle:
     forgotten: dict[str, frozenset[str]] = field(default_factory=dict)
     overridden: bool = False
     read_at: dict[tuple[str, str], int] = field(default_factory=dict)
+    opened_at: dict[str, tuple[tuple[int, int], Replica]] = field(default_factory=dict)
 
     # -------------------------------------------------------------------------------------- what happened
 
@@ -70,6 +71,13 @@ class Oracle:
         """A region's replica as a process would see it that meets no fault."""
         return Replica.open(region.name, region.store, self.key, self.clock)
 
+    def _opened(self, region: Region) -> Replica:
+        """The same, opened once for all that is asked of a store in which nothing has changed since."""
+        now = region.store.changes, region.store.lag
+        if self.opened_at.get(region.name, (None,))[0] != now:
+            self.opened_at[region.name] = now, self.open(region)
+        return self.opened_at[region.name][1]
+
     def adopt(self, region: Region) -> None:
         """Hold a region's log against what was acknowledged there; what it has beyond that is known from now on.
 
@@ -79,7 +87,7 @@ class Oracle:
             return
         known = self.acked.setdefault(region.name, [])
         try:
-            listed = [point.name for point in self.open(region).points()]
+            listed = [point.name for point in self._opened(region).points()]
         except VaultError as error:
             if not region.harmed:
                 raise Broken(f"the log of {region.name} was never harmed: {error}") from error
@@ -98,7 +106,7 @@ class Oracle:
         if region.wiped or region.log_harmed:
             return
         before, known = self.forgotten.get(region.name, frozenset()), self.acked.get(region.name, [])
-        told = forgotten_points(self.open(region))
+        told = forgotten_points(self._opened(region))
         if not before <= told and not any(name.startswith("log/forgotten/") for name in region.harmed):
             raise Broken(f"{region.name} has forgotten {_short(sorted(before - told))} and counts them again")
         if told <= before:
@@ -132,7 +140,7 @@ class Oracle:
         if self.read_at.get((region.name, name)) == region.store.changes:
             return
         try:
-            replica = self.open(region)
+            replica = self._opened(region)
             point = points.read(replica, name)
             found = {part: _files(replica, point, part) for part in point.components}
         except RefloatError as error:
