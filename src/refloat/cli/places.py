@@ -47,7 +47,7 @@ def warn_rolled_back(session: Session, vault: Vault) -> Collection[str]:
 
     shorter = rolled_back(list(vault.replicas.values()))
     for region, (seen, there) in shorter.items():
-        session.console.warn(rolled_back_message(region, seen, there))
+        session.console.warn(f"{rolled_back_message(region, seen, there)}: refloat vault rejoin {region}")
     return shorter
 
 

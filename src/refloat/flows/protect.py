@@ -6,6 +6,7 @@ import io
 import platform
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json, json_form
 from refloat.durable import scratch_folder
-from refloat.errors import RefloatError, Refused, UsageError
+from refloat.errors import RefloatError, Refused, StoreError, UsageError, VaultError
 from refloat.flows import points, verify
 from refloat.flows.anew import known_anew
 from refloat.flows.components import Components
@@ -25,6 +26,8 @@ from refloat.point.evaluate import Evaluator
 from refloat.point.model import Grade, GroupRecord, Point, Snapshot
 from refloat.registry import refloat_version
 from refloat.units import format_time
+from refloat.vault.missed_records import are_as_many, make_up_records
+from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.writer import RegionResult, Writer
 
@@ -143,12 +146,20 @@ def protect(
             versions={"refloat": refloat_version(), "python": platform.python_version()},
         )
         name, regions = writer.commit(json_form(point))
+    _make_up_records([replica for replica in replicas if regions[replica.region].complete])
     lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}
     required = min(manifest.copies_required, len(regions) + len(lost))
     why = suspects(replicas).get(name, {})
     return Protected(
         name, point, required, {**regions, **lost}, taken.errors, require, tuple(writer.warnings), why
     )
+
+
+def _make_up_records(replicas: Sequence[Replica]) -> None:
+    """Bring each region the baselines and the evidence that it missed. The point stands, whatever becomes of it."""
+    with suppress(StoreError, VaultError):
+        if not are_as_many(replicas):
+            make_up_records(replicas)
 
 
 def required_grade(require: str | None) -> Grade:
