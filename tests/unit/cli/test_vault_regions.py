@@ -123,6 +123,27 @@ def test_a_place_that_is_not_empty_is_left_alone(desk) -> None:
     assert "asia" in desk.error("vault", "add-region", "asia", exits=2)["message"]
 
 
+def test_an_old_key_file_accepts_the_log_that_began_anew_and_not_one_cut_later(desk) -> None:  # fault 54
+    desk.ask("protect")
+    old = desk.key.read_bytes()
+    shutil.rmtree(desk.vault("us"))
+    desk.ask("vault", "add-region", "us")
+    for _ in range(2):
+        desk.ask("protect")
+    pinned = desk.key.read_bytes()
+    desk.key.write_bytes(old)
+    where = ("recover", "--vault", str(desk.vault("us")), "--to", "us")
+    desk.lose("eu")
+    desk.key.write_bytes(pinned)
+    last = max((desk.vault("us") / "log" / "points").iterdir())
+    kept = last.read_bytes()
+    last.unlink()
+    assert desk.error(*where, exits=3)["rule"] == "log_rolled_back"
+    last.write_bytes(kept)
+    desk.key.write_bytes(old)
+    assert desk.ask(*where)["state"] == "done"
+
+
 # ---------------------------------------------------------------------------------------------- rejoin
 
 
@@ -175,6 +196,7 @@ def test_what_a_region_alone_holds_is_shown_and_stays(desk) -> None:
 
 
 def test_a_region_that_alone_holds_the_newest_point_is_no_copy_of_an_older_one(desk) -> None:
+    # fault 54
     shutil.move(desk.vault("us"), desk.root / "us-away")
     desk.release(2)
     desk.ask("protect", exits=1)
