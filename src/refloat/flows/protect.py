@@ -146,10 +146,11 @@ def protect(
             versions={"refloat": refloat_version(), "python": platform.python_version()},
         )
         name, regions = writer.commit(json_form(point))
-    _make_up_records([replica for replica in replicas if regions[replica.region].complete])
+    answering = [replica for replica in replicas if regions[replica.region].complete]
+    _make_up_records(answering)
     lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}
     required = min(manifest.copies_required, len(regions) + len(lost))
-    why = suspects(replicas).get(name, {})
+    why = suspects(answering).get(name, {})
     return Protected(
         name, point, required, {**regions, **lost}, taken.errors, require, tuple(writer.warnings), why
     )
