@@ -624,8 +624,44 @@ DOCUMENTS: Mapping[str, Rows] = {
             "regions.NAME.again",
             "keys were mended, so what could not be verified without them must be looked at again",
         ),
+        ("points.NAME.committed", "points that the region missed, and that count there now; only with a key"),
+        ("points.NAME.lacking", "points that are not whole there"),
+        ("points.NAME.records", "how many baselines and records of evidence came that it missed"),
         ("unreachable", "regions that do not answer"),
         ("key", "whether a key was given, so that more than names was looked at"),
+    ),
+    "vault add-region": (
+        ("copied[].from", "the region that objects were copied from"),
+        ("copied[].to", "the region that is added"),
+        ("copied[].objects", "how many were copied"),
+        ("copied[].bytes", "their bytes"),
+        ("copied[].damaged", "what is not whole at the source, and was left behind"),
+        ("copied[].waiting", "left behind until all that they may name is there"),
+        ("copied[].seconds", "how long it took"),
+        ("points.NAME.committed", "points that count in the region from now on; only with a key"),
+        ("points.NAME.lacking", "points that are not whole there"),
+        ("points.NAME.records", "how many baselines and records of evidence came"),
+        ("unreachable", "other regions that do not answer"),
+    ),
+    "vault rejoin": (
+        ("region", "the region"),
+        ("dry_run", "whether nothing was done, and this is what would be"),
+        ("rolled_back", "`null` where every entry that was seen of its log is there"),
+        ("rolled_back.seen", "how many entries were seen"),
+        ("rolled_back.left", "how many of them are there"),
+        ("alone.points[].point", "a point that no other region lists"),
+        ("alone.points[].created_at", "when its capture began"),
+        ("alone.points[].grade", "its grade"),
+        ("alone.objects", "how many objects no other region has"),
+        ("alone.bytes", "their bytes"),
+        ("alone.baselines", "how many baselines only it has"),
+        ("alone.evidence", "how many records of evidence only it has"),
+        ("missed", "points of the other regions that are to count there"),
+        ("left_out", "points of the other regions that are older than its last one: they stay there alone"),
+        ("committed", "points that count there from now on"),
+        ("lacking", "points that are not whole there"),
+        ("records", "how many baselines and records of evidence were brought, in any direction"),
+        ("counts", "whether the region is again one to recover from; `null` where nothing was done"),
     ),
     "vault replicate": (
         ("copied[].from", "the region that objects were copied from"),
@@ -637,6 +673,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("copied[].seconds", "how long it took"),
         ("points.NAME.committed", "points that count in the region from now on; only with a key"),
         ("points.NAME.lacking", "points that are not whole there"),
+        ("points.NAME.records", "how many baselines and records of evidence came that it missed"),
         ("unreachable", "regions that do not answer, or hold no replica"),
     ),
     "vault prune": (
@@ -821,10 +858,14 @@ NOTES: Mapping[str, str] = {
     "In a locked vault it also names what lies over an object, such as a delete marker, which no recovery minds: somebody who should not did write there, and `refloat vault repair` takes it away. "
     "With `--share 1/30` as well, only so much of the packs' bytes is read, those first that were not read for longest; this machine remembers under `XDG_STATE_HOME` when it read which, also where the command is interrupted. So a share a day reads all of it within a month, and the text and the document say since when. "
     "A check of everything that was stopped is gone on with by the same command within 24 hours: what was read, and whole, is not read again, and the output says so and since when that is; `--share 1/1` reads all of it anew.",
-    "vault repair": "In a locked vault what lies over an object is taken away too: a delete marker is removed, over anything else a copy of the object is written. Exit code 4 when something could not be mended, 1 when a region does not answer or must be looked at again. What has rotted inside of a pack is found only with `--read-data`. Where neither `REFLOAT_KEY_FILE` nor `REFLOAT_PASSPHRASE` is set, nobody is asked: an object whose bytes do not have its name is fetched from a region where they do, as is what only another region holds; what only a key shows, such as a log or a pack that no index object lists, is not looked at.",
+    "vault repair": "In a locked vault what lies over an object is taken away too: a delete marker is removed, over anything else a copy of the object is written. Exit code 4 when something could not be mended, 1 when a region does not answer or must be looked at again. What has rotted inside of a pack is found only with `--read-data`. Where neither `REFLOAT_KEY_FILE` nor `REFLOAT_PASSPHRASE` is set, nobody is asked: an object whose bytes do not have its name is fetched from a region where they do, as is what only another region holds; what only a key shows, such as a log or a pack that no index object lists, is not looked at. With a key, points, baselines and evidence that a region missed come to count there, too.",
+    "vault add-region": "For a region that is new in the manifest, whose disk was lost, or whose old address is gone for good and that has another one in the manifest now. The place must be empty (rule `vault_exists`); what `refloat vault replicate` copies is copied, no key is needed, and the same command goes on where it was stopped. "
+    "With a key the points count there at once, and a log that was lost begins anew by the admin's word; without one, both come with the next `refloat protect`. Exit code 4 where something is damaged at the source.",
+    "vault rejoin": "For a region that came back with an old state, as from a snapshot of its disk, or that went on by itself while the others did. What it alone holds is said first, and nothing of it is removed. Then it gets what it missed: objects, points, and baselines and evidence in both directions. "
+    "Only when the newest point of every other region counts there does the admin say that what was seen of its log and is gone is gone, so that no rollback is told of it any more. Where it alone holds the newest point of all, exit code 4: `refloat protect` makes a newer one everywhere first. It takes a key with the roles of writer, operator and admin, and another region whose log is whole.",
     "vault replicate": "It takes no key: an object's name is the hash of its bytes, so every copy is verified by it, and what is damaged is left behind (exit code 4). Copied are keys, packs, index objects and points, in that order, so it may be stopped at any moment and the same command goes on. "
     "Without a key no index object is copied before every pack that the source lists is there, and no point before every index object is (exit code 1 where some wait). "
-    "A place that holds nothing becomes a replica of the region that `--to` names. A region's log is its own and is not copied: points count there once a writer's key commits them, "
+    "A place that holds nothing becomes a replica by `refloat vault add-region`. A region's log is its own and is not copied: points count there once a writer's key commits them, "
     "at once where a key is given, else with the next `refloat protect`; where the log itself was lost, it begins anew with the admin's key. `--limit` holds on average: what is read is paced, each object is written in one go.",
     "vault prune": "Nothing goes that a point needs which some region has not forgotten, or which a run that is not over names. It takes the admin's key. Nothing is removed or marked unless everything that every point of "
     "every region needs was found: exit code 4 where something is damaged or no index object lists it, 1 where a region does not answer, "

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from refloat.errors import Cancelled, DeadlineExceeded, Retry, Unended
 from refloat.limits import GRACE_S
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Asked every so often while a call is waited for: whether there is still anybody who may answer it."""
+
+    every_s: float
+    may_answer: Callable[[], bool]
+
+    def sees_end(self, ends: Callable[[float], bool], seconds: float) -> bool:
+        """Whether a call ends within ``seconds``, as long as somebody may answer; ``ends`` waits for it."""
+        until = time.monotonic() + seconds
+        while not ends(min(self.every_s, max(0.0, until - time.monotonic()))):
+            if time.monotonic() >= until or not self.may_answer():
+                return ends(0)
+        return True
 
 
 class _Call(Generic[T]):
@@ -40,8 +58,11 @@ def within(
     cancelled: threading.Event | None = None,
     *,
     grace_s: float = GRACE_S,
+    watch: Watch | None = None,
 ) -> T:
     """The result of ``call``, or its error; ``DeadlineExceeded`` when it takes longer than ``seconds``.
+
+    With a ``watch`` also as soon as that says that there is nothing to wait for.
 
     A call that looks at ``cancelled`` is told so then, and where somebody ends the wait, and has ``grace_s`` to end:
     then it writes nothing more to what the caller takes away. What it still returns is not taken, since it may have
@@ -50,7 +71,7 @@ def within(
     running = _Call(call)
     running.thread.start()
     try:
-        in_time = running.ends(seconds)
+        in_time = running.ends(seconds) if watch is None else watch.sees_end(running.ends, seconds)
     except KeyboardInterrupt:
         if cancelled is not None:
             cancelled.set()

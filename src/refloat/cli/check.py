@@ -15,6 +15,7 @@ from refloat.errors import ConnectorError, ManifestError, RefloatError, UsageErr
 if TYPE_CHECKING:
     from refloat.cli.findings import ComponentSeen, Problem, RegionSeen, Seen
     from refloat.contracts import Facts, Place
+    from refloat.flows.rejoin import Standing
     from refloat.manifest.document import Path as ManifestPath
     from refloat.manifest.model import Manifest
     from refloat.manifest.resolve import Resolver
@@ -94,9 +95,10 @@ def _look(look: _Look) -> Seen:
     return Seen(
         manifest=manifest,
         components=components,
-        regions={region: seen for region, (seen, _) in regions.items()},
-        protected=None if key is None else frozenset[str]().union(*(held for _, held in regions.values())),
+        regions={region: seen for region, (seen, _, _) in regions.items()},
+        protected=None if key is None else frozenset[str]().union(*(held for _, held, _ in regions.values())),
         missing=missing,
+        standings=_standings([replica for _, _, replica in regions.values() if replica is not None]),
         verdicts=_verdicts(manifest, components),
     )
 
@@ -180,24 +182,54 @@ def _component(manifest: Manifest, name: str, place: Place | RefloatError) -> Co
     return ComponentSeen(facts=facts, health=health)
 
 
+def _standings(replicas: Sequence[Replica]) -> Mapping[str, Standing]:
+    """How the regions' logs stand to each other; nothing where one stops answering."""
+    from refloat.deadline import within
+    from refloat.flows.rejoin import standings
+
+    try:
+        return within(LOOK_SECONDS_MAX, "comparing the regions' logs", lambda: standings(replicas))
+    except RefloatError:
+        return {}
+
+
 def _region(
     session: Session, region: str, url: str | RefloatError, key: KeyFile | None
-) -> tuple[RegionSeen, frozenset[str]]:
-    """One region, and the components that its newest point holds."""
+) -> tuple[RegionSeen, frozenset[str], Replica | None]:
+    """One region, the components that its newest point holds, and its replica where it can be opened."""
     from refloat.cli.findings import RegionSeen
     from refloat.deadline import within
 
     if isinstance(url, RefloatError):
-        return RegionSeen(url="", error=url), frozenset()
+        return RegionSeen(url="", error=url), frozenset(), None
     try:
         return within(
             LOOK_SECONDS_MAX, f"opening the vault of {region}", lambda: _open(session, region, url, key)
         )
     except RefloatError as error:
-        return RegionSeen(url=url, error=error), frozenset()
+        return RegionSeen(url=url, error=error, occupied=_is_occupied(url, error)), frozenset(), None
 
 
-def _open(session: Session, region: str, url: str, key: KeyFile | None) -> tuple[RegionSeen, frozenset[str]]:
+def _is_occupied(url: str, error: RefloatError) -> bool:
+    """Whether something lies at an address that has no descriptor: as much as a listing tells."""
+    from refloat.deadline import within
+    from refloat.errors import Missing
+    from refloat.vault import layout
+    from refloat.vault.stores import open_store
+
+    if not isinstance(error, Missing) or error.file != layout.VAULT:
+        return False
+    aside = (layout.TRIAL, layout.KEYS)  # what the making of a replica leaves where it was cut
+    try:
+        listed = within(LOOK_SECONDS_MAX, f"listing {url}", lambda: list(open_store(url).list("")))
+    except RefloatError:
+        return False
+    return any(not info.name.startswith(aside) for info in listed)
+
+
+def _open(
+    session: Session, region: str, url: str, key: KeyFile | None
+) -> tuple[RegionSeen, frozenset[str], Replica | None]:
     from refloat.cli.findings import RegionSeen
     from refloat.vault.forgotten import kept_points
     from refloat.vault.layout import read_descriptor
@@ -208,11 +240,11 @@ def _open(session: Session, region: str, url: str, key: KeyFile | None) -> tuple
     descriptor = read_descriptor(store)
     there = RegionSeen(url=url, pipeline=descriptor.pipeline, descriptor=descriptor)
     if key is None:
-        return there, frozenset()
+        return there, frozenset(), None
     replica = Replica.open(region, store, key, session.clock)
     points = kept_points(replica)
     held = _components_of(replica, points[-1].name) if points else frozenset[str]()
-    return replace(there, points=len(points)), held
+    return replace(there, points=len(points)), held, replica
 
 
 def _components_of(replica: Replica, point: str) -> frozenset[str]:

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from refloat.contracts import Facts, Health
 from refloat.errors import Missing, RefloatError
+from refloat.flows.opening import rolled_back_message
+from refloat.flows.rejoin import Standing
 from refloat.manifest import graph
 from refloat.manifest.model import Manifest
 from refloat.point.model import Verdict
@@ -54,6 +56,8 @@ class RegionSeen:
     points: int | None = None
     descriptor: Descriptor | None = None
     error: RefloatError | None = None
+    occupied: bool = False
+    """Whether something lies there, though no descriptor says what."""
 
     def is_place_of(self, other: RegionSeen) -> bool:
         """Whether both are one place: by what lies there, since an address has many spellings, else by the address."""
@@ -75,6 +79,7 @@ class Seen:
     protected: frozenset[str] | None = None
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     verdicts: Mapping[str, Sequence[Verdict]] = field(default_factory=dict)
+    standings: Mapping[str, Standing] = field(default_factory=dict)
 
 
 def problems(seen: Seen) -> list[Problem]:
@@ -112,15 +117,38 @@ def _unreachable_components(seen: Seen) -> Iterator[Problem]:
 
 
 def _regions(seen: Seen) -> Iterator[Problem]:
+    others = any(region.descriptor is not None for region in seen.regions.values())
     for name, region in seen.regions.items():
         where = f"regions.{name}"
-        if isinstance(region.error, Missing):
+        if isinstance(region.error, Missing) and region.occupied:
+            message = f"{region.url} is not empty, and nothing there says which vault it is"
+            yield _warning(where, message, "refloat vault repair")
+        elif isinstance(region.error, Missing) and others:
+            message = f"there is no replica in {region.url}, and other regions have one"
+            yield _warning(where, message, f"refloat vault add-region {name}")
+        elif isinstance(region.error, Missing):
             yield _warning(where, f"there is no vault in {region.url} yet", "refloat vault init")
         elif region.error is not None:
             yield _error(where, region.error.message, region.error.next_step)
         elif region.pipeline != seen.manifest.pipeline:
             message = f"the vault in {region.url} is for the pipeline {region.pipeline!r}"
             yield _error(where, message, "give this pipeline a vault of its own, or correct `pipeline`")
+        elif name in seen.standings:
+            yield from _standing(where, seen.standings[name])
+
+
+def _standing(where: str, standing: Standing) -> Iterator[Problem]:
+    """How a region's log of points stands to the others."""
+    if standing.is_old:
+        message = (
+            rolled_back_message(standing.region, *standing.rolled_back)
+            if standing.rolled_back
+            else f"its log of points went on by itself: it lacks {len(standing.lacks)} points that others have"
+        )
+        yield _warning(where, message, f"refloat vault rejoin {standing.region}")
+    elif standing.missed:
+        message = f"it lacks {len(standing.missed)} points that another region has"
+        yield _warning(where, message, "refloat vault repair")
 
 
 def _unresolved(seen: Seen) -> Iterator[Problem]:

@@ -47,7 +47,7 @@ def warn_rolled_back(session: Session, vault: Vault) -> Collection[str]:
 
     shorter = rolled_back(list(vault.replicas.values()))
     for region, (seen, there) in shorter.items():
-        session.console.warn(rolled_back_message(region, seen, there))
+        session.console.warn(f"{rolled_back_message(region, seen, there)}: refloat vault rejoin {region}")
     return shorter
 
 
@@ -71,12 +71,12 @@ def pin_heads(session: Session, vault: Vault, but: Collection[str]) -> None:
 
 def warn_damaged(session: Session, vault: Vault) -> None:
     """Say of each region that its log of points is not what was written: a recovery there would be refused."""
-    from refloat.errors import VaultError
+    from refloat.errors import StoreError, VaultError
 
     for region, replica in vault.replicas.items():
         try:
             replica.points()
-        except VaultError as error:
+        except (VaultError, StoreError) as error:
             session.console.warn(f"{region} cannot be recovered from as it is: {error.message}")
 
 

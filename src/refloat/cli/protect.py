@@ -67,7 +67,8 @@ def protect(
         progress=session.console.progress(),
     )
     session.console.close()
-    pin_heads(session, vault, contradicted)
+    given_up = [name for name, result in made.regions.items() if not result.complete]
+    pin_heads(session, vault, [*contradicted, *given_up])
     _show(session.console, made)
     session.console.emit(made.document())
     return 0 if made.ok else 1

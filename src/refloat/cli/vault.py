@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refloat.cli import vault_export, vault_keys_add, vault_kit, vault_look, vault_prune, vault_replicate
+from refloat.cli import (
+    vault_export,
+    vault_keys_add,
+    vault_kit,
+    vault_look,
+    vault_prune,
+    vault_regions,
+    vault_replicate,
+)
 from refloat.cli.common import (
     KEY_FILE,
     PASSPHRASE,
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from refloat.errors import RefloatError
     from refloat.vault.check import CheckReport, Damage
     from refloat.vault.keys import KeyFile
+    from refloat.vault.missed import MadeUp
     from refloat.vault.reading import Reading
     from refloat.vault.repair import Repaired
     from refloat.vault.replica import Replica
@@ -284,12 +293,15 @@ def repair(
     session = session_of(context)
     keyed = has_key()
     found, unreachable = (_mended if keyed else _mended_by_names)(session, read_data=read_data)
+    made_up = _made_up(session) if keyed else {}
     session.console.close()
     for region, done in found.items():
         told = f", {len(done.uncovered)} uncovered" if done.uncovered else ""
         session.console.print(
             f"region {region}: {len(done.mended)} objects mended, {len(done.left)} left{told}"
         )
+        if region in made_up:
+            vault_replicate.show_made_up(session, region, made_up[region])
         for name, how in done.uncovered.items():
             session.console.print(f"  {name}: {how}")
         for name, why in done.left.items():
@@ -312,11 +324,12 @@ def repair(
                 }
                 for region, done in found.items()
             },
+            "points": {region: made.document() for region, made in made_up.items()},
             "unreachable": sorted(unreachable),
             "key": keyed,
         }
     )
-    if any(done.left for done in found.values()):
+    if any(done.left for done in found.values()) or any(made.lacking for made in made_up.values()):
         return VaultError.exit_code
     again = [region for region, done in found.items() if done.again]
     for region in again:
@@ -343,6 +356,15 @@ def _mended(session: Session, *, read_data: bool) -> Mended:
     return found, opened.unreachable
 
 
+def _made_up(session: Session) -> dict[str, MadeUp]:
+    """Let what the regions missed count in them: points where the log of each is whole, and records."""
+    from refloat.flows.replicate import make_points_count
+
+    opened = open_place(session, None).sound()
+    regions = list(opened.replicas)
+    return make_points_count(opened, regions, regions, session.console.progress())
+
+
 def _mended_by_names(session: Session, *, read_data: bool) -> Mended:
     """Mend what names show, where no key is given. Raises the first region's error where none answers."""
     from refloat.errors import UsageError
@@ -352,9 +374,7 @@ def _mended_by_names(session: Session, *, read_data: bool) -> Mended:
     manifest, _ = load_manifest(session.file)
     regions = look(vault_urls(manifest, resolver(session)), manifest.pipeline)
     empty: dict[str, RefloatError] = {
-        region: UsageError(
-            "it holds no replica", region=region, next=f"refloat vault replicate --to {region}"
-        )
+        region: UsageError("it holds no replica", region=region, next=f"refloat vault add-region {region}")
         for region in regions.empty
     }
     unreachable = {**regions.unreachable, **empty}
@@ -369,6 +389,8 @@ def _mended_by_names(session: Session, *, read_data: bool) -> Mended:
 
 
 vault.command("replicate", epilog=vault_replicate.REPLICATE)(vault_replicate.replicate)
+vault.command("add-region", epilog=vault_regions.ADD_REGION)(vault_regions.add_region)
+vault.command("rejoin", epilog=vault_regions.REJOIN)(vault_regions.rejoin)
 vault.command("prune", epilog=vault_prune.PRUNE)(vault_prune.prune)
 vault.command("kit", epilog=vault_kit.KIT)(vault_kit.kit)
 vault.add_typer(vault_keys_add.keys, name="keys")

@@ -1,8 +1,8 @@
-"""``refloat vault replicate``: bring a region what it lacks, or make an empty place a replica. No key is needed."""
+"""``refloat vault replicate``: bring each region what it lacks. No key is needed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,7 +45,7 @@ def replicate(
         str | None,
         typer.Option(
             metavar="REGION",
-            help="Copy to this region alone; an empty place becomes its replica.",
+            help="Copy to this region alone.",
             autocompletion=region_names,
         ),
     ] = None,
@@ -54,29 +54,36 @@ def replicate(
     ] = None,
 ) -> int:
     """Copy what a region's replica lacks from another, every object verified by its name. Needs no key."""
-    from refloat.errors import VaultError
     from refloat.flows import replicate as flow
 
     session = session_of(context)
-    pace = _pace(session, limit)
+    pace = pace_of(session, limit)
     manifest, _ = load_manifest(session.file)
     urls = vault_urls(manifest, resolver(session))
-    _require_known(urls, source, to)
+    require_known(urls, source, to)
     found = flow.look(urls, manifest.pipeline)
-    sources, targets = _sources(found, source, to), _targets(found, to)
+    sources, targets = sources_of(found, source, to), _targets(found, to)
     progress = session.console.progress()
     pairs = flow.replicate(found, sources, targets, session.clock, pace=pace, progress=progress)
-    counted = _counted(session, urls, sources, targets) if has_key() else {}
+    counted = count_points(session, urls, sources, targets) if has_key() else {}
     session.console.close()
-    _show(session, pairs, counted, keyed=has_key())
-    silent = _silent(session, found, targets)
-    session.console.emit(_document(pairs, counted, silent))
+    show_copied(session, pairs, counted)
+    silent = _silent(session, found)
+    session.console.emit(document_of(pairs, counted, silent))
+    return exit_code(pairs, counted) or (1 if silent else 0)
+
+
+def exit_code(pairs: list[Pair], counted: dict[str, MadeUp]) -> int:
+    """4 where something is damaged or not whole, 1 where something waits."""
+    from refloat.errors import VaultError
+
     if any(pair.copied.damaged for pair in pairs) or any(made.lacking for made in counted.values()):
         return VaultError.exit_code
-    return 1 if silent or any(pair.copied.waiting for pair in pairs) else 0
+    return 1 if any(pair.copied.waiting for pair in pairs) else 0
 
 
-def _pace(session: Session, limit: str | None) -> Pace | None:
+def pace_of(session: Session, limit: str | None) -> Pace | None:
+    """What ``--limit`` says. Raises ``UsageError``."""
     from refloat.units import parse_size
     from refloat.vault.pace import Pace
 
@@ -91,7 +98,8 @@ def _pace(session: Session, limit: str | None) -> Pace | None:
     return Pace(rate, session.clock)
 
 
-def _require_known(known: Collection[str], source: str | None, to: str | None) -> None:
+def require_known(known: Collection[str], source: str | None, to: str | None) -> None:
+    """Raises ``UsageError`` for a region that the manifest does not know, or that is both."""
     for region in (source, to):
         if region is not None and region not in known:
             raise UsageError(
@@ -101,7 +109,7 @@ def _require_known(known: Collection[str], source: str | None, to: str | None) -
         raise UsageError(f"{source} has all that it has", next="name another region with --to")
 
 
-def _sources(found: Regions, source: str | None, to: str | None) -> list[str]:
+def sources_of(found: Regions, source: str | None, to: str | None) -> list[str]:
     """The regions to copy from. Raises the error of the one that was named, or of one where none is left."""
     if source is not None and source in found.unreachable:
         raise found.unreachable[source]
@@ -113,44 +121,42 @@ def _sources(found: Regions, source: str | None, to: str | None) -> list[str]:
 
 
 def _targets(found: Regions, to: str | None) -> list[str]:
-    """The regions to copy to: an empty place only where it was named. Raises the error of the one that was named."""
+    """The regions to copy to. Raises the error of the one that was named."""
     if to is None:
         return list(found.places)
     if to in found.unreachable:
         raise found.unreachable[to]
+    if to in found.empty:
+        place = found.empty[to].store.url
+        raise UsageError(f"{place} holds no replica", region=to, next=f"refloat vault add-region {to}")
     return [to]
 
 
-def _counted(
-    session: Session, urls: Mapping[str, str], sources: list[str], targets: list[str]
+def count_points(
+    session: Session, urls: Mapping[str, str], sources: Sequence[str], targets: Sequence[str]
 ) -> dict[str, MadeUp]:
-    """Let the points count that a region has now, where the key may commit some."""
+    """Let the points and records count that a region has now, where the key may sign some."""
     from refloat.flows.replicate import make_points_count
-    from refloat.vault.keys import Role
     from refloat.vault.vault import Vault
 
     vault = Vault.open(urls, key_file(session, urls.values()), session.clock)
     begin_anew(session, vault)
-    if not all(replica.keyring.can(Role.WRITER) for replica in vault.replicas.values()):
-        return {}
     return make_points_count(vault, sources, targets, session.console.progress())
 
 
-def _silent(session: Session, found: Regions, targets: list[str]) -> dict[str, RefloatError | None]:
+def _silent(session: Session, found: Regions) -> dict[str, RefloatError | None]:
     """The regions that got nothing because they do not answer or hold no replica."""
     silent: dict[str, RefloatError | None] = dict(found.unreachable)
     for region, error in found.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
     for region in found.empty:
-        if region not in targets:
-            silent[region] = None
-            session.console.warn(
-                f"{region} holds no replica; refloat vault replicate --to {region} makes one in an empty place"
-            )
+        silent[region] = None
+        session.console.warn(f"{region} holds no replica; refloat vault add-region {region} makes one")
     return silent
 
 
-def _show(session: Session, pairs: list[Pair], counted: dict[str, MadeUp], *, keyed: bool) -> None:
+def show_copied(session: Session, pairs: list[Pair], counted: dict[str, MadeUp]) -> None:
+    """Say what was copied, and what counts now."""
     from refloat.units import format_size
 
     say = session.console.print
@@ -162,17 +168,26 @@ def _show(session: Session, pairs: list[Pair], counted: dict[str, MadeUp], *, ke
         if copied.waiting:
             say(f"  {len(copied.waiting)} objects wait until all that they may name is there")
     for region, made in counted.items():
-        if made.committed:
-            say(f"region {region}: {len(made.committed)} points count there now")
-        for point in made.lacking:
-            say(f"region {region}: the point {point[:12]} is not whole there, and does not count")
-    if not keyed and any(pair.copied.objects for pair in pairs):
+        show_made_up(session, region, made)
+    if not has_key() and any(pair.copied.objects for pair in pairs):
         say("No key was given: what was copied counts in its region after the next refloat protect there.")
 
 
-def _document(
+def show_made_up(session: Session, region: str, made: MadeUp) -> None:
+    """Say which points and records count in a region from now on."""
+    say = session.console.print
+    if made.committed:
+        say(f"region {region}: {len(made.committed)} points count there now")
+    if made.records:
+        say(f"region {region}: {made.records} records of baselines and evidence came")
+    for point in made.lacking:
+        say(f"region {region}: the point {point[:12]} is not whole there, and does not count")
+
+
+def document_of(
     pairs: list[Pair], counted: dict[str, MadeUp], silent: dict[str, RefloatError | None]
 ) -> dict[str, object]:
+    """The JSON document of what was copied."""
     return {
         "copied": [
             {
@@ -186,9 +201,6 @@ def _document(
             }
             for pair in pairs
         ],
-        "points": {
-            region: {"committed": list(made.committed), "lacking": list(made.lacking)}
-            for region, made in counted.items()
-        },
+        "points": {region: made.document() for region, made in counted.items()},
         "unreachable": sorted(silent),
     }

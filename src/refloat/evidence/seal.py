@@ -12,10 +12,11 @@ from refloat.evidence.model import Evidence
 from refloat.units import format_time, parse_time
 from refloat.vault.keys import Role
 from refloat.vault.layout import damaged, slot_name
+from refloat.vault.missed_records import EVIDENCE
 from refloat.vault.replica import Replica
 from refloat.vault.slotlog import Entry
 
-STREAM = "evidence"
+STREAM = EVIDENCE
 
 
 def seal(evidence: Evidence, replicas: Sequence[Replica]) -> dict[str, str | RefloatError]:
@@ -44,15 +45,20 @@ def _told(entry: Entry) -> tuple[Json, str]:
 
 
 def records(replica: Replica) -> Iterator[Evidence]:
-    """Every record of a region, oldest first, each signature checked. Raises ``Damaged``."""
-    for entry in replica.log(STREAM, Role.OPERATOR).entries():
-        if entry.void:
-            continue
-        try:
-            yield Evidence.model_validate(entry.body)
-        except ValidationError as error:
-            what = slot_name(STREAM, entry.slot)
-            raise damaged(what, f"{error.error_count()} fields of the record are wrong") from error
+    """Every record of a region, each signature checked, as runs ended: one that came late stands late in the log.
+
+    Raises ``Damaged``.
+    """
+    entries = [entry for entry in replica.log(STREAM, Role.OPERATOR).entries() if not entry.void]
+    yield from sorted(map(_record, entries), key=lambda evidence: evidence.finished_at)
+
+
+def _record(entry: Entry) -> Evidence:
+    try:
+        return Evidence.model_validate(entry.body)
+    except ValidationError as error:
+        what = slot_name(STREAM, entry.slot)
+        raise damaged(what, f"{error.error_count()} fields of the record are wrong") from error
 
 
 def find(replica: Replica, run: str) -> Evidence | None:

@@ -321,7 +321,8 @@ def require_not_rolled_back(vault: Vault, needed: Collection[str], overrides: fr
                 "log_rolled_back",
                 said[region],
                 region=region,
-                next="recover from a region whose log is whole, or name the rule: --override log_rolled_back",
+                next=f"refloat vault rejoin {region}, or recover from a region whose log is whole; "
+                "to take what is left all the same: --override log_rolled_back",
             )
     return [message for region, message in said.items() if region not in needed]
 
@@ -338,5 +339,7 @@ def pin_heads(vault: Vault, key_file: str | Path | None, but: Collection[str]) -
 
 
 def rolled_back_message(region: str, seen: int, there: int) -> str:
-    """What is said of a log that was cut, rolled back or replaced."""
+    """What is said of a log that was cut, rolled back or replaced, or that is gone."""
+    if not there:
+        return f"the log of points in {region} is gone: of {seen} entries that were seen there, none is left"
     return f"the log of points in {region} was rolled back: of {seen} entries that were seen there, {there} are left"

@@ -6,6 +6,7 @@ import io
 import platform
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json, json_form
 from refloat.durable import scratch_folder
-from refloat.errors import RefloatError, Refused, UsageError
+from refloat.errors import RefloatError, Refused, StoreError, UsageError, VaultError
 from refloat.flows import baselines, points, verify
 from refloat.flows.anew import known_anew
 from refloat.flows.components import Components
@@ -27,6 +28,7 @@ from refloat.point.evaluate import Evaluator
 from refloat.point.model import Grade, GroupRecord, Point, Snapshot
 from refloat.registry import refloat_version
 from refloat.units import format_time
+from refloat.vault.missed_records import are_as_many, make_up_records
 from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.writer import RegionResult, Writer
@@ -153,9 +155,11 @@ def protect(
             not_captured=taken.not_captured,
         )
         name, regions = writer.commit(json_form(point))
+    answering = [replica for replica in replicas if regions[replica.region].complete]
+    _make_up_records(answering)
     lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}
     required = min(manifest.copies_required, len(regions) + len(lost))
-    measured = measure_with(point, components, files, replicas, clock, progress)
+    measured = measure_with(point, components, files, answering, clock, progress)
     return Protected(
         name,
         point,
@@ -164,9 +168,9 @@ def protect(
         taken.errors,
         require,
         tuple(writer.warnings),
-        suspects(replicas).get(name, {}),
+        suspects(answering).get(name, {}),
         measured,
-        _doubts(point, manifest, files, replicas),
+        _doubts(point, manifest, files, answering),
     )
 
 
@@ -176,6 +180,13 @@ def _doubts(
     if not manifest.verify:
         return {}
     return baselines.doubts(baselines.kept(replicas), point, manifest, files)
+
+
+def _make_up_records(replicas: Sequence[Replica]) -> None:
+    """Bring each region the baselines and the evidence that it missed. The point stands, whatever becomes of it."""
+    with suppress(StoreError, VaultError):
+        if not are_as_many(replicas):
+            make_up_records(replicas)
 
 
 def required_grade(require: str | None) -> Grade:

@@ -1,15 +1,18 @@
-"""Bring every region's replica what another one holds, without a key; make an empty place a replica first."""
+"""Bring a region's replica what the others hold, without a key, and make an empty place a replica of the vault."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from refloat.clock import Clock
 from refloat.contracts import Progress, Store
 from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError
-from refloat.vault.layout import read_descriptor
+from refloat.vault.keys import Role
+from refloat.vault.layout import Descriptor, read_descriptor
 from refloat.vault.missed import MadeUp, commit_points, missed_points
+from refloat.vault.missed_records import make_up_records
 from refloat.vault.new_replica import make_replica
 from refloat.vault.pace import Pace
 from refloat.vault.replicate import Copied, catch_up, copy_objects
@@ -45,7 +48,7 @@ class Pair:
 
 
 def look(urls: Mapping[str, str], pipeline: str) -> Regions:
-    """What lies at each region's address, as its descriptor says.
+    """What lies at each region's address, as its descriptor says; all are asked at the same time.
 
     Raises ``UsageError`` where two regions hold different vaults, or one holds another region's replica.
     """
@@ -53,23 +56,19 @@ def look(urls: Mapping[str, str], pipeline: str) -> Regions:
     empty: dict[str, Located] = {}
     unreachable: dict[str, RefloatError] = {}
     vaults: dict[str, str] = {}
-    for region, url in urls.items():
-        place = Located(region, open_store(url))
-        try:
-            found = read_descriptor(place.store)
-        except Missing:
-            empty[region] = place
-            continue
-        except (StoreError, VaultError) as error:
-            unreachable[region] = error.at(region=region)
-            continue
-        if found.pipeline != pipeline or found.region not in ("", region):
-            whose = f"region {found.region!r} of the pipeline {found.pipeline!r}"
-            raise UsageError(
-                f"{url} holds the replica of {whose}", region=region, next=f"correct the `vault` of {region}"
-            )
-        places[region] = place
-        vaults[region] = found.vault
+    located = {region: Located(region, open_store(url)) for region, url in urls.items()}
+    with ThreadPoolExecutor(max_workers=len(urls)) as pool:
+        found = {region: pool.submit(_described, place) for region, place in located.items()}
+    for region, described in found.items():
+        match described.result():
+            case None:
+                empty[region] = located[region]
+            case RefloatError() as error:
+                unreachable[region] = error
+            case there:
+                _require_ours(there, pipeline, region, urls[region])
+                places[region] = located[region]
+                vaults[region] = there.vault
     if len(set(vaults.values())) > 1:
         told = ", ".join(f"{region}: {vault}" for region, vault in vaults.items())
         raise UsageError(
@@ -77,6 +76,23 @@ def look(urls: Mapping[str, str], pipeline: str) -> Regions:
             next="correct the `vault` of the region that is not this pipeline's",
         )
     return Regions(places, empty, unreachable)
+
+
+def _described(place: Located) -> Descriptor | RefloatError | None:
+    try:
+        return read_descriptor(place.store)
+    except Missing:
+        return None
+    except (StoreError, VaultError) as error:
+        return error.at(region=place.region)
+
+
+def _require_ours(found: Descriptor, pipeline: str, region: str, url: str) -> None:
+    if found.pipeline != pipeline or found.region not in ("", region):
+        whose = f"region {found.region!r} of the pipeline {found.pipeline!r}"
+        raise UsageError(
+            f"{url} holds the replica of {whose}", region=region, next=f"correct the `vault` of {region}"
+        )
 
 
 def replicate(
@@ -88,10 +104,7 @@ def replicate(
     pace: Pace | None = None,
     progress: Progress | None = None,
 ) -> list[Pair]:
-    """Copy what each target lacks from each source; a target that holds nothing becomes a replica first.
-
-    Raises ``StoreError``, ``Refused`` (``vault_exists``) for a target that is neither empty nor a replica.
-    """
+    """Copy what each target lacks from each source. Raises ``StoreError``."""
     done = []
     for target in targets:
         place = regions.places.get(target) or regions.empty[target]
@@ -99,10 +112,6 @@ def replicate(
             if source == target:
                 continue
             begun = clock.monotonic()
-            if target in regions.empty:
-                make = Located(target, place.store)
-                if _is_new(place.store):
-                    make_replica(regions.places[source], make, progress, regions.places.values())
             copied = copy_objects(
                 regions.places[source], place, progress, pace=pace, others=regions.places.values()
             )
@@ -110,18 +119,32 @@ def replicate(
     return done
 
 
-def _is_new(store: Store) -> bool:
-    try:
-        read_descriptor(store)
-    except Missing:
-        return True
-    return False
+def add(
+    regions: Regions,
+    sources: Sequence[str],
+    region: str,
+    clock: Clock,
+    *,
+    pace: Pace | None = None,
+    progress: Progress | None = None,
+) -> list[Pair]:
+    """Make an empty place the region's replica, and fill it from the sources; one that was begun is gone on with.
+
+    Raises ``StoreError``, and ``Refused`` (``vault_exists``) where something else is there.
+    """
+    if region in regions.empty:
+        source = regions.places[sources[0]]
+        make_replica(source, regions.empty[region], progress, regions.places.values())
+    return replicate(regions, sources, [region], clock, pace=pace, progress=progress)
 
 
 def make_points_count(
     vault: Vault, sources: Sequence[str], targets: Sequence[str], progress: Progress | None = None
 ) -> dict[str, MadeUp]:
-    """Commit in each target the points that it missed; takes a writer's key. Raises ``StoreError``."""
+    """Commit in each target the points that it missed, and sign there the records that it lacks. Raises ``StoreError``.
+
+    Points take a writer's key, records an operator's; without one, nothing is done about them.
+    """
     heads = {region: head for region, r in vault.replicas.items() if (head := r.head()) is not None}
     found = {}
     for target in targets:
@@ -129,10 +152,16 @@ def make_points_count(
         for source in sources:
             if source == target or not {source, target} <= vault.replicas.keys():
                 continue
+            if not vault.replicas[target].keyring.can(Role.WRITER):
+                continue
             missed = missed_points(vault.replicas[source], vault.replicas[target])
             if missed:
                 catch_up(vault.replicas[source], vault.replicas[target], progress)
                 more = commit_points(vault.replicas[target], missed, heads)
                 made = MadeUp((*made.committed, *more.committed), (*made.lacking, *more.lacking))
         found[target] = made
-    return found
+    asked = [
+        vault.replicas[region] for region in dict.fromkeys([*sources, *targets]) if region in vault.replicas
+    ]
+    records = make_up_records(asked, found)
+    return {region: replace(made, records=records.get(region, 0)) for region, made in found.items()}

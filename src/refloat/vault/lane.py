@@ -20,6 +20,7 @@ from refloat.vault.replica import Replica
 from refloat.vault.replicate import store_checked
 
 WAITING_MAX = 2  # packs on their way to one region, so that a slow one bounds memory instead of filling it
+LAG_S = 5.0  # what a capture waits in all for a region that takes nothing more while another one does
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class RegionResult:
 class Lane:
     """One region's writes, in order, on a thread of their own.
 
-    ``error`` is why the region was given up; nothing more is written to it then.
+    ``error`` is why the region was given up; nothing more is written to it then. One that is ``behind`` lacks what it
+    had no room for, and gets it from another region before its point.
     """
 
     def __init__(self, replica: Replica, progress: Progress) -> None:
@@ -49,6 +51,7 @@ class Lane:
         self._room = threading.BoundedSemaphore(WAITING_MAX)
         self._futures: deque[Future[None]] = deque()
         self._cut_off = False
+        self.behind = False
         self.marked: frozenset[str] = frozenset()
         progress.start(self._task)
 
@@ -64,6 +67,15 @@ class Lane:
         future = self._pool.submit(self._attempt, action)
         future.add_done_callback(lambda _: self._room.release())
         self._futures.append(future)
+
+    def offer(self, action: Callable[[], None]) -> bool:
+        """As ``submit``, where there is room within ``LAG_S``; else the region is behind, and not waited for again."""
+        if not self._room.acquire(timeout=0 if self.behind else LAG_S):
+            self.behind = True
+            return False
+        self._room.release()
+        self.submit(action)
+        return True
 
     def wait(self) -> None:
         """Until everything submitted is done."""
@@ -107,7 +119,9 @@ class Lane:
         uses.end_one()
 
     def store_index(self, stored: bytes, packs: Sequence[tuple[PackRecord, Directory]]) -> None:
-        """Write an index object, after its packs."""
+        """Write an index object, after its packs; none where one of them is lacking, since the region is behind."""
+        if not all(self.has(pack) for pack, _ in packs):
+            return
         name = object_name(stored)
         store_checked(self.replica.store, layout.index_name(name), stored)
         self.replica.learn(name, packs)

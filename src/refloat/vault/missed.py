@@ -33,10 +33,15 @@ Heads = Mapping[str, Mapping[str, Json]]
 
 @dataclass(frozen=True)
 class MadeUp:
-    """The names of points that a region commits now, and of those that are not whole there."""
+    """The names of points that a region commits now, of those that are not whole there, and how many records came."""
 
     committed: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
+    records: int = 0
+
+    def document(self) -> dict[str, Json]:
+        """As JSON tells it."""
+        return {"committed": list(self.committed), "lacking": list(self.lacking), "records": self.records}
 
 
 def missed_points(source: Replica, target: Replica, *, up_to: str | None = None) -> list[CommittedPoint]:

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from refloat.clock import Clock
-from refloat.errors import RefloatError, StoreError, UsageError, VaultError, WrongKey
+from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError, WrongKey
 from refloat.vault.keys import KeyFile
-from refloat.vault.layout import Descriptor
+from refloat.vault.layout import VAULT, Descriptor
 from refloat.vault.replica import Replica
 from refloat.vault.stores import open_store
 
@@ -58,6 +58,9 @@ class Vault:
                 unreachable[region] = result
         if not replicas:
             raise _none_answers(unreachable)
+        for region, error in unreachable.items():
+            if isinstance(error, Missing) and error.file == VAULT:
+                error.next = f"refloat vault add-region {region}"
         return cls(replicas, unreachable)
 
     def sound(self) -> Vault:

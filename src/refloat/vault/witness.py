@@ -66,9 +66,25 @@ def begin_anew(replicas: Sequence[Replica]) -> dict[str, int]:
             continue
         seen = _gone(replica, logs)
         if seen and replica.keyring.can(Role.ADMIN):
-            write_renewed(replica, [seen[slot] for slot in sorted(seen)])
+            _renew(replica, seen)
             begun[replica.region] = max(seen) + 1
     return begun
+
+
+def accept_gone(replica: Replica, others: Sequence[Replica]) -> int:
+    """Say, as the admin, that what was seen of a log and is not there any more is gone; how many entries.
+
+    Only once all that the others' whole logs commit is in it: else something old would pass for the newest. Raises
+    ``WrongKey`` without the admin's role, ``StoreError``.
+    """
+    seen = _gone(replica, _logs([replica, *others]))
+    if seen:
+        _renew(replica, seen)
+    return len(seen)
+
+
+def _renew(replica: Replica, seen: Mapping[int, str]) -> None:
+    write_renewed(replica, [seen[slot] for slot in sorted(seen)])
 
 
 def lost_points(replicas: Sequence[Replica]) -> list[str]:

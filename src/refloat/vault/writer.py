@@ -8,7 +8,8 @@ Order of writes in each region, each step only when the one before it is durable
 4. the log's entry      the point is committed in this region
 
 A crash before 4 leaves objects that nothing names, never half a point. A region that fails stays behind; the
-others go on without it.
+others go on without it. One that takes nothing more while another does is not waited for: what it lacks it gets from
+another region, before its point and after theirs.
 """
 
 from __future__ import annotations
@@ -199,13 +200,18 @@ class Writer:
         self._flush()
         heads = {lane.replica.region: lane.head for lane in self._lanes if lane.head is not None}
         point = _Point(seal_point(self._keyring, body), body, needed, heads)
-        self._in_every_region(lambda lane: self._commit(lane, point))
+        behind = [lane for lane in self._lanes if lane.behind]
+        for some in ([lane for lane in self._lanes if lane not in behind], behind):
+            self._in_regions(some, lambda lane: self._commit(lane, point))
         return point.name, {lane.replica.region: lane.result for lane in self._lanes}
 
     def _in_every_region(self, action: Callable[[Lane], None]) -> None:
-        for lane in self._lanes:
+        self._in_regions(self._lanes, action)
+
+    def _in_regions(self, lanes: Sequence[Lane], action: Callable[[Lane], None]) -> None:
+        for lane in lanes:
             lane.submit(partial(action, lane))
-        for lane in self._lanes:
+        for lane in lanes:
             lane.wait()
         self._require_a_region()
 
@@ -336,7 +342,8 @@ class Writer:
             pack = seal_pack(self._keyring, key_id, full.sealed, full.room)
             uses = Uses(len(self._lanes), partial(self._empty, full.room))
             for lane in self._lanes:
-                lane.submit(partial(lane.store_pack, pack.record, pack.stored, uses))
+                if not self._hand_to(lane, partial(lane.store_pack, pack.record, pack.stored, uses)):
+                    uses.end_one()
             self._unindexed.append((pack.record, pack.directory))
             listed_bytes = sum(directory.entries.nbytes for _, directory in self._unindexed)
             if len(self._unindexed) >= INDEX_PACKS_MAX or listed_bytes >= INDEX_BYTES:
@@ -346,7 +353,14 @@ class Writer:
         packs, self._unindexed = self._unindexed, []
         stored = seal_index(self._keyring, packs)
         for lane in self._lanes:
-            lane.submit(partial(lane.store_index, stored, packs))
+            self._hand_to(lane, partial(lane.store_index, stored, packs))
+
+    def _hand_to(self, lane: Lane, action: Callable[[], None]) -> bool:
+        """Let a region write something, where it has room for it; the last that keeps up is waited for."""
+        if any(other.error is None and not other.behind for other in self._lanes if other is not lane):
+            return lane.offer(action)
+        lane.submit(action)
+        return True
 
     def _flush(self) -> None:
         with self._lock:
@@ -399,7 +413,7 @@ class Writer:
         others = [other for other in self._lanes if other is not lane]
         failed: RefloatError | None = None
         unsure = [name for name in needed if not lane.holds(name, writer=self._signer)]
-        for other in sorted(others, key=lambda other: other.error is not None):
+        for other in sorted(others, key=lambda other: (other.error is not None, other.behind)):
             if not unsure:
                 return
             try:

@@ -1,4 +1,4 @@
-"""``refloat vault replicate``: a region gets what it lacks, and an empty place becomes one, without a key."""
+"""``refloat vault replicate`` and ``repair``: a region gets what it lacks, without a key."""
 
 from __future__ import annotations
 
@@ -52,46 +52,6 @@ def test_with_a_key_the_points_count_at_once(desk) -> None:
     assert desk.ask("vault", "check", "--read-data")["ok"]
 
 
-def test_a_region_that_was_lost_wholly_is_made_anew_and_recovered_from(desk) -> None:
-    points = behind(desk)
-    shutil.rmtree(desk.vault("us"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("REFLOAT_KEY_FILE")
-        assert desk.ask("vault", "replicate", exits=1)["unreachable"] == ["us"]
-        assert not desk.vault("us").exists(), "an empty place is made a replica only where it is named"
-        assert desk.ask("vault", "replicate", "--to", "us")["unreachable"] == []
-    third = desk.ask("protect")
-    assert third["regions"]["us"]["complete"] and "begins anew" in desk.said
-    assert sorted(names(desk, "us")) == sorted([*points, third["point"]])
-    assert desk.ask("vault", "check", "--read-data")["ok"]
-    desk.ask("protect")
-    assert "rolled back" not in desk.said
-    desk.lose("eu")
-    done = desk.ask("recover", "--vault", str(desk.vault("us")), "--to", "us")
-    assert done["state"] == "done" and desk.pages("us")["current.json"] == '{"version": 2}'
-
-
-def test_an_old_key_file_accepts_the_log_that_began_anew_and_not_one_cut_later(desk) -> None:  # fault 54
-    desk.ask("protect")
-    old = desk.key.read_bytes()
-    shutil.rmtree(desk.vault("us"))
-    desk.ask("vault", "replicate", "--to", "us")
-    for _ in range(2):
-        desk.ask("protect")
-    pinned = desk.key.read_bytes()
-    desk.key.write_bytes(old)
-    where = ("recover", "--vault", str(desk.vault("us")), "--to", "us")
-    desk.lose("eu")
-    desk.key.write_bytes(pinned)
-    last = max((desk.vault("us") / "log" / "points").iterdir())
-    kept = last.read_bytes()
-    last.unlink()
-    assert desk.error(*where, exits=3)["rule"] == "log_rolled_back"
-    last.write_bytes(kept)
-    desk.key.write_bytes(old)
-    assert desk.ask(*where)["state"] == "done"
-
-
 def test_damage_is_left_behind_and_exits_4(desk) -> None:  # fault 2
     behind(desk)
     lacking = sorted(objects(desk, "eu") - objects(desk, "us"))
@@ -113,8 +73,8 @@ def test_what_is_asked_wrongly_is_said(desk) -> None:
     assert "regions" in desk.error("vault", "replicate", "--to", "asia", exits=2)["next"]
     assert "--limit" in desk.error("vault", "replicate", "--limit", "20", exits=2)["message"]
     assert desk.error("vault", "replicate", "--from", "eu", "--to", "eu", exits=2)["next"]
-    (desk.vault("us") / "vault.json").unlink()
-    assert desk.error("vault", "replicate", "--to", "us", exits=3)["rule"] == "vault_exists"
+    shutil.rmtree(desk.vault("us"))
+    assert desk.error("vault", "replicate", "--to", "us", exits=2)["next"] == "refloat vault add-region us"
 
 
 @pytest.mark.parametrize("kind", ["packs/*/*", "index/*", "points/*", "keys/*"])
@@ -199,7 +159,7 @@ def test_a_new_replica_is_given_no_way_that_any_region_knows_to_be_let_go(desk, 
     asia = 'regions:\n  us: {{vault: "us/vault"}}\n  eu: {{vault: "eu/vault"}}\n  asia: {{vault: "asia/vault"}}\n'
     desk.write_manifest(regions=asia)
     monkeypatch.delenv("REFLOAT_KEY_FILE")
-    copied = desk.ask("vault", "replicate", "--to", "asia")["copied"]
+    copied = desk.ask("vault", "add-region", "asia")["copied"]
     assert copied[0]["from"] == "us", "from the one that does not know first"
     assert sealed(desk, "asia") == set()
     assert desk.ask("vault", "repair")["regions"]["asia"]["left"] == {}

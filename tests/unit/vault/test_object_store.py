@@ -17,7 +17,7 @@ from obstore.store import MemoryStore as Backend
 from refloat.contracts import Put, Store
 from refloat.errors import DeadlineExceeded, Missing, Retry, StoreError, UsageError
 from refloat.testing.store_contract import StoreContract
-from refloat.testing.toxic import ToxicProxy, answer
+from refloat.testing.toxic import Line, ToxicProxy, answer, hang
 from refloat.vault.stores import open_store
 from refloat.vault.stores.failures import may_have_landed, status_of, typed
 from refloat.vault.stores.object import ObjectStore, open_bucket
@@ -283,6 +283,9 @@ class _Bucket(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._reply(b"1")
 
+    def do_HEAD(self) -> None:
+        self._reply(b"")
+
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self._reply(b"")
@@ -389,3 +392,76 @@ def test_missing_needs_no_retry(shop: ObjectStore, proxy: ToxicProxy) -> None:
     with pytest.raises(Missing):
         shop.get("none")
     assert waits == []
+
+
+# ---------------------------------------------------------------------------------- a store that says nothing
+
+HASTY = Patience(silence_s=0.3, again_s=0.3, request_s=3600.0, call_s=3600.0, wait_first_s=0.001)
+"""Waits for a word only so long, and for the end of a call longer than any test runs."""
+
+
+def test_a_store_that_never_answered_is_given_up_at_the_first_silence(
+    proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fault 8
+    use_endpoint(monkeypatch, proxy.url)
+    proxy.poison(hang)
+    with pytest.raises(StoreError, match="did not answer in time") as caught:
+        open_bucket("s3://bucket/v", HASTY).get("a")
+    assert caught.value.retry is Retry.LATER
+    assert len(proxy.seen) == 1
+
+
+def test_a_store_that_was_silent_is_asked_something_small_first_and_heard_when_it_answers(
+    proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fault 8
+    use_endpoint(monkeypatch, proxy.url)
+    store = open_bucket("s3://bucket/v", HASTY)
+    assert store.get("a") == b"1"
+    proxy.seen.clear()
+    proxy.poison(hang)
+    with pytest.raises(StoreError):
+        store.get("a")
+    assert proxy.count("GET") == HASTY.silences_max
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"cannot read b .*did not answer in time"):
+            store.get("b")
+    assert (proxy.count("GET"), proxy.count("HEAD")) == (HASTY.silences_max, 2)
+    proxy.heal()
+    assert store.get("b") == b"1"
+
+
+def test_much_that_is_being_written_is_given_up_where_nobody_says_a_word_meanwhile(
+    shop: ObjectStore, proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fault 8
+    use_endpoint(monkeypatch, proxy.url)
+    store = open_bucket("s3://bucket/v", HASTY)
+    proxy.poison(hang)
+    with pytest.raises(StoreError, match=r"cannot write packs/a .*did not answer in time"):
+        store.create("packs/a", bytes(2_000_000))
+    assert proxy.count("PUT") == 1
+
+
+def test_much_that_is_being_written_slowly_is_waited_for_while_the_store_answers(
+    proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_endpoint(monkeypatch, proxy.url)
+    store = open_bucket("s3://bucket/v", HASTY)
+    asked = threading.Event()
+
+    def slowly(line: Line) -> None:
+        """The write goes on until the store was asked, and has answered, something small."""
+        line.take(line.length)
+        assert asked.wait(60)
+        line.reply(line.forward())
+
+    def small(line: Line) -> None:
+        line.reply(line.forward())
+        asked.set()
+
+    proxy.poison(slowly, method="PUT")
+    proxy.poison(small, method="HEAD")
+    assert store.create("packs/a", bytes(2_000_000)) is Put.CREATED
+    assert proxy.count("PUT") == 1

@@ -347,6 +347,30 @@ def test_a_region_that_was_away_catches_up_with_the_next_point(world: VaultWorld
     assert check(world.open("us"), read_data=True).ok
 
 
+def test_a_capture_waits_for_no_region_that_takes_nothing_while_another_one_does(
+    world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fault 8
+    create, committed = MemoryStore.create, threading.Event()
+
+    def stuck(store: MemoryStore, name: str, content: Any) -> Any:
+        if store is world.stores["us"] and name.startswith("packs/") and not committed.wait(60):
+            raise StoreError("the capture waited for it")
+        put = create(store, name, content)
+        if store is world.stores["eu"] and name.startswith("log/points/"):
+            committed.set()
+        return put
+
+    monkeypatch.setattr(MemoryStore, "create", stuck)
+    monkeypatch.setattr("refloat.vault.lane.LAG_S", 0.5)
+    monkeypatch.setattr("refloat.vault.writer.INDEX_PACKS_MAX", 3)
+    files = {f"f{number}": os.urandom(900) for number in range(40)}
+    captured = world.capture(files, pack_bytes_max=4096)
+    assert {region: result.error for region, result in captured.regions.items()} == {"eu": None, "us": None}
+    assert world.names("packs/", "us") == world.names("packs/", "eu")
+    assert world.restored(captured.point, "us") == files
+    assert check(world.open("us"), read_data=True).ok
+
+
 def test_a_region_that_lost_a_pack_gets_it_back_before_it_counts_as_complete(world: VaultWorld) -> None:
     world.capture(FILES)
     for name in world.names("packs/", "us"):

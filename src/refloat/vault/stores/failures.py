@@ -60,6 +60,14 @@ def may_have_landed(error: Exception) -> bool:
     return status is None or status >= 500
 
 
+def is_silence(error: Exception) -> bool:
+    """Whether nobody said anything within the time that was given: not even that it is busy, or not there."""
+    if isinstance(error, DeadlineExceeded):
+        return True
+    found = _KIND.search(str(error))
+    return status_of(str(error)) is None and found is not None and found[1] == "Timeout"
+
+
 def name_is_taken(text: str) -> bool:
     """Whether an "already exists" is one. S3 also answers 409 where another write to the name is under way."""
     return status_of(text) != 409 or code_of(text) in ("BlobAlreadyExists", "FileAlreadyExists")

@@ -21,12 +21,13 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
 
 from refloat.contracts import Keeping, ObjectInfo, Put
-from refloat.deadline import within
+from refloat.deadline import Watch, within
 from refloat.digest import may_be_named
 from refloat.errors import DeadlineExceeded, Missing, RefloatError, Retry, StoreError, UsageError
-from refloat.limits import MIB
+from refloat.limits import KIB
 from refloat.vault.stores.failures import (
     credentials_advice,
+    is_silence,
     may_have_landed,
     may_only_create,
     missing,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:  # obstore has these names for type checkers alone
     from obstore.store import ClientConfig, S3Config
     from obstore.store import ObjectStore as Backend
 
-BULK_BYTES = 1 * MIB  # sending more may take longer than a server may be silent
+BULK_BYTES = 256 * KIB  # sending more may take longer than a server may be silent
 BACKSTOP_S = 10.0  # what an attempt may take beyond obstore's own limit, before it is given up from outside
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -53,6 +54,7 @@ _ENDPOINTS = {
     "gs": ("GOOGLE_BASE_URL",),
 }
 _BEYOND_THE_END = ("status code: 416", "Invalid range", "Wanted range starting at")
+VAULT = "vault.json"  # asked for where any answer will do
 _BARE_STATUS = (400, 401, 403)  # a HEAD that fails so does not say why: its answer has no body
 
 T = TypeVar("T")
@@ -125,6 +127,7 @@ class ObjectStore:
         self._sleep = sleep
         self._dice = random.Random(seed)
         self._bucket_seen = False
+        self._is_silent = False
         self._keeping: Keeping | None = None
 
     def create(self, name: str, content: bytes | memoryview) -> Put:
@@ -150,7 +153,7 @@ class ObjectStore:
             return Put.CREATED
 
         try:
-            put = self._call("write", name, attempt)
+            put = self._call("write", name, attempt, bulk=backend is self._bulk)
         except StoreError:
             with suppress(StoreError):  # it says no more than that nobody answers
                 if lost and self._holds(name, content):
@@ -214,7 +217,12 @@ class ObjectStore:
     def put_over(self, name: str, content: bytes) -> None:
         """Write another version, whatever is there."""
         backend = self._bulk if len(content) > BULK_BYTES else self._backend
-        self._call("write", name, lambda: obstore.put(backend, name, content, use_multipart=False))
+        self._call(
+            "write",
+            name,
+            lambda: obstore.put(backend, name, content, use_multipart=False),
+            bulk=backend is self._bulk,
+        )
 
     def _read(self, name: str, start: int, length: int | None) -> bytes:
         try:
@@ -264,18 +272,21 @@ class ObjectStore:
             return self.get(name, 0, len(content) + 1) == content
         return False
 
-    def _call(self, verb: str, name: str, action: Callable[[], T]) -> T:
+    def _call(self, verb: str, name: str, action: Callable[[], T], *, bulk: bool = False) -> T:
         """The result of ``action``, tried again with jittered waits while that can help."""
         patience = self._patience
         give_up = time.monotonic() + patience.call_s
-        attempt = 0
+        attempt = silences = 0
+        self._require_a_word(verb, name)
         while True:
             attempt += 1
             failure: RefloatError
             try:
-                result = self._attempt(verb, name, action)
+                result = self._attempt(verb, name, action, bulk=bulk)
             except (BaseError, FileNotFoundError, DeadlineExceeded) as error:
                 failure = typed(self.url, verb, name, error)
+                silences += is_silence(error) * (patience.silences_max if bulk else 1)
+                self._is_silent = silences >= (patience.silences_max if self._bucket_seen else 1)
             else:
                 self._answered()
                 return result
@@ -284,14 +295,33 @@ class ObjectStore:
             wait_s = self._dice.uniform(0.5, 1.0) * min(
                 patience.wait_first_s * 2 ** (attempt - 1), patience.wait_max_s
             )
-            late = attempt == patience.attempts_max or time.monotonic() + wait_s > give_up
+            late = attempt == patience.attempts_max or time.monotonic() + wait_s > give_up or self._is_silent
             if failure.retry is Retry.NEVER or late or not self._retries.take():
                 raise failure from None  # the cause's text may quote a signed address
             self._sleep(wait_s)
 
-    def _attempt(self, verb: str, name: str, action: Callable[[], T]) -> T:
+    def _attempt(self, verb: str, name: str, action: Callable[[], T], *, bulk: bool) -> T:
         """One attempt, in a thread of its own: waiting for a thread ends at once on Ctrl-C, obstore does not."""
-        return within(self._patience.request_s + BACKSTOP_S, f"to {verb} {name} in {self.url}", action)
+        patience = self._patience
+        watch = Watch(patience.silence_s, lambda: self._says_a_word(patience.silence_s)) if bulk else None
+        return within(patience.request_s + BACKSTOP_S, self._told(verb, name), action, watch=watch)
+
+    def _require_a_word(self, verb: str, name: str) -> None:
+        """Raises ``StoreError`` where the store was silent, and is so still."""
+        if self._is_silent and not self._says_a_word(self._patience.again_s):
+            raise typed(self.url, verb, name, DeadlineExceeded(self._told(verb, name)))
+        self._is_silent = False
+
+    def _says_a_word(self, seconds: float) -> bool:
+        """Whether the store answers anything at all to a small question."""
+        try:
+            within(seconds, self._told("look at", VAULT), lambda: obstore.head(self._backend, VAULT))
+        except (BaseError, FileNotFoundError, DeadlineExceeded) as error:
+            return not is_silence(error)
+        return True
+
+    def _told(self, verb: str, name: str) -> str:
+        return f"to {verb} {name} in {self.url}"
 
     def _answered(self) -> None:
         self._bucket_seen = True

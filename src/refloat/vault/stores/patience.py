@@ -10,11 +10,18 @@ from dataclasses import dataclass
 class Patience:
     """The limits of one store's calls. A call ends at most ``call_s`` + ``request_s`` after it began.
 
+    One that nobody answers ends after ``silences_max`` times ``silence_s``, and where the store never answered yet,
+    after one: it takes connections, and is not there. Each call after that first asks something small, and ends
+    ``again_s`` later where that is not answered either. While much is being written, something small is asked every
+    ``silence_s``: a store that answers that is only slow, and one that does not is given up.
+
     A write whose reply was lost is read back after that, which is a call of its own.
     """
 
-    connect_s: float = 10.0  # a server that takes longer to take a connection is not there
-    silence_s: float = 30.0  # until the answer begins, and between its parts: beyond it the server hangs
+    connect_s: float = 5.0  # a server that takes longer to take a connection is not there
+    silence_s: float = 10.0  # until the answer begins, and between its parts: beyond it the server hangs
+    silences_max: int = 3  # a recovery has nothing but this store: half a minute without a word is borne
+    again_s: float = 5.0  # one that was silent a moment ago, and answers, does so at once
     request_s: float = 300.0  # a 64 MiB pack over a slow line (about 2 Mbit/s), and a body that trickles
     call_s: float = 60.0  # no attempt begins later than this after the first
     attempts_max: int = 8  # with three answers in ten being "busy", one call in 15,000 sees nothing else
