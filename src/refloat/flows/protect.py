@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import platform
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from refloat.point.evaluate import Evaluator
 from refloat.point.model import Grade, GroupRecord, Point, Snapshot
 from refloat.registry import refloat_version
 from refloat.units import format_time
+from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.writer import RegionResult, Writer
 
@@ -101,13 +102,16 @@ def protect(
     *,
     region: str | None = None,
     require: Grade = Grade.FUZZY,
+    due: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Protected:
     """Capture every component in ``region`` (the primary) into one recovery point, in every replica.
 
-    ``files`` are what the point carries beside the snapshots; ``require`` is the worst grade that is good
-    enough. A unit that cannot be captured, whatever its connector raised, is carried over whole from the newest
-    point, so that its members still belong together, and its error is reported.
+    ``files`` are what the point carries beside the snapshots; ``require`` is the worst grade that is good enough.
+    Where ``due`` names some components, one or more, a unit without any of them is not even looked at: it is carried
+    over with the age that it has, unless the vault lacks some of it. A unit that cannot be captured, whatever its
+    connector raised, is carried over whole from the newest point, so that its members still belong together, and its
+    error is reported.
     Raises the error of the first such unit where there is no earlier point from this region, or where no
     unit at all could be captured; ``Refused`` (rule ``primary_moved``) where no ``region`` is named and the
     newest point is of another one than the primary; ``UsageError`` for a region that the manifest does not
@@ -118,11 +122,7 @@ def protect(
         known = ", ".join(manifest.regions)
         raise UsageError(f"the manifest knows no region {region!r}", next=f"its regions: {known}")
     replicas = list(vault.replicas.values())
-    earlier = points.newest(replicas)
-    previous = earlier[1] if earlier and earlier[1].pipeline == manifest.pipeline else None
-    region = region or _running(manifest, previous)
-    if previous and previous.primary != region:
-        previous = None  # what was captured elsewhere holds the addresses of that region
+    region, previous = previous_of(replicas, manifest, region)
     with (
         Writer(replicas, progress or Silent()) as writer,
         scratch_folder() as scratch,
@@ -131,7 +131,10 @@ def protect(
         capture = Capture(writer, clock, run=secrets.token_hex(8), scratch=scratch, progress=progress)
         taken = _Taken(components, region, previous, evaluator)
         for unit in components.units():
-            taken.add(unit, capture)
+            if due is None or not set(unit).isdisjoint(due) or not taken.keeps(unit, writer.holds):
+                taken.add(unit, capture)
+            else:
+                taken.carry(unit)
         taken.require_something()
         point = Point(
             pipeline=manifest.pipeline,
@@ -149,6 +152,27 @@ def protect(
     return Protected(
         name, point, required, {**regions, **lost}, taken.errors, require, tuple(writer.warnings), why
     )
+
+
+def captured_of(previous: Point | None, manifest: Manifest) -> dict[str, Snapshot]:
+    """What a point holds that the next one can build on: each component that is still of the kind that it was."""
+    held = previous.components if previous else {}
+    kinds = {name: component.kind for name, component in manifest.components.items()}
+    return {name: snapshot for name, snapshot in held.items() if kinds.get(name) == snapshot.kind}
+
+
+def previous_of(
+    replicas: Sequence[Replica], manifest: Manifest, region: str | None
+) -> tuple[str, Point | None]:
+    """Where the pipeline runs, and the newest point that was made there of it, on which the next one builds.
+
+    What was captured elsewhere holds the addresses of that region. Raises as ``_running``, and the error of a
+    replica where none can be read.
+    """
+    earlier = points.newest(replicas)
+    previous = earlier[1] if earlier and earlier[1].pipeline == manifest.pipeline else None
+    region = region or _running(manifest, previous)
+    return region, previous if previous and previous.primary == region else None
 
 
 def required_grade(require: str | None) -> Grade:
@@ -202,7 +226,10 @@ class _Taken:
         try:
             captured = capture.unit([self._member(name) for name in unit])
         except RefloatError as error:
-            self._carry(unit, error)
+            if not self._holds(unit):
+                raise
+            self.carry(unit)
+            self.errors[error.component or unit[0]] = error
         else:
             self._captured += 1
             self.snapshots.update(captured.snapshots)
@@ -214,15 +241,13 @@ class _Taken:
             raise next(iter(self.errors.values()))
 
     def _member(self, name: str) -> Member:
-        earlier = self._previous.components.get(name) if self._previous else None
-        kind = self._components.manifest.components[name].kind
         return Member(
             name=name,
             connector=self._components.connector(name),
             place=self._components.place(name, self._region),
             deadline_s=self._components.deadline_s(name),
             parts=self._components.parts(name),
-            previous=earlier if earlier and earlier.kind == kind else None,
+            previous=captured_of(self._previous, self._components.manifest).get(name),
         )
 
     def _grade(self, unit: Sequence[str], captured: Captured) -> None:
@@ -234,25 +259,26 @@ class _Taken:
             skew = captured.skew_s(group.members)
             self.groups[name] = invariants.grade(group.members, verdicts, moved, skew, group.skew)
 
-    def _carry(self, unit: Sequence[str], error: RefloatError) -> None:
+    def keeps(self, unit: Sequence[str], is_stored: Callable[[str], bool]) -> bool:
+        """Whether a unit can be carried over, and all of it is still stored."""
+        return self._holds(unit) and all(is_stored(self._earlier(name).tree) for name in unit)
+
+    def carry(self, unit: Sequence[str]) -> None:
         """Keep the unit as it was in the previous point, with its age; there is no half of a unit."""
-        if not all(self._holds(name) for name in unit):
-            raise error
         carried = {name: self._earlier(name) for name in unit}
         self.snapshots.update(carried)
         for name, group in self._components.manifest.groups.items():
             if set(group.members) <= set(unit):
                 self.groups[name] = self._carried_grade(name, group, carried)
-        self.errors[error.component or unit[0]] = error
 
-    def _holds(self, name: str) -> bool:
-        """Whether the previous point holds a component, and of the kind that it is now."""
-        earlier = self._previous.components.get(name) if self._previous else None
-        return earlier is not None and earlier.kind == self._components.manifest.components[name].kind
+    def _holds(self, unit: Sequence[str]) -> bool:
+        """Whether the previous point holds every component of a unit, and of the kind that it is now."""
+        earlier = captured_of(self._previous, self._components.manifest)
+        return all(name in earlier for name in unit)
 
     def _earlier(self, name: str) -> Snapshot:
         assert self._previous is not None  # ``_holds`` has said so
-        update = {"carried": True, "new_bytes": 0, "stored_bytes": 0}
+        update = {"carried": True, "new_bytes": 0, "stored_bytes": 0, "seconds": 0.0}
         return self._previous.components[name].model_copy(update=update)
 
     def _carried_grade(self, name: str, group: Group, carried: Mapping[str, Snapshot]) -> GroupRecord:
