@@ -98,6 +98,9 @@ def _look(look: _Look) -> Seen:
         protected=None if key is None else frozenset[str]().union(*(held for _, held in regions.values())),
         missing=missing,
         verdicts=_verdicts(manifest, components),
+        unheard=look.late.lacking(
+            [manifest.notify.webhook or "", *manifest.notify.command], manifest, manifest.primary
+        ),
     )
 
 

@@ -128,7 +128,7 @@ def recover(
         page = _write_page(session, done)
         _show(session, done, page)
         session.console.emit({**done.document(), "page": page})
-    ring(session, ringing, of_recovered(done, to), recovery_looked_at(to))
+    ring(session, ringing, of_recovered(done, to), recovery_looked_at(done, to))
     return _exit_code(done)
 
 

@@ -189,8 +189,8 @@ def protected_looked_at(made: Protected, due: Collection[str] | None) -> Looked:
 
 
 def of_recovered(done: Recovered, to: str) -> Iterator[Alarm]:
-    """A run that ended otherwise than done."""
-    if done.ok:
+    """A run that ended otherwise than done; not one that a rule kept from its beginning, of which its caller reads."""
+    if done.ok or done.evidence.state == "blocked":
         return
     run, failure = done.evidence.run, done.failure or {}
     why = failure.get("message") or "it is not known to answer as before"
@@ -215,10 +215,11 @@ def of_stopped_recovery(error: RefloatError, to: str) -> Alarm:
     )
 
 
-def recovery_looked_at(to: str) -> Looked:
-    """A recovery into a region tells of those before it."""
+def recovery_looked_at(done: Recovered, to: str) -> Looked:
+    """A run that was begun tells of those before it in the same region."""
     kinds = (Kind.RECOVERY_FAILED, Kind.RECOVERY_WAITING)
-    return lambda alarm: alarm.kind in kinds and alarm.subject == to
+    begun = done.evidence.state != "blocked"
+    return lambda alarm: begun and alarm.kind in kinds and alarm.subject == to
 
 
 # ---------------------------------------------------------------------------------------------- of several looks

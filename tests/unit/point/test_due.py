@@ -54,7 +54,9 @@ def test_a_timer_that_ticks_at_the_cadence_captures_at_every_tick(every_s: float
 
 def test_a_group_is_due_as_a_whole_when_its_oldest_member_is() -> None:
     group = Unit(("pages", "ledger"), 60, {"pages": 120, "ledger": 1800})
-    found = due([group, unit("answers")], Known({"pages": ago(2), "ledger": ago(61), "answers": ago(61)}), NOW)
+    found = due(
+        [group, unit("answers")], Known({"pages": ago(2), "ledger": ago(61), "answers": ago(61)}), NOW
+    )
     assert found.now == {"pages", "ledger"}
 
 
@@ -89,7 +91,9 @@ def test_the_next_is_the_first_of_those_that_are_not_due() -> None:
 
 
 @given(st.floats(1, 1e6), st.floats(1, 1e6), st.floats(0, 1e7))
-def test_what_is_not_due_now_is_due_at_the_moment_that_is_told(every_s: float, rpo_s: float, age_s: float) -> None:
+def test_what_is_not_due_now_is_due_at_the_moment_that_is_told(
+    every_s: float, rpo_s: float, age_s: float
+) -> None:
     asked, known = unit("pages", every_s=every_s, rpo_s=rpo_s), Known({"pages": ago(age_s)})
     found = due([asked], known, NOW)
     if found.next_at is not None:
