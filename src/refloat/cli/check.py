@@ -100,6 +100,9 @@ def _look(look: _Look) -> Seen:
         missing=missing,
         standings=_standings([replica for _, _, replica in regions.values() if replica is not None]),
         verdicts=_verdicts(manifest, components),
+        unheard=look.late.lacking(
+            [manifest.notify.webhook or "", *manifest.notify.command], manifest, manifest.primary
+        ),
     )
 
 

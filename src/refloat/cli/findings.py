@@ -80,6 +80,8 @@ class Seen:
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     verdicts: Mapping[str, Sequence[Verdict]] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
+    unheard: Sequence[str] = ()
+    """What ``notify`` refers to and is not there."""
 
 
 def problems(seen: Seen) -> list[Problem]:
@@ -88,6 +90,7 @@ def problems(seen: Seen) -> list[Problem]:
         *_unreachable_components(seen),
         *_regions(seen),
         *_unresolved(seen),
+        *_unheard(seen),
         *_unprotected(seen),
         *_impossible(seen.manifest),
         *_shared_fate(seen),
@@ -160,6 +163,12 @@ def _unresolved(seen: Seen) -> Iterator[Problem]:
             )
 
 
+def _unheard(seen: Seen) -> Iterator[Problem]:
+    if seen.unheard:
+        message = f"no alert could be sent: not to be had on this machine: {', '.join(seen.unheard)}"
+        yield _warning("notify", message, "see that they are there where refloat protect runs")
+
+
 def _unprotected(seen: Seen) -> Iterator[Problem]:
     if seen.protected is None or all(region.error is not None for region in seen.regions.values()):
         return
@@ -227,7 +236,7 @@ def _invariants(seen: Seen) -> Iterator[Problem]:
 
 
 def _not_acted_on(manifest: Manifest) -> Iterator[Problem]:
-    for key in ("people", "witness", "drills", "notify"):
+    for key in ("people", "witness", "drills"):
         if key in manifest.model_fields_set:
             yield _warning(key, "is accepted, but this version does nothing with it")
     for name, component in manifest.components.items():

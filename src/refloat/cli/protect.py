@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
+from refloat.cli.alarm import bell, objective, our_turn, protecting, ring
+from refloat.cli.common import Session, examples, load_manifest, open_vault, resolver, session_of
 from refloat.cli.completion import regions
 from refloat.cli.places import begin_anew, pin_heads, warn_damaged, warn_rolled_back
 from refloat.cli.system import give_way
 
 if TYPE_CHECKING:
     from refloat.cli.console import Console
+    from refloat.flows.alerts import Bell
+    from refloat.flows.due import Kept
     from refloat.flows.protect import Protected
+    from refloat.manifest.model import Manifest
+    from refloat.manifest.resolve import Resolver
+    from refloat.point.model import Grade
+    from refloat.vault.vault import Vault
 
 EXAMPLES = examples(
-    "refloat protect", "refloat protect --require exact", "refloat -f other.yaml protect --json | jq .point"
+    "refloat protect",
+    "refloat protect --due",
+    "refloat protect --require exact",
+    "refloat -f other.yaml protect --json | jq .point",
 )
 
 
@@ -43,35 +55,104 @@ def protect(
             autocompletion=lambda: ["exact"],
         ),
     ] = None,
+    due: Annotated[
+        bool,
+        typer.Option(
+            "--due",
+            help="Only what cadence and RPO ask for now; nothing where nothing is due. For cron and timers.",
+        ),
+    ] = False,
 ) -> int:
     """Capture every component into one recovery point and write it to every region's vault."""
-    from refloat.flows import protect as flow
-    from refloat.flows.components import Components
+    from refloat.flows.due import kept, look
+    from refloat.flows.protect import required_grade
 
     give_way()
-    session, required = session_of(context), flow.required_grade(require)
+    session, required = session_of(context), required_grade(require)
     manifest, content = load_manifest(session.file)
-    components = Components(manifest, resolver(session))
-    files = flow.carried_files(components, content, session.file.parent)
-    vault = open_vault(session, manifest, components.resolver)
-    warn_damaged(session, vault)
-    begin_anew(session, vault)
-    contradicted = warn_rolled_back(session, vault)
-    made = flow.protect(
-        components,
-        files,
-        vault,
-        session.clock,
-        region=region,
-        require=required,
-        progress=session.console.progress(),
-    )
-    session.console.close()
-    given_up = [name for name, result in made.regions.items() if not result.complete]
-    pin_heads(session, vault, [*contradicted, *given_up])
-    _show(session.console, made)
-    session.console.emit(made.document())
-    return 0 if made.ok else 1
+    work = _Work(session, manifest, content, resolver(session), region, required)
+    ringing = bell(session, manifest, work.late)
+    with protecting(session, ringing), our_turn(session, manifest, work.late) as ours:
+        vault = open_vault(session, manifest, work.late)
+        found = look(manifest, vault, session.clock, region) if due else None
+        asked = found is None or (ours and found.now)
+        made = work.make(vault, found.now if found else None) if asked else None
+    told = None if found is None else kept(manifest, found, made, at_work=not ours)
+    if told is not None:
+        _say(session.console, told)
+    if made is not None:
+        _show(session.console, made)
+    if (answer := told or made) is not None:
+        session.console.emit(answer.document())
+    _ring(session, ringing, vault, made, found.now if found else None)
+    return 0 if made is None or made.ok else 1
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a point is made from."""
+
+    session: Session
+    manifest: Manifest
+    content: bytes
+    late: Resolver
+    region: str | None
+    required: Grade
+
+    def make(self, vault: Vault, due: Collection[str] | None = None) -> Protected:
+        """Make it, of what is ``due``, or of all; what is wrong with a region is said."""
+        from refloat.flows import protect as flow
+        from refloat.flows.components import Components
+
+        session = self.session
+        components = Components(self.manifest, self.late)
+        files = flow.carried_files(components, self.content, session.file.parent)
+        warn_damaged(session, vault)
+        begin_anew(session, vault)
+        contradicted = warn_rolled_back(session, vault)
+        made = flow.protect(
+            components,
+            files,
+            vault,
+            session.clock,
+            region=self.region,
+            require=self.required,
+            due=due,
+            progress=session.console.progress(),
+        )
+        session.console.close()
+        given_up = [name for name, result in made.regions.items() if not result.complete]
+        pin_heads(session, vault, [*contradicted, *given_up])
+        return made
+
+
+def _ring(
+    session: Session, bell: Bell, vault: Vault, made: Protected | None, due: Collection[str] | None = None
+) -> None:
+    """Tell of what is wrong with the point, and of objectives that are not kept all the same."""
+    from refloat.flows import alerts
+
+    alarms, looked = objective(session, bell, vault)
+    if made is None:
+        ring(session, bell, alarms, looked)
+    else:
+        looks = (looked, alerts.protected_looked_at(made, due))
+        ring(session, bell, [*alarms, *alerts.of_protected(made)], alerts.any_of(looks))
+
+
+def _say(console: Console, told: Kept) -> None:
+    """What was due, or that nothing was; and when the next is."""
+    from refloat.units import format_time
+
+    if told.at_work:
+        console.print("another protect of this pipeline is at work on this machine")
+    elif told.made is None:
+        console.print("nothing is due")
+    for unit in told.found.units:
+        if unit.why is not None:
+            console.print(f"due: {', '.join(unit.members)} ({unit.why})")
+    if told.next_at is not None:
+        console.print(f"next: {format_time(told.next_at)[:19]}Z")
 
 
 def _how(made: Protected, name: str) -> str:

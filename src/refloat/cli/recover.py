@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refloat.cli.alarm import bell, recovering, ring
 from refloat.cli.common import Session, examples, opener, resolver, session_of, telling
 from refloat.cli.completion import components, regions, rules
 from refloat.cli.places import VaultOption, open_place, warn_passed_over
@@ -89,6 +90,7 @@ def recover(
 ) -> int:
     """Recover everything from one point: stage, check, switch, start, verify; or put it all back."""
     from refloat.flows import recover as flow
+    from refloat.flows.alerts import of_recovered, recovery_looked_at
     from refloat.flows.request import Request, moment, require_only_bytes
 
     session = session_of(context)
@@ -110,18 +112,21 @@ def recover(
     reached = open_place(session, vault)
     prepared, everywhere = request.ready(reached, vault, opener(session), lambda: resolver(session))
     _announce(session, prepared, request.declared_at)
-    done = flow.recover(
-        prepared,
-        everywhere,
-        session.clock,
-        run=request.resume,
-        overrides=request.wanted.overrides,
-        declared_at=request.declared_at,
-        progress=session.console.progress(),
-    )
+    ringing = bell(session, prepared.manifest, prepared.components.resolver)
+    with recovering(session, ringing, to):
+        done = flow.recover(
+            prepared,
+            everywhere,
+            session.clock,
+            run=request.resume,
+            overrides=request.wanted.overrides,
+            declared_at=request.declared_at,
+            progress=session.console.progress(),
+        )
     session.console.close()
     with flow.resumable(to, done.evidence.run):
         session.console.emit({**done.document(), "page": tell(session, done)})
+    ring(session, ringing, of_recovered(done, to), recovery_looked_at(done, to))
     return _exit_code(done)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refloat.cli.alarm import bell, ring_breaches
 from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
 from refloat.cli.places import warn_rolled_back
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from refloat.flows.status import Status
     from refloat.point.exposure import Exposure
 
-EXAMPLES = examples("refloat status", "refloat status --json | jq .exposure")
+EXAMPLES = examples("refloat status", "refloat status --json | jq .exposure", "refloat status --notify")
 
 
 def register(app: typer.Typer) -> None:
@@ -22,14 +23,24 @@ def register(app: typer.Typer) -> None:
     app.command("status", epilog=EXAMPLES)(status)
 
 
-def status(context: typer.Context) -> int:
+def status(
+    context: typer.Context,
+    notify: Annotated[
+        bool,
+        typer.Option(
+            "--notify",
+            help="Send an alert for each component beyond its RPO: for a watch from another machine.",
+        ),
+    ] = False,
+) -> int:
     """Say how old the newest copy of each component is, for each region that could be lost."""
     from refloat.flows import status as flow
     from refloat.point.suspicion import spoken
 
     session = session_of(context)
     manifest, _ = load_manifest(session.file)
-    vault = open_vault(session, manifest, resolver(session))
+    late = resolver(session)
+    vault = open_vault(session, manifest, late)
     found = flow.status(manifest, vault, session.clock)
     regions = list(manifest.regions)
     session.console.table(
@@ -53,6 +64,8 @@ def status(context: typer.Context) -> int:
     if found.runs_in != manifest.primary:
         session.console.warn(f"it runs in {found.runs_in} now; the manifest's primary is {manifest.primary}")
     session.console.emit(found.document())
+    if notify:
+        ring_breaches(session, bell(session, manifest, late), found)
     return 0 if found.well else 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import platform
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,13 +112,16 @@ def protect(
     *,
     region: str | None = None,
     require: Grade = Grade.FUZZY,
+    due: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Protected:
     """Capture every component in ``region`` (the primary) into one recovery point, in every replica.
 
-    ``files`` are what the point carries beside the snapshots; ``require`` is the worst grade that is good
-    enough. A unit that cannot be captured, whatever its connector raised, is carried over whole from the newest
-    point, so that its members still belong together, and its error is reported.
+    ``files`` are what the point carries beside the snapshots; ``require`` is the worst grade that is good enough.
+    Where ``due`` names some components, one or more, a unit without any of them is not even looked at: it is carried
+    over with the age that it has, unless the vault lacks some of it. A unit that cannot be captured, whatever its
+    connector raised, is carried over whole from the newest point, so that its members still belong together, and its
+    error is reported.
     Raises the error of the first such unit where there is no earlier point from this region, or where no
     unit at all could be captured; ``Refused`` (rule ``primary_moved``) where no ``region`` is named and the
     newest point is of another one than the primary; ``UsageError`` for a region that the manifest does not
@@ -129,11 +132,7 @@ def protect(
         known = ", ".join(manifest.regions)
         raise UsageError(f"the manifest knows no region {region!r}", next=f"its regions: {known}")
     replicas = list(vault.replicas.values())
-    earlier = points.newest(replicas)
-    previous = earlier[1] if earlier and earlier[1].pipeline == manifest.pipeline else None
-    region = region or _running(manifest, previous)
-    if previous and previous.primary != region:
-        previous = None  # what was captured elsewhere holds the addresses of that region
+    region, previous = previous_of(replicas, manifest, region)
     with (
         Writer(replicas, progress or Silent()) as writer,
         scratch_folder() as scratch,
@@ -142,7 +141,10 @@ def protect(
         capture = Capture(writer, clock, run=secrets.token_hex(8), scratch=scratch, progress=progress)
         taken = _Taken(components, region, previous, evaluator)
         for unit in components.units():
-            taken.add(unit, capture)
+            if due is None or not set(unit).isdisjoint(due) or not taken.keeps(unit, writer.holds):
+                taken.add(unit, capture)
+            else:
+                taken.carry(unit)
         taken.require_something()
         point = Point(
             pipeline=manifest.pipeline,
@@ -187,6 +189,27 @@ def _make_up_records(replicas: Sequence[Replica]) -> None:
     with suppress(StoreError, VaultError):
         if not are_as_many(replicas):
             make_up_records(replicas)
+
+
+def captured_of(previous: Point | None, manifest: Manifest) -> dict[str, Snapshot]:
+    """What a point holds that the next one can build on: each component that is still of the kind that it was."""
+    held = previous.components if previous else {}
+    kinds = {name: component.kind for name, component in manifest.components.items()}
+    return {name: snapshot for name, snapshot in held.items() if kinds.get(name) == snapshot.kind}
+
+
+def previous_of(
+    replicas: Sequence[Replica], manifest: Manifest, region: str | None
+) -> tuple[str, Point | None]:
+    """Where the pipeline runs, and the newest point that was made there of it, on which the next one builds.
+
+    What was captured elsewhere holds the addresses of that region. Raises as ``_running``, and the error of a
+    replica where none can be read.
+    """
+    earlier = points.newest(replicas)
+    previous = earlier[1] if earlier and earlier[1].pipeline == manifest.pipeline else None
+    region = region or _running(manifest, previous)
+    return region, previous if previous and previous.primary == region else None
 
 
 def required_grade(require: str | None) -> Grade:
@@ -241,11 +264,21 @@ class _Taken:
         try:
             captured = capture.unit([self._member(name) for name in unit])
         except RefloatError as error:
-            self._carry(unit, error)
+            if not self._holds(unit):
+                raise
+            self.carry(unit)
+            self._lack(unit, error)
         else:
             self._captured += 1
             self.snapshots.update(captured.snapshots)
             self._grade(unit, captured)
+
+    def _lack(self, unit: Sequence[str], error: RefloatError) -> None:
+        failed = error.component or unit[0]
+        self.errors[failed] = error
+        beside = f"it is captured together with {failed}, which could not be"
+        told = redact(error.told, self._components.resolver.secrets)
+        self.not_captured |= {name: told if name == failed else beside for name in unit}
 
     def require_something(self) -> None:
         """Raise the first error where nothing was captured: the point would only repeat the one before."""
@@ -253,15 +286,13 @@ class _Taken:
             raise next(iter(self.errors.values()))
 
     def _member(self, name: str) -> Member:
-        earlier = self._previous.components.get(name) if self._previous else None
-        kind = self._components.manifest.components[name].kind
         return Member(
             name=name,
             connector=self._components.connector(name),
             place=self._components.place(name, self._region),
             deadline_s=self._components.deadline_s(name),
             parts=self._components.parts(name),
-            previous=earlier if earlier and earlier.kind == kind else None,
+            previous=captured_of(self._previous, self._components.manifest).get(name),
         )
 
     def _grade(self, unit: Sequence[str], captured: Captured) -> None:
@@ -273,29 +304,28 @@ class _Taken:
             skew = captured.skew_s(group.members)
             self.groups[name] = invariants.grade(group.members, verdicts, moved, skew, group.skew)
 
-    def _carry(self, unit: Sequence[str], error: RefloatError) -> None:
+    def keeps(self, unit: Sequence[str], is_stored: Callable[[str], bool]) -> bool:
+        """Whether a unit can be carried over, and all of it is still stored."""
+        return self._holds(unit) and all(is_stored(self._earlier(name).tree) for name in unit)
+
+    def carry(self, unit: Sequence[str]) -> None:
         """Keep the unit as it was in the previous point, with its age; there is no half of a unit."""
-        if not all(self._holds(name) for name in unit):
-            raise error
         carried = {name: self._earlier(name) for name in unit}
         self.snapshots.update(carried)
+        lacking = self._previous.not_captured if self._previous else {}
+        self.not_captured |= {name: lacking[name] for name in unit if name in lacking}
         for name, group in self._components.manifest.groups.items():
             if set(group.members) <= set(unit):
                 self.groups[name] = self._carried_grade(name, group, carried)
-        failed = error.component or unit[0]
-        self.errors[failed] = error
-        beside = f"it is captured together with {failed}, which could not be"
-        told = redact(error.told, self._components.resolver.secrets)
-        self.not_captured |= {name: told if name == failed else beside for name in unit}
 
-    def _holds(self, name: str) -> bool:
-        """Whether the previous point holds a component, and of the kind that it is now."""
-        earlier = self._previous.components.get(name) if self._previous else None
-        return earlier is not None and earlier.kind == self._components.manifest.components[name].kind
+    def _holds(self, unit: Sequence[str]) -> bool:
+        """Whether the previous point holds every component of a unit, and of the kind that it is now."""
+        earlier = captured_of(self._previous, self._components.manifest)
+        return all(name in earlier for name in unit)
 
     def _earlier(self, name: str) -> Snapshot:
         assert self._previous is not None  # ``_holds`` has said so
-        update = {"carried": True, "new_bytes": 0, "stored_bytes": 0}
+        update = {"carried": True, "new_bytes": 0, "stored_bytes": 0, "seconds": 0.0}
         return self._previous.components[name].model_copy(update=update)
 
     def _carried_grade(self, name: str, group: Group, carried: Mapping[str, Snapshot]) -> GroupRecord:

@@ -249,9 +249,11 @@ class Drills(Model):
 
 
 class Notify(Model):
-    """Where alerts go."""
+    """Where alerts go: an address that gets them by POST, a command that reads them; and how often they come again."""
 
-    webhook: str | None = None
+    webhook: str | None = Field(default=None, min_length=1)
+    command: tuple[str, ...] = ()
+    remind: Duration = 4 * 3600.0
 
 
 class Manifest(Model):

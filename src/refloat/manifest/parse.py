@@ -379,6 +379,7 @@ def _durations(manifest: Manifest) -> Iterator[tuple[Path, float | None]]:
         yield ("components", name, "hold"), component.hold
     for name, group in manifest.groups.items():
         yield ("groups", name, "skew"), group.skew
+    yield ("notify", "remind"), manifest.notify.remind
 
 
 def _addresses(manifest: Manifest) -> Iterator[Mistake]:

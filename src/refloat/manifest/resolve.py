@@ -122,6 +122,11 @@ class Resolver:
         )
         return [reference for reference in dict.fromkeys(found) if self._fetched(reference) is None]
 
+    def lacking(self, value: Json, manifest: Manifest, region: str) -> list[str]:
+        """Every ``env:NAME`` and ``file:path`` that one value needs in a region and that is not there, once each."""
+        found = dict.fromkeys(self._outside(value, _Scope(manifest, region)))
+        return [reference for reference in found if self._fetched(reference) is None]
+
     def require(self, manifest: Manifest, regions: Iterable[str]) -> None:
         """Raise one ``ManifestError`` that lists all that is ``missing``."""
         lacking = self.missing(manifest, regions)

@@ -159,7 +159,6 @@ def test_what_this_version_does_nothing_with_is_told():
     world = manifest(
         witness="/w",
         drills={"full": "yearly"},
-        notify={},
         people={"a": {"name": "A", "contact": "a"}},
         components={"docs": {"kind": "files", "hold": "7y", "profiles": {}}},
     )
@@ -167,7 +166,6 @@ def test_what_this_version_does_nothing_with_is_told():
         "people",
         "witness",
         "drills",
-        "notify",
         "components.docs.profiles",
     ]
 
