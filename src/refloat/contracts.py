@@ -414,6 +414,14 @@ class Identifiable(Protocol):
 
 
 @runtime_checkable
+class Ailing(Protocol):
+    """A connector that can say why a component is not healthy."""
+
+    def ailment(self, place: Place) -> str:
+        """What is wrong, in a few words; empty where nothing is."""
+
+
+@runtime_checkable
 class Tokened(Protocol):
     """A connector that can tell whether anything changed for less than an inspection costs.
 
@@ -480,6 +488,14 @@ class Probe(Protocol):
 
     def close(self) -> None:
         """Give back connections."""
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """A probe that can tell whether anybody listens where it asks, without a question."""
+
+    def unreachable(self) -> str:
+        """Why nobody does, in a few words; empty where somebody does."""
 
 
 # ----------------------------------------------------------------------------------------------- progress

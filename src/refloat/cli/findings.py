@@ -25,20 +25,26 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where in the manifest, what, and what to do."""
+    """One thing that is wrong: where in the manifest, what, and what to do; ``line`` and ``column`` count from 1."""
 
     level: Level
     where: str
     message: str
     next: str | None = None
+    line: int | None = None
+    column: int | None = None
 
 
 @dataclass(frozen=True)
 class ComponentSeen:
-    """One component in the primary region: its facts and health, or why they could not be had."""
+    """One component in the primary region: its facts and health, or why they could not be had.
+
+    ``ailment`` is why it is not healthy, as far as its connector can say.
+    """
 
     facts: Facts | None = None
     health: Health = Health.UNKNOWN
+    ailment: str = ""
     error: RefloatError | None = None
 
 
@@ -75,6 +81,7 @@ class Seen:
     protected: frozenset[str] | None = None
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     verdicts: Mapping[str, Sequence[Verdict]] = field(default_factory=dict)
+    verification: Sequence[Problem] = ()
 
 
 def problems(seen: Seen) -> list[Problem]:
@@ -87,6 +94,7 @@ def problems(seen: Seen) -> list[Problem]:
         *_impossible(seen.manifest),
         *_shared_fate(seen),
         *_invariants(seen),
+        *seen.verification,
         *_not_acted_on(seen.manifest),
     ]
     return sorted(found, key=lambda problem: problem.level is not Level.ERROR)
@@ -106,9 +114,11 @@ def _unreachable_components(seen: Seen) -> Iterator[Problem]:
         if component.error is not None:
             yield _error(where, component.error.message, component.error.next_step)
         elif component.health is Health.SICK:
-            yield _error(where, "answers, but is not healthy", "see what the component itself says")
+            message = component.ailment or "answers, but is not healthy"
+            yield _error(where, message, "see whether it runs, and what it says itself")
         elif component.health is Health.UNKNOWN:
-            yield _warning(where, "does not say whether it is healthy", "see what the component itself says")
+            message = component.ailment or "does not say whether it is healthy"
+            yield _warning(where, message, "see whether it runs, and what it says itself")
 
 
 def _regions(seen: Seen) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -105,3 +106,11 @@ def verified(unprotected: Desk, endpoint: Endpoint) -> Desk:
     desk.ask("verify", "--save-baseline")
     desk.ask("protect")
     return desk
+
+
+@pytest.fixture
+def closed() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else gets meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
