@@ -414,6 +414,14 @@ class Identifiable(Protocol):
 
 
 @runtime_checkable
+class Remarked(Protocol):
+    """A connector that can say what a person should know of a component although nothing is wrong with it."""
+
+    def remarks(self, place: Place) -> list[ConnectorError]:
+        """Each as an error that says what to do about it; it is shown as a warning."""
+
+
+@runtime_checkable
 class Ailing(Protocol):
     """A connector that can say why a component is not healthy."""
 
@@ -475,6 +483,13 @@ class Answer:
     response: Mapping[str, Json]
     end_to_end_s: float | None = None
     error: str = ""
+
+
+PROBE_ID_START = "7265666c6f61"
+"""How the identifier of a probe's question begins: ``refloa`` in ASCII, so that a log tells them from users' by it.
+
+The identifier is a UUID all the same, because some endpoints take nothing else.
+"""
 
 
 class Probe(Protocol):

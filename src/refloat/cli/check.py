@@ -233,7 +233,7 @@ def _url(look: _Look, region: str) -> str | RefloatError:
 def _component(manifest: Manifest, name: str, place: Place | RefloatError) -> ComponentSeen:
     from refloat import registry
     from refloat.cli.findings import ComponentSeen
-    from refloat.contracts import Ailing, Health
+    from refloat.contracts import Ailing, Health, Remarked
     from refloat.deadline import within
     from refloat.point.capture import inspected
 
@@ -249,9 +249,12 @@ def _component(manifest: Manifest, name: str, place: Place | RefloatError) -> Co
             ailment = ""
             if health is not Health.HEALTHY and isinstance(connector, Ailing):
                 ailment = within(LOOK_SECONDS_MAX, asking, lambda: connector.ailment(place))
+            remarks: list[ConnectorError] = []
+            if isinstance(connector, Remarked):
+                remarks = within(LOOK_SECONDS_MAX, asking, lambda: connector.remarks(place))
     except RefloatError as error:
         return ComponentSeen(error=error)
-    return ComponentSeen(facts=facts, health=health, ailment=ailment)
+    return ComponentSeen(facts=facts, health=health, ailment=ailment, remarks=remarks)
 
 
 def _region(

@@ -39,12 +39,13 @@ class Problem:
 class ComponentSeen:
     """One component in the primary region: its facts and health, or why they could not be had.
 
-    ``ailment`` is why it is not healthy, as far as its connector can say.
+    ``ailment`` is why it is not healthy, as far as its connector can say; ``remarks`` are what else it has to say.
     """
 
     facts: Facts | None = None
     health: Health = Health.UNKNOWN
     ailment: str = ""
+    remarks: Sequence[RefloatError] = ()
     error: RefloatError | None = None
 
 
@@ -119,6 +120,7 @@ def _unreachable_components(seen: Seen) -> Iterator[Problem]:
         elif component.health is Health.UNKNOWN:
             message = component.ailment or "does not say whether it is healthy"
             yield _warning(where, message, "see whether it runs, and what it says itself")
+        yield from (_warning(where, remark.message, remark.next_step) for remark in component.remarks)
 
 
 def _regions(seen: Seen) -> Iterator[Problem]:

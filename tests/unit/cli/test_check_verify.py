@@ -167,6 +167,26 @@ def test_a_process_with_nothing_behind_its_port_says_so(unprotected: Desk, close
     assert problem["message"] == f"connection refused at 127.0.0.1:{closed}"
 
 
+def test_a_measurement_that_passes_for_users_in_the_log_is_told(verified: Desk, endpoint: Any) -> None:
+    endpoint.log = verified.root / "eu/answers.jsonl"
+    verified.ask("verify")
+    (problem,) = verified.ask("check")["problems"]
+    assert (problem["level"], problem["where"]) == ("warning", "components.answers")
+    assert "questions of a verification, and nothing says how they are marked" in problem["message"]
+    assert "X-Refloat-Probe" in problem["next"]
+
+
+def test_a_measurement_that_the_log_keeps_apart_is_no_problem(verified: Desk, endpoint: Any) -> None:
+    endpoint.log = verified.root / "eu/answers.jsonl"
+    endpoint.source_of = lambda headers: "probe" if headers.get("X-Refloat-Probe") else "user"
+    path = 'path: "${region}/answers.jsonl"'
+    text = verified.manifest.read_text()
+    verified.manifest.write_text(text.replace(path, f"{path}, probes: {{source: probe}}"))
+    verified.ask("verify")
+    assert '"source": "probe"' in endpoint.log.read_text()
+    assert verified.ask("check")["problems"] == []
+
+
 # -------------------------------------------------------------------------------------------------- the facts
 
 

@@ -14,7 +14,7 @@ import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from refloat.contracts import Answer, Question
+from refloat.contracts import PROBE_ID_START, Answer, Question
 from refloat.digest import Json, canonical_json
 from refloat.errors import ManifestError
 from refloat.manifest.document import nearest
@@ -28,6 +28,8 @@ RESPONSE_BYTES_MAX = 4 * 1024 * 1024  # an answer that is larger is not one
 LOG_POLL_S = 0.001  # finer than any figure that is reported
 MARK = {"X-Refloat-Probe": "1"}
 """Tells the endpoint that no user asked, so that a log can keep the two apart."""
+BAGGAGE, MEMBER = "baggage", "refloat.probe=1"
+"""The same where the endpoint asks others: who follows W3C Baggage hands it on (https://www.w3.org/TR/baggage/)."""
 
 
 def _address(url: str) -> str:
@@ -68,11 +70,11 @@ class HttpProbe:
 
     def ask(self, question: Question) -> Answer:
         """Ask once; ``seconds`` runs from the first byte sent to the last one received."""
-        return self._ask(question, uuid.uuid4().hex)
+        return self._ask(question, _new_id())
 
     def trace(self, question: Question) -> Answer:
         """Ask once and wait until the answer stands in the log; without a log the response is the end."""
-        name = uuid.uuid4().hex
+        name = _new_id()
         log = _Tail(Path(self._settings.log), self._settings.id_field) if self._settings.log else None
         began = time.perf_counter()
         answer = self._ask(question, name)
@@ -112,7 +114,9 @@ class HttpProbe:
         return Answer(question, time.perf_counter() - began, response)
 
     def _send(self, body: bytes, *, until: float) -> bytes:
-        headers = {"Content-Type": "application/json", **self._settings.headers, **MARK}
+        headers = httpx.Headers({"Content-Type": "application/json"})
+        headers.update(self._settings.headers)
+        headers.update({**MARK, BAGGAGE: ",".join(filter(None, (headers.get(BAGGAGE), MEMBER)))})
         content = bytearray()
         with self._client.stream(
             self._settings.method, self._settings.url, content=body, headers=headers
@@ -172,6 +176,10 @@ class _Tail:
         except ValueError:
             return False
         return isinstance(record, dict) and record.get(self._id_field) == name
+
+
+def _new_id() -> str:
+    return str(uuid.UUID(PROBE_ID_START + uuid.uuid4().hex[len(PROBE_ID_START) :]))
 
 
 def _parse(settings: Mapping[str, Json] | str) -> HttpSettings:
