@@ -283,11 +283,17 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("problems[].where", "the place in the manifest"),
         ("problems[].message", "what is wrong"),
         ("problems[].next", "what to do, or `null`"),
+        ("problems[].line", "its line in the manifest"),
+        ("problems[].column", "and its column"),
         ("components.NAME.kind", "the connector"),
         ("components.NAME.tier", "the tier"),
         ("components.NAME.reachable", "whether its facts could be read"),
         ("components.NAME.health", "`healthy`, `sick` or `unknown`"),
         ("components.NAME.protected", "whether the newest point holds it; `null` without a key"),
+        (
+            "components.NAME.facts",
+            "only with `--facts`: by the name that an invariant gives it, each fact; `null` where they could not be read or are too large",
+        ),
         ("regions.NAME.vault", "the address"),
         ("regions.NAME.reachable", "whether the store answers"),
         ("regions.NAME.exists", "whether there is a vault"),
@@ -820,7 +826,8 @@ DOCUMENTS: Mapping[str, Rows] = {
 NOTES: Mapping[str, str] = {
     "init": "Never over an existing file. `KIND` is one of [CONNECTORS.md](CONNECTORS.md).",
     "check": "Exit code 1 when a problem is an error: a component that does not answer, an invariant that does not hold, "
-    "an RPO that the cadence can never meet. Without a key it says so and looks at what it can.",
+    "an RPO that the cadence can never meet, golden questions that cannot be read or do not fit the metrics. Exit code 2 when the manifest is wrong, "
+    "which includes metrics, bounds and the probes' addresses. Without a key it says so and looks at what it can.",
     "status": "Losing a region where the pipeline does not run costs none of its data. It runs where its newest point was made (`runs_in`), before the first point in the manifest's `primary`; "
     "a warning says where the two differ: correct `primary` after a recovery. "
     "Exit code 0 only where all is `well`: every region answers, every component is inside its objective, and the newest point is neither broken, unknown nor suspect, holds what could be captured of every component, and could be verified ([BASELINES.md](BASELINES.md)). Else 1; all that is known is printed nevertheless. With one region, which no other can replace, the state is `unprotected`, and the age of the newest point decides.",

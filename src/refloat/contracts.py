@@ -414,6 +414,22 @@ class Identifiable(Protocol):
 
 
 @runtime_checkable
+class Remarked(Protocol):
+    """A connector that can say what a person should know of a component although nothing is wrong with it."""
+
+    def remarks(self, place: Place) -> list[ConnectorError]:
+        """Each as an error that says what to do about it; it is shown as a warning."""
+
+
+@runtime_checkable
+class Ailing(Protocol):
+    """A connector that can say why a component is not healthy."""
+
+    def ailment(self, place: Place) -> str:
+        """What is wrong, in a few words; empty where nothing is."""
+
+
+@runtime_checkable
 class Tokened(Protocol):
     """A connector that can tell whether anything changed for less than an inspection costs.
 
@@ -469,6 +485,13 @@ class Answer:
     error: str = ""
 
 
+PROBE_ID_START = "7265666c6f61"
+"""How the identifier of a probe's question begins: ``refloa`` in ASCII, so that a log tells them from users' by it.
+
+The identifier is a UUID all the same, because some endpoints take nothing else.
+"""
+
+
 class Probe(Protocol):
     """One way of asking a component a question."""
 
@@ -480,6 +503,14 @@ class Probe(Protocol):
 
     def close(self) -> None:
         """Give back connections."""
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """A probe that can tell whether anybody listens where it asks, without a question."""
+
+    def unreachable(self) -> str:
+        """Why nobody does, in a few words; empty where somebody does."""
 
 
 # ----------------------------------------------------------------------------------------------- progress

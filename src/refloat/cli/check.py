@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refloat.cli.common import Session, examples, has_key, key_file, load_manifest, resolver, session_of
+from refloat.cli.completion import components as known_components
 from refloat.errors import ConnectorError, ManifestError, RefloatError, UsageError, plug_in
 
 if TYPE_CHECKING:
     from refloat.cli.findings import ComponentSeen, Problem, RegionSeen, Seen
     from refloat.contracts import Facts, Place
+    from refloat.digest import Json
     from refloat.flows.rejoin import Standing
     from refloat.manifest.document import Path as ManifestPath
     from refloat.manifest.model import Manifest
@@ -29,22 +32,59 @@ LOOKS_AT_ONCE = 8  # enough to hide the latency of regions, few enough for a sma
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("check", epilog=examples("refloat check", "refloat check --json"))(check)
+    lines = (
+        "refloat check",
+        "refloat check --facts",
+        "refloat check --facts registry index",
+        "refloat check --json",
+    )
+    app.command("check", epilog=examples(*lines))(check)
 
 
-def check(context: typer.Context) -> None:
+def check(
+    context: typer.Context,
+    components: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMPONENT...", help="With --facts: of these alone.", autocompletion=known_components
+        ),
+    ] = None,
+    facts: Annotated[
+        bool,
+        typer.Option(
+            "--facts", help="Show the facts that invariants may use, by the names to write in `must`."
+        ),
+    ] = False,
+) -> None:
     """Validate the manifest and look at every component and region, changing nothing."""
     from refloat.cli.findings import Level, problems
 
     session = session_of(context)
     manifest, content = load_manifest(session.file)
-    seen = _look(_Look(session, manifest, content, resolver(session)))
-    found = problems(seen)
+    shown = _wanted(manifest, components or [], facts=facts)
+    look = _Look(session, manifest, content, resolver(session))
+    seen = _look(look)
+    found = [look.placed(problem) for problem in problems(seen)]
     ok = all(problem.level is not Level.ERROR for problem in found)
-    _say(session, seen, found, ok=ok)
-    session.console.emit(_document(seen, found, ok=ok))
+    _say(session, seen, found, shown, ok=ok)
+    session.console.emit(_document(seen, found, shown, ok=ok))
     if not ok:
         raise typer.Exit(1)
+
+
+def _wanted(manifest: Manifest, components: Sequence[str], *, facts: bool) -> frozenset[str]:
+    """The components whose facts are shown. Raises ``UsageError``."""
+    from refloat.manifest.document import nearest
+
+    if components and not facts:
+        raise UsageError(
+            "components are named for their facts", next=f"refloat check --facts {' '.join(components)}"
+        )
+    for name in components:
+        if name not in manifest.components:
+            hint = nearest(name, manifest.components) or f"its components: {', '.join(manifest.components)}"
+            raise UsageError(f"the manifest knows no component {name!r}", next=hint)
+    return frozenset(components or manifest.components) if facts else frozenset()
 
 
 # ------------------------------------------------------------------------------------------------- the looks
@@ -69,6 +109,13 @@ class _Look:
         spot = spots(self.content)(path)
         return ManifestError(message, line=spot.line, column=spot.column, file=file, next=next)
 
+    def placed(self, problem: Problem) -> Problem:
+        """A problem with the line and column of what it is about."""
+        from refloat.manifest.parse import spots
+
+        spot = spots(self.content)(tuple(problem.where.split(".")))
+        return replace(problem, line=spot.line, column=spot.column)
+
     def missing(self) -> dict[str, list[str]]:
         """What each region refers to and is not there. Raises ``ManifestError`` where the primary lacks it."""
         try:
@@ -84,6 +131,7 @@ def _look(look: _Look) -> Seen:
     manifest = look.manifest
     _require_known_kinds(look)
     missing = look.missing()
+    _require_right_probes(look, missing)
     places = {name: _place(look, name, missing) for name in manifest.components}
     urls = {region: _url(look, region) for region in manifest.regions}
     key = key_file(look.session, [u for u in urls.values() if isinstance(u, str)]) if has_key() else None
@@ -103,7 +151,29 @@ def _look(look: _Look) -> Seen:
         unheard=look.late.lacking(
             [manifest.notify.webhook or "", *manifest.notify.command], manifest, manifest.primary
         ),
+        verification=_verification(look, components),
     )
+
+
+def _require_right_probes(look: _Look, missing: Mapping[str, Sequence[str]]) -> None:
+    """Raise ``ManifestError`` for settings that a probe refuses in a region of which nothing is missing."""
+    from refloat.cli.check_verify import wrong_probes
+    from refloat.manifest.parse import refused
+
+    complete = [region for region, lacks in missing.items() if not lacks]
+    mistakes = list(wrong_probes(look.manifest, look.late, complete))
+    if mistakes:
+        raise refused(mistakes, look.content, file=str(look.session.file))
+
+
+def _verification(look: _Look, components: Mapping[str, ComponentSeen]) -> list[Problem]:
+    """What is wrong with golden questions, and probes that find nobody though the component seems well."""
+    from refloat.cli.check_verify import silent, wrong_golden
+    from refloat.contracts import Health
+
+    nobody = silent(look.manifest, look.late, LOOK_SECONDS_MAX)
+    well = [nobody[name] for name in nobody if components[name].health is Health.HEALTHY]
+    return [*wrong_golden(look.manifest, look.late, look.session.file.parent), *well]
 
 
 def _require_known_kinds(look: _Look) -> None:
@@ -168,6 +238,7 @@ def _url(look: _Look, region: str) -> str | RefloatError:
 def _component(manifest: Manifest, name: str, place: Place | RefloatError) -> ComponentSeen:
     from refloat import registry
     from refloat.cli.findings import ComponentSeen
+    from refloat.contracts import Ailing, Health, Remarked
     from refloat.deadline import within
     from refloat.point.capture import inspected
 
@@ -180,9 +251,15 @@ def _component(manifest: Manifest, name: str, place: Place | RefloatError) -> Co
             facts = within(LOOK_SECONDS_MAX, doing, lambda: inspected(connector, place))
         with plug_in(asking, component=name):
             health = within(LOOK_SECONDS_MAX, asking, lambda: connector.health(place))
+            ailment = ""
+            if health is not Health.HEALTHY and isinstance(connector, Ailing):
+                ailment = within(LOOK_SECONDS_MAX, asking, lambda: connector.ailment(place))
+            remarks: list[ConnectorError] = []
+            if isinstance(connector, Remarked):
+                remarks = within(LOOK_SECONDS_MAX, asking, lambda: connector.remarks(place))
     except RefloatError as error:
         return ComponentSeen(error=error)
-    return ComponentSeen(facts=facts, health=health)
+    return ComponentSeen(facts=facts, health=health, ailment=ailment, remarks=remarks)
 
 
 def _standings(replicas: Sequence[Replica]) -> Mapping[str, Standing]:
@@ -274,7 +351,7 @@ def _verdicts(manifest: Manifest, components: Mapping[str, ComponentSeen]) -> di
 # ------------------------------------------------------------------------------------------------ the answer
 
 
-def _say(session: Session, seen: Seen, found: Sequence[Problem], *, ok: bool) -> None:
+def _say(session: Session, seen: Seen, found: Sequence[Problem], shown: Collection[str], *, ok: bool) -> None:
     console = session.console
     rows = [
         (name, part.kind, str(part.tier), _state(seen.components[name]), _protection(seen, name))
@@ -285,8 +362,11 @@ def _say(session: Session, seen: Seen, found: Sequence[Problem], *, ok: bool) ->
         (name, _region_state(region), _points(region), region.url) for name, region in seen.regions.items()
     ]
     console.table(["region", "state", "points", "vault"], regions)
+    for name in filter(shown.__contains__, seen.components):
+        _say_facts(session, seen, name)
     for problem in found:
-        console.print(f"{problem.level}: {problem.where}: {problem.message}")
+        place = f"{session.file}:{problem.line}:{problem.column}"
+        console.print(f"{problem.level}: {problem.where}: {problem.message} ({place})")
         if problem.next:
             console.print(f"  next: {problem.next}")
     warned = "ready, with warnings" if found else "ready"
@@ -313,13 +393,43 @@ def _points(region: RegionSeen) -> str:
     return "-" if region.points is None else str(region.points)
 
 
-def _document(seen: Seen, found: Sequence[Problem], *, ok: bool) -> dict[str, object]:
+def _facts(seen: Seen, name: str) -> Mapping[str, Json] | None:
+    """The facts of a component as an invariant names them; None where it has none to use."""
+    from refloat.point.invariants import spelled
+
+    facts = seen.components[name].facts
+    return None if facts is None else spelled(name, facts)
+
+
+def _say_facts(session: Session, seen: Seen, name: str) -> None:
+    facts = _facts(seen, name)
+    if facts is None:
+        why = (
+            "could not be read" if seen.components[name].facts is None else "are too large for an expression"
+        )
+        session.console.print(f"the facts of {name} {why}")
+    for fact, value in (facts or {}).items():
+        session.console.print(f"{fact} == {json.dumps(value, ensure_ascii=False)}")
+
+
+def _document(seen: Seen, found: Sequence[Problem], shown: Collection[str], *, ok: bool) -> dict[str, object]:
     return {
         "ok": ok,
         "problems": [
-            {"level": str(p.level), "where": p.where, "message": p.message, "next": p.next} for p in found
+            {
+                "level": str(p.level),
+                "where": p.where,
+                "message": p.message,
+                "next": p.next,
+                "line": p.line,
+                "column": p.column,
+            }
+            for p in found
         ],
-        "components": {name: _component_document(seen, name) for name in seen.components},
+        "components": {
+            name: _component_document(seen, name) | ({"facts": _facts(seen, name)} if name in shown else {})
+            for name in seen.components
+        },
         "regions": {name: _region_document(region) for name, region in seen.regions.items()},
     }
 

@@ -27,20 +27,27 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where in the manifest, what, and what to do."""
+    """One thing that is wrong: where in the manifest, what, and what to do; ``line`` and ``column`` count from 1."""
 
     level: Level
     where: str
     message: str
     next: str | None = None
+    line: int | None = None
+    column: int | None = None
 
 
 @dataclass(frozen=True)
 class ComponentSeen:
-    """One component in the primary region: its facts and health, or why they could not be had."""
+    """One component in the primary region: its facts and health, or why they could not be had.
+
+    ``ailment`` is why it is not healthy, as far as its connector can say; ``remarks`` are what else it has to say.
+    """
 
     facts: Facts | None = None
     health: Health = Health.UNKNOWN
+    ailment: str = ""
+    remarks: Sequence[RefloatError] = ()
     error: RefloatError | None = None
 
 
@@ -82,6 +89,7 @@ class Seen:
     standings: Mapping[str, Standing] = field(default_factory=dict)
     unheard: Sequence[str] = ()
     """What ``notify`` refers to and is not there."""
+    verification: Sequence[Problem] = ()
 
 
 def problems(seen: Seen) -> list[Problem]:
@@ -95,6 +103,7 @@ def problems(seen: Seen) -> list[Problem]:
         *_impossible(seen.manifest),
         *_shared_fate(seen),
         *_invariants(seen),
+        *seen.verification,
         *_not_acted_on(seen.manifest),
     ]
     return sorted(found, key=lambda problem: problem.level is not Level.ERROR)
@@ -114,9 +123,12 @@ def _unreachable_components(seen: Seen) -> Iterator[Problem]:
         if component.error is not None:
             yield _error(where, component.error.message, component.error.next_step)
         elif component.health is Health.SICK:
-            yield _error(where, "answers, but is not healthy", "see what the component itself says")
+            message = component.ailment or "answers, but is not healthy"
+            yield _error(where, message, "see whether it runs, and what it says itself")
         elif component.health is Health.UNKNOWN:
-            yield _warning(where, "does not say whether it is healthy", "see what the component itself says")
+            message = component.ailment or "does not say whether it is healthy"
+            yield _warning(where, message, "see whether it runs, and what it says itself")
+        yield from (_warning(where, remark.message, remark.next_step) for remark in component.remarks)
 
 
 def _regions(seen: Seen) -> Iterator[Problem]:

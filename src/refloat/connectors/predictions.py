@@ -10,8 +10,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from pydantic import Field
 
 from refloat.connectors.allowance import Allowance, os_errors, unlimited
 from refloat.connectors.beside import Beside, StagedBeside, located
-from refloat.contracts import Facts, Health, Layer, Op, Place, Settings, Sink, Source, Spec
+from refloat.contracts import PROBE_ID_START, Facts, Health, Layer, Op, Place, Settings, Sink, Source, Spec
 from refloat.digest import Json
 from refloat.durable import opened_file
 from refloat.errors import ConnectorError, Retry
@@ -31,18 +32,22 @@ LOG = "log.jsonl"
 NEWLINE = b"\n"
 
 _BLOCK_BYTES = MIB
+_LOOK_BYTES = 4 * MIB  # of the end of a log: the last measurement, without reading all that users asked
+_PROBE_ID = re.compile(rb"%s-?%s" % (PROBE_ID_START[:8].encode(), PROBE_ID_START[8:].encode()), re.IGNORECASE)
 _LINE_BYTES_MAX = 16 * MIB  # a longer line is no record of a prediction; it is counted, not looked into
 
 
 class PredictionsSettings(Settings):
     """``path``: the log; a relative one starts at the current directory.
 
-    ``time_field`` and ``id_field`` name the keys of a record that hold its time and its identifier.
+    ``time_field`` and ``id_field`` name the keys of a record that hold its time and its identifier; ``probes`` are the
+    keys and values of each record that no user caused, but a question of a verification.
     """
 
     path: str = Field(min_length=1)
     time_field: str = "time"
     id_field: str = "id"
+    probes: Mapping[str, Json] = Field(default_factory=dict)
 
 
 @dataclass
@@ -181,6 +186,31 @@ class Predictions(StagedBeside):
         except ConnectorError:
             return Health.SICK
         return Health.HEALTHY if not tally.records or _record(tally.last) else Health.SICK
+
+    def remarks(self, place: Place) -> list[ConnectorError]:
+        """Whether the end of the log holds questions of a verification that pass for those of users."""
+        settings = _settings(place)
+        path = located(place, _live(settings))
+        with os_errors("reading the log", path), _opened(path) as file:
+            size = _whole_bytes(file, os.fstat(file.fileno()).st_size)
+            start = max(0, size - _LOOK_BYTES)
+            lines = os.pread(file.fileno(), size - start, start).split(NEWLINE)
+        found = [record for line in lines if _PROBE_ID.search(line) and (record := _record(line))]
+        asked = [record for record in found if _PROBE_ID.match(str(record.get(settings.id_field)).encode())]
+        unmarked = [record for record in asked if not _is_marked(record, settings.probes)]
+        return [_unmarked(len(unmarked), settings)] if unmarked else []
+
+
+def _is_marked(record: Mapping[str, object], probes: Mapping[str, Json]) -> bool:
+    return bool(probes) and all(record.get(key) == value for key, value in probes.items())
+
+
+def _unmarked(count: int, settings: PredictionsSettings) -> ConnectorError:
+    lack = f"without {dict(settings.probes)}" if settings.probes else "and nothing says how they are marked"
+    return ConnectorError(
+        f"the log holds questions of a verification, {lack}: {count} of its newest records would pass for users'",
+        next="let the endpoint mark or leave out what comes with X-Refloat-Probe, and say how: probes: {source: probe}",
+    )
 
 
 def _settings(place: Place) -> PredictionsSettings:

@@ -29,6 +29,7 @@ from refloat.digest import Json, canonical_json, json_digest
 from refloat.durable import remove_file, replace_file
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
 from refloat.limits import HEALTH_SECONDS_MAX
+from refloat.reach import place_of, why_silent
 from refloat.units import parse_duration
 
 ENVIRONMENT = "environment.json"
@@ -158,6 +159,10 @@ class Process:
     def health(self, place: Place) -> Health:
         """Healthy when ``health`` answers 200, unknown when it does not answer in time."""
         return _ask(_settings(place).health)
+
+    def ailment(self, place: Place) -> str:
+        """Why ``health`` does not answer 200; empty where it does."""
+        return _asked(_settings(place).health)[1]
 
     def holder(self, place: Place) -> str | None:
         """The point that what runs here came from; ``""`` when something else listens on one of the ports."""
@@ -511,16 +516,22 @@ def _within(seconds: float, done: Callable[[], bool]) -> bool:
 
 
 def _ask(url: str) -> Health:
-    """One question to a health address; redirects and proxies are not followed."""
+    return _asked(url)[0]
+
+
+def _asked(url: str) -> tuple[Health, str]:
+    """One question to a health address, and why it was not answered well; redirects and proxies are not followed."""
     import httpx  # takes as long to load as all the rest of a protect that finds nothing changed
 
     try:
         answer = httpx.get(url, timeout=ANSWER_SECONDS_MAX, trust_env=False)
     except httpx.TimeoutException:
-        return Health.UNKNOWN
-    except httpx.HTTPError:
-        return Health.SICK
-    return Health.HEALTHY if answer.status_code == httpx.codes.OK else Health.SICK
+        return Health.UNKNOWN, f"no answer within {ANSWER_SECONDS_MAX:g} s from {place_of(url)}"
+    except httpx.HTTPError as error:
+        return Health.SICK, why_silent(error, url)
+    if answer.status_code == httpx.codes.OK:
+        return Health.HEALTHY, ""
+    return Health.SICK, f"status {answer.status_code} at {_shown(url)}"
 
 
 # -------------------------------------------------------------------------------------------- files

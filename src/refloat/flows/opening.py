@@ -32,6 +32,7 @@ from refloat.vault.stores import open_store
 from refloat.vault.vault import Vault
 from refloat.vault.witness import rolled_back
 from refloat.vault.wraps import Secret, opened
+from refloat.verify.metrics import mistakes
 
 SECRET_FILE_BYTES_MAX = 1024 * 1024  # what ``${file:path}`` may bring in
 
@@ -43,9 +44,9 @@ KeyOf = Callable[[Iterable[str]], KeyFile]
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
-    """The manifest at ``path`` and its bytes, expressions checked too. Raises ``ManifestError``."""
+    """The manifest at ``path`` and its bytes, expressions and metrics checked too. Raises ``ManifestError``."""
     content = _content(path)
-    return parse(content, file=str(path), syntax=syntax_error), content
+    return parse(content, file=str(path), syntax=syntax_error, asked=mistakes), content
 
 
 def _content(path: Path) -> bytes:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from refloat.digest import Json
 from refloat.errors import ManifestError
 from refloat.manifest import graph
 from refloat.manifest.document import CORRECT, Document, Path, Spot, nearest, read_document, shortened
-from refloat.manifest.model import VERSION, Manifest
+from refloat.manifest.model import VERSION, Manifest, Verification
 
 KNOWN_SHOWN_MAX = 20  # names that are listed where none is near
 MISTAKES_MAX = 20  # as many as one reads before correcting the first
@@ -96,11 +97,17 @@ class Mistake:
         )
 
 
-def parse(content: bytes, *, file: str = "refloat.yaml", syntax: Syntax | None = None) -> Manifest:
+Asked = Callable[[Verification], Iterable[Mistake]]
+"""What is wrong with how a component is verified, at paths that start at its entry of ``verify``."""
+
+
+def parse(
+    content: bytes, *, file: str = "refloat.yaml", syntax: Syntax | None = None, asked: Asked | None = None
+) -> Manifest:
     """The manifest that ``content`` is.
 
-    ``syntax`` judges each group's expressions. Raises ``ManifestError`` that names every mistake found, with
-    the line and column of the first.
+    ``syntax`` judges each group's expressions, ``asked`` each component's verification. Raises ``ManifestError`` that
+    names every mistake found, with the line and column of the first.
     """
     document = read_document(content, file=file)
     if not isinstance(document.value, Mapping):
@@ -111,7 +118,11 @@ def parse(content: bytes, *, file: str = "refloat.yaml", syntax: Syntax | None =
         manifest = Manifest.model_validate(document.value)
     except ValidationError as error:
         raise _error([*_invalid(error, document), *_field_names(document.value)], document, file) from None
-    mistakes = [*_field_names(document.value), *_contradictions(manifest, syntax)]
+    mistakes = [
+        *_field_names(document.value),
+        *_contradictions(manifest, syntax),
+        *_unmeasurable(manifest, asked),
+    ]
     if mistakes:
         raise _error(mistakes, document, file)
     return manifest
@@ -133,6 +144,11 @@ def _require_known_version(document: Document, file: str) -> None:
 def spots(content: bytes, *, file: str = "refloat.yaml") -> Callable[[Path], Spot]:
     """Where things stand in a manifest that ``parse`` accepts: a path's line and column."""
     return read_document(content, file=file).spot
+
+
+def refused(mistakes: Iterable[Mistake], content: bytes, *, file: str) -> ManifestError:
+    """One error for all mistakes, at least one, in a manifest that ``parse`` accepts."""
+    return _error(mistakes, read_document(content, file=file), file)
 
 
 # ------------------------------------------------------------------------------------------------ messages
@@ -190,7 +206,7 @@ def _invalid(error: ValidationError, document: Document) -> Iterable[Mistake]:
         elif kind == "extra_forbidden":
             mistake = _unknown_key(path)
         else:
-            words, hint = _complaint(kind, detail["input"], detail.get("ctx", {}), detail["msg"])
+            words, hint = complaint(detail)
             mistake = Mistake(path, words, hint, key=in_key)
         tried = len(path) < len(detail["loc"]) and kind != "missing" and not in_key
         found[path, "" if tried else mistake.message] = mistake
@@ -212,10 +228,9 @@ def _unknown_key(path: Path) -> Mistake:
     return Mistake(path, f"unknown key {word[:80]!r}", key=True, known=known, word=word)
 
 
-def _complaint(
-    kind: str, given: object, context: Mapping[str, object], message: str
-) -> tuple[str, str | None]:
+def complaint(detail: ErrorDetails) -> tuple[str, str | None]:
     """What to say of one value that pydantic refused, and what to do."""
+    kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "string_pattern_mismatch":
         return f"{given!r} is not a name", "use lower-case letters, digits and _, starting with a letter"
     if kind in ("enum", "literal_error"):
@@ -227,7 +242,7 @@ def _complaint(
         return f"needs at {bound} {count} {'entry' if count == 1 else 'entries'}", None
     if kind in _WANTED:
         return f"must be {_WANTED[kind]}, not {_kind_of(given)}", _hint_for(kind, given)
-    return _in_lower_case(str(context.get("error", message.removeprefix("Input ")))), None
+    return _in_lower_case(str(context.get("error", detail["msg"].removeprefix("Input ")))), None
 
 
 def _kind_of(given: object) -> str:
@@ -380,6 +395,12 @@ def _durations(manifest: Manifest) -> Iterator[tuple[Path, float | None]]:
     for name, group in manifest.groups.items():
         yield ("groups", name, "skew"), group.skew
     yield ("notify", "remind"), manifest.notify.remind
+
+
+def _unmeasurable(manifest: Manifest, asked: Asked | None) -> Iterator[Mistake]:
+    for name, verification in manifest.verify.items() if asked else ():
+        for mistake in asked(verification) if asked else ():
+            yield replace(mistake, path=("verify", name, *mistake.path))
 
 
 def _addresses(manifest: Manifest) -> Iterator[Mistake]:

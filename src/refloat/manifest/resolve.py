@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
@@ -46,6 +46,10 @@ class _Scope:
     through: tuple[str, ...] = ()
     known: dict[str, str] = field(default_factory=dict)
 
+    def below(self, step: str | int) -> _Scope:
+        """The same for what stands there under a key or at a position."""
+        return replace(self, path=(*self.path, step))
+
     def wrong(self, message: str, next: str) -> ManifestError:
         """What is wrong with it."""
         place = dotted(self.path) or "the manifest"
@@ -83,12 +87,12 @@ class Resolver:
             raise self._unfit(error, component, region, schema) from None
 
     @overload
-    def value(self, value: str, manifest: Manifest, region: str) -> str: ...
+    def value(self, value: str, manifest: Manifest, region: str, path: Path = ()) -> str: ...
     @overload
-    def value(self, value: Json, manifest: Manifest, region: str) -> Json: ...
-    def value(self, value: Json, manifest: Manifest, region: str) -> Json:
-        """Any text or JSON of the manifest, resolved for a region. Raises ``ManifestError``."""
-        return self._json(value, _Scope(manifest, region))
+    def value(self, value: Json, manifest: Manifest, region: str, path: Path = ()) -> Json: ...
+    def value(self, value: Json, manifest: Manifest, region: str, path: Path = ()) -> Json:
+        """Any text or JSON of the manifest, resolved for a region. Raises ``ManifestError``; ``path`` is its place."""
+        return self._json(value, _Scope(manifest, region, path))
 
     def vault(self, manifest: Manifest, region: str) -> str:
         """The address of a region's replica. Raises ``ManifestError``."""
@@ -139,9 +143,9 @@ class Resolver:
         if isinstance(value, str):
             return self._text(value, scope)
         if isinstance(value, Mapping):
-            return {key: self._json(below, scope) for key, below in value.items()}
+            return {key: self._json(below, scope.below(key)) for key, below in value.items()}
         if isinstance(value, Sequence):
-            return [self._json(below, scope) for below in value]
+            return [self._json(below, scope.below(position)) for position, below in enumerate(value)]
         return value
 
     def _text(self, text: str, scope: _Scope) -> str:
@@ -195,11 +199,11 @@ class Resolver:
             for match in _REFERENCE.finditer(value):
                 yield from self._outside_of_one((match[1] or "").strip(), scope)
         elif isinstance(value, Mapping):
-            for below in value.values():
-                yield from self._outside(below, scope)
+            for key, below in value.items():
+                yield from self._outside(below, scope.below(key))
         elif isinstance(value, Sequence):
-            for below in value:
-                yield from self._outside(below, scope)
+            for position, below in enumerate(value):
+                yield from self._outside(below, scope.below(position))
 
     def _outside_of_one(self, reference: str, scope: _Scope) -> Iterator[str]:
         if reference.startswith(("env:", "file:")):

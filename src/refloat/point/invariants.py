@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from refloat.contracts import Facts
 from refloat.digest import Json, canonical_json
 from refloat.limits import FACTS_BYTES_MAX
+from refloat.manifest.parse import CEL_RESERVED
 from refloat.point.model import Grade, GroupRecord, Verdict
 
 VALUE_BYTES_MAX = 1024  # a verdict is read by people
 
 _PATH = re.compile(r"(?<![\w.\"'])[a-z][a-z0-9_]*(?:\.[A-Za-z_]\w*|\[\"[^\"]*\"\])+(?!\w*\()")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STEP = re.compile(r"\.?([A-Za-z_]\w*)|\[\"([^\"]*)\"\]")
 
@@ -55,6 +58,21 @@ def _held(value: Json) -> Iterator[Json]:
 def values(expression: str, variables: Mapping[str, Json]) -> dict[str, Json]:
     """The value of every fact that an expression names; None for one that is missing."""
     return {path: _shown(_lookup(path, variables)) for path in dict.fromkeys(_PATH.findall(expression))}
+
+
+def spelled(component: str, facts: Facts) -> dict[str, Json] | None:
+    """Every fact of a component by the name that an expression gives it; None where they are too large for one."""
+    known = scope({component: facts})
+    return dict(_leaves(component, known[component])) if component in known else None
+
+
+def _leaves(name: str, value: Json) -> Iterator[tuple[str, Json]]:
+    if not isinstance(value, Mapping) or not value:
+        yield name, value
+        return
+    for key, below in value.items():
+        plain = _PLAIN.fullmatch(key) and key not in CEL_RESERVED
+        yield from _leaves(f"{name}.{key}" if plain else f"{name}[{json.dumps(key)}]", below)
 
 
 def _shown(value: Json) -> Json:

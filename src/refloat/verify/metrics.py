@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from refloat.contracts import Answer, Question
 from refloat.digest import Json, json_digest
 from refloat.errors import ManifestError
+from refloat.manifest.model import Verification
+from refloat.manifest.parse import Mistake, complaint, dotted
 from refloat.verify.model import Metric
 
 Z = 1.959964  # the normal quantile of a two-sided 95 % interval
@@ -189,24 +192,56 @@ def quality(metrics: Mapping[str, Mapping[str, Json]]) -> Quality:
     return Quality(scores=scores, same=same or ())
 
 
+_WAYS = "write {recall: {expected: a, found: b, k: 5}}, {equal: {expected: a, found: b}} or {same: [a]}"
+
+
+def mistakes(asked: Verification) -> Iterator[Mistake]:
+    """What is wrong with the metrics and bounds of a verification, at paths that start at it."""
+    for name, spec in asked.metrics.items():
+        yield from _mistakes(name, spec)
+    known = [*QUANTILES, THROUGHPUT, ERRORS, EXACT_MATCH, *asked.metrics]
+    for name in asked.bounds:
+        if name not in known:
+            path = ("bounds", name)
+            yield Mistake(path, f"nothing measures {name[:80]!r}", key=True, known=known, word=name)
+
+
 def _parse(name: str, spec: Mapping[str, Json]) -> _Quality:
+    for mistake in _mistakes(name, spec):
+        raise ManifestError(
+            f"{dotted(mistake.path)}: {mistake.message}", path=mistake.path, next=mistake.advice or _WAYS
+        )
+    return _Quality.model_validate(dict(spec))
+
+
+def _mistakes(name: str, spec: Mapping[str, Json]) -> Iterator[Mistake]:
+    path = ("metrics", name)
     try:
         parsed = _Quality.model_validate(dict(spec))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in ("metrics", name, *first["loc"]))
-        raise _wrong(f"{place}: {first['msg']}") from error
+        yield from (_refusal(path, detail) for detail in error.errors(include_url=False))
+        return
     if name in LOAD_METRICS:
-        raise _wrong(f"metrics.{name}: this name is measured by the load itself; choose another")
-    if (parsed.same is not None) != (name == EXACT_MATCH):
-        raise _wrong(f"metrics.{name}: `same` and the name `{EXACT_MATCH}` belong together")
-    return parsed
+        yield Mistake(path, "this name is measured by the load itself; choose another", _WAYS, key=True)
+    elif (parsed.same is not None) != (name == EXACT_MATCH):
+        yield Mistake(path, f"`same` and the name `{EXACT_MATCH}` belong together", _WAYS, key=True)
 
 
-def _wrong(message: str) -> ManifestError:
-    return ManifestError(
-        message, next="write {recall: {expected: a, found: b, k: 5}}, {equal: …} or {same: […]}"
-    )
+def _refusal(path: tuple[str, ...], detail: ErrorDetails) -> Mistake:
+    where, kind = (*path, *detail["loc"]), detail["type"]
+    if kind == "missing":
+        return Mistake(where, "is missing", _WAYS)
+    if kind == "extra_forbidden":
+        word, known = str(detail["loc"][-1]), _known_beside(detail["loc"])
+        return Mistake(where, f"unknown key {word[:80]!r}", key=True, known=known, word=word)
+    words, hint = complaint(detail)
+    return Mistake(where, words, hint or _WAYS)
+
+
+def _known_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that could stand where a metric has one that is not known."""
+    ways: Mapping[str, type[BaseModel]] = {"recall": _Recall, "equal": _Equal}
+    return list((ways[str(location[0])] if location[1:] else _Quality).model_fields)
 
 
 def _score(name: str, spec: _Quality) -> Score:

@@ -6,8 +6,9 @@ import contextlib
 import io
 import json
 import shutil
+import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -61,6 +62,10 @@ class _Endpoint(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.log is not None:  # type: ignore[attr-defined]
+            record = {"id": asked["id"], "source": self.server.source_of(self.headers)}  # type: ignore[attr-defined]
+            with self.server.log.open("a") as log:  # type: ignore[attr-defined]
+                log.write(json.dumps(record) + "\n")
         answered = json.dumps({"topic": self.server.topic_of(asked["question"])}).encode()  # type: ignore[attr-defined]
         self.send_response(200)
         self.send_header("Content-Length", str(len(answered)))
@@ -72,10 +77,15 @@ class _Endpoint(BaseHTTPRequestHandler):
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Answers questions over HTTP; ``topic_of`` says how, and may be changed."""
+    """Answers questions over HTTP; ``topic_of`` says how, and may be changed.
+
+    Where there is a ``log``, every question is written there, with what ``source_of`` says of the headers.
+    """
 
     daemon_threads = True
     topic_of: Callable[[str], str] = staticmethod(str.upper)
+    log: Path | None = None
+    source_of: Callable[[Mapping[str, str]], str] = staticmethod(lambda headers: "user")
 
     @property
     def url(self) -> str:
@@ -105,3 +115,11 @@ def verified(unprotected: Desk, endpoint: Endpoint) -> Desk:
     desk.ask("verify", "--save-baseline")
     desk.ask("protect")
     return desk
+
+
+@pytest.fixture
+def closed() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else gets meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

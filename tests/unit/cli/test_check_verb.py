@@ -365,7 +365,7 @@ def test_invariants_are_tried_on_what_is_live(check: Check, world: Path, must: s
         ("", {"kind": "fils"}, 8, "nothing installed is called 'fils'"),
         ("", {"docs": "{pth: /a}"}, 8, "components.docs.with"),
         ("groups: {g: {members: [docs], must: ['docs.a = 1']}}", {}, 10, "is not an expression"),
-        ("verify: {docs: {probe: {htp: x}, golden: g, bounds: {p: {at_most: 1}}}}", {}, 10, "'htp'"),
+        ("verify: {docs: {probe: {htp: x}, golden: g, bounds: {errors: {at_most: 1}}}}", {}, 10, "'htp'"),
     ],
 )
 def test_a_wrong_manifest_is_told_with_its_line(

@@ -54,6 +54,10 @@ def test_check_of_what_is_ready(desk) -> None:
     require_pinned("check", "ready", checked)
 
 
+def test_check_with_the_facts_of_a_component(desk) -> None:
+    require_pinned("check", "facts", printed(desk, "check", "--facts", "ledger"))
+
+
 def test_check_of_what_is_not_ready_exits_1(desk) -> None:
     shutil.rmtree(desk.root / "eu" / "pages")
     shutil.rmtree(desk.vault("us"))

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -49,7 +50,7 @@ class TestContract(ConnectorContract):
         append(Path(settings.path), 7)  # type: ignore[attr-defined]
 
 
-def place(path: Path, **named: str) -> Place:
+def place(path: Path, **named: Any) -> Place:
     return Place("part", "eu", PredictionsSettings(path=str(path), **named))
 
 
@@ -210,3 +211,38 @@ def test_a_pipe_where_the_log_should_be_holds_up_nobody(tmp_path: Path) -> None:
         with pytest.raises(ConnectorError, match="not a regular file"):
             act()
     assert Predictions().health(place(path)) is Health.SICK
+
+
+# ------------------------------------------------------------------------------------------- whose questions
+
+PROBED = "7265666c-6f61-4c0e-8d6e-0123456789ab"
+
+
+def told(path: Path, records: list[dict[str, object]], **named: Any) -> list[str]:
+    """What the connector remarks of a log with these records."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return [remark.message for remark in Predictions().remarks(place(path, **named))]
+
+
+@pytest.mark.parametrize("id", [PROBED, PROBED.replace("-", ""), PROBED.upper()])
+def test_a_question_of_a_verification_that_passes_for_a_users_is_remarked(tmp_path: Path, id: str) -> None:
+    users = [{"id": "q1", "source": "user"}, {"id": "q2", "question": f"what is {PROBED}?", "source": "user"}]
+    log, probes = tmp_path / "log", {"source": "probe"}
+    assert told(log, users, probes=probes) == []
+    assert told(log, [*users, {"id": id, "source": "probe"}], probes=probes) == []
+    (unmarked,) = told(log, [*users, {"id": id, "source": "user"}], probes=probes)
+    assert "without {'source': 'probe'}: 1 of its newest records" in unmarked
+    (unsaid,) = told(log, [*users, {"id": id, "source": "probe"}])
+    assert "nothing says how they are marked: 1 of" in unsaid
+
+
+def test_it_goes_by_the_key_that_holds_the_identifier(tmp_path: Path) -> None:
+    record: dict[str, object] = {"request": PROBED}
+    assert told(tmp_path / "log", [record]) == []
+    assert len(told(tmp_path / "log", [record], id_field="request")) == 1
+
+
+def test_only_the_end_of_a_long_log_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "_LOOK_BYTES", 200)
+    assert told(tmp_path / "log", [{"id": PROBED}, *[{"id": "x" * 50}] * 9]) == []
+    assert len(told(tmp_path / "log", [*[{"id": "x" * 50}] * 9, {"id": PROBED}])) == 1

@@ -128,9 +128,30 @@ def test_a_question_is_sent_marked_with_an_id_of_its_own(
     (port, headers, body), (same_port, _, other) = server.seen
     assert headers["X-Refloat-Probe"] == "1"
     assert headers["Authorization"] == "Bearer t"
+    assert headers["baggage"] == "refloat.probe=1"
     assert body["question"] == "what is a list?" and body["id"] == "of the golden set"
     assert body["request_id"] != other["request_id"]
     assert port == same_port, "the connection is kept alive"
+    assert uuid.UUID(body["request_id"]).version == 4, "some endpoints take nothing else"
+    assert uuid.UUID(body["request_id"]).bytes.startswith(b"refloa")
+
+
+def test_the_baggage_that_a_manifest_gives_stays(server: Server, client: Callable[..., HttpProbe]) -> None:
+    client(headers={"Baggage": "tenant=a", "X-Refloat-Probe": "0"}).ask(QUESTION)
+    ((_, headers, _),) = server.seen
+    found = {name.lower(): value for name, value in headers.items()}
+    assert found["baggage"] == "tenant=a,refloat.probe=1"
+    assert found["x-refloat-probe"] == "1"
+
+
+def test_an_endpoint_with_nothing_behind_its_port_says_so() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        probe = HttpProbe(f"http://127.0.0.1:{port}/answer")
+        assert probe.unreachable() == f"connection refused at 127.0.0.1:{port}"
+        assert probe.ask(QUESTION).error == f"connection refused at 127.0.0.1:{port}"
+        probe.close()
 
 
 def test_an_answer_is_timed_to_its_last_byte(

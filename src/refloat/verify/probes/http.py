@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from refloat.contracts import Answer, Question
+from refloat.contracts import PROBE_ID_START, Answer, Question
 from refloat.digest import Json, canonical_json
 from refloat.errors import ManifestError
+from refloat.manifest.document import nearest
+from refloat.manifest.parse import dotted
+from refloat.reach import place_of, port_of, why_silent
 
 TIMEOUT_S = 10.0  # of one question, from the first byte sent to the last one received
+CONNECT_S_MAX = 2.0  # to see whether anybody listens
+PORT_MAX = 65_535
 RESPONSE_BYTES_MAX = 4 * 1024 * 1024  # an answer that is larger is not one
 LOG_POLL_S = 0.001  # finer than any figure that is reported
 MARK = {"X-Refloat-Probe": "1"}
 """Tells the endpoint that no user asked, so that a log can keep the two apart."""
+BAGGAGE, MEMBER = "baggage", "refloat.probe=1"
+"""The same where the endpoint asks others: who follows W3C Baggage hands it on (https://www.w3.org/TR/baggage/)."""
+
+
+def _address(url: str) -> str:
+    try:
+        parts = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError(f"is no address: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.host or (parts.port or 0) > PORT_MAX:
+        raise ValueError("is no address of HTTP")
+    return url
 
 
 class HttpSettings(BaseModel):
@@ -32,7 +51,7 @@ class HttpSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(pattern=r"^https?://")
+    url: Annotated[str, AfterValidator(_address)]
     method: Literal["POST", "PUT"] = "POST"
     log: str = ""
     id_field: str = Field(default="id", min_length=1)
@@ -51,11 +70,11 @@ class HttpProbe:
 
     def ask(self, question: Question) -> Answer:
         """Ask once; ``seconds`` runs from the first byte sent to the last one received."""
-        return self._ask(question, uuid.uuid4().hex)
+        return self._ask(question, _new_id())
 
     def trace(self, question: Question) -> Answer:
         """Ask once and wait until the answer stands in the log; without a log the response is the end."""
-        name = uuid.uuid4().hex
+        name = _new_id()
         log = _Tail(Path(self._settings.log), self._settings.id_field) if self._settings.log else None
         began = time.perf_counter()
         answer = self._ask(question, name)
@@ -64,6 +83,15 @@ class HttpProbe:
         if not log.shows(name, until=began + self._timeout_s):
             return _failed(question, f"answered, but not in the log within {self._timeout_s:g} s", answer)
         return _through(answer, time.perf_counter() - began)
+
+    def unreachable(self) -> str:
+        """Why nobody listens at the address; empty where somebody does. Nothing is asked."""
+        url = self._settings.url
+        try:
+            socket.create_connection((httpx.URL(url).host, port_of(url)), CONNECT_S_MAX).close()
+        except OSError as error:
+            return why_silent(error, url)
+        return ""
 
     def close(self) -> None:
         """Give back connections."""
@@ -75,12 +103,20 @@ class HttpProbe:
         try:
             content = self._send(body, until=began + self._timeout_s)
             response = _document(content)
-        except (httpx.HTTPError, _Unanswered) as error:
-            return _failed(question, str(error) or type(error).__name__)
+        except httpx.TimeoutException:
+            return _failed(
+                question, f"no answer within {self._timeout_s:g} s from {place_of(self._settings.url)}"
+            )
+        except httpx.HTTPError as error:
+            return _failed(question, why_silent(error, self._settings.url))
+        except _Unanswered as error:
+            return _failed(question, str(error))
         return Answer(question, time.perf_counter() - began, response)
 
     def _send(self, body: bytes, *, until: float) -> bytes:
-        headers = {"Content-Type": "application/json", **self._settings.headers, **MARK}
+        headers = httpx.Headers({"Content-Type": "application/json"})
+        headers.update(self._settings.headers)
+        headers.update({**MARK, BAGGAGE: ",".join(filter(None, (headers.get(BAGGAGE), MEMBER)))})
         content = bytearray()
         with self._client.stream(
             self._settings.method, self._settings.url, content=body, headers=headers
@@ -142,16 +178,29 @@ class _Tail:
         return isinstance(record, dict) and record.get(self._id_field) == name
 
 
+def _new_id() -> str:
+    return str(uuid.UUID(PROBE_ID_START + uuid.uuid4().hex[len(PROBE_ID_START) :]))
+
+
 def _parse(settings: Mapping[str, Json] | str) -> HttpSettings:
-    given = {"url": settings} if isinstance(settings, str) else dict(settings)
+    given = {"url": settings} if isinstance(settings, str) else settings
     try:
         return HttpSettings.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        place = ".".join(["probe", "http", *(str(part) for part in first["loc"])])
-        raise ManifestError(
-            f"{place}: {first['msg']}", next='write {http: "http://HOST:PORT/PATH"}'
-        ) from error
+        raise _refusal(error.errors(include_url=False)[0]) from None
+
+
+def _refusal(detail: ErrorDetails) -> ManifestError:
+    """What is wrong with one setting; what was written there stays out, since it may have come from a secret."""
+    path = ("probe", "http", *detail["loc"])
+    words, hint = str(detail.get("ctx", {}).get("error", detail["msg"])), None
+    if detail["type"] == "missing":
+        words = "is missing"
+    elif detail["type"] == "extra_forbidden":
+        words, hint = "is not known", nearest(str(detail["loc"][-1]), HttpSettings.model_fields)
+    return ManifestError(
+        f"{dotted(path)}: {words}", path=path, next=hint or 'write {http: "http://HOST:PORT/PATH"}'
+    )
 
 
 def _document(content: bytes) -> Mapping[str, Json]:
