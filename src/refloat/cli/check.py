@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from refloat.cli.findings import ComponentSeen, Problem, RegionSeen, Seen
     from refloat.contracts import Facts, Place
     from refloat.digest import Json
+    from refloat.flows.baselines import Doubts
     from refloat.flows.rejoin import Standing
     from refloat.manifest.document import Path as ManifestPath
     from refloat.manifest.model import Manifest
@@ -140,13 +141,15 @@ def _look(look: _Look) -> Seen:
         opens = {region: pool.submit(_region, look.session, region, url, key) for region, url in urls.items()}
     components = {name: done.result() for name, done in looks.items()}
     regions = {region: done.result() for region, done in opens.items()}
+    opened = [replica for _, _, replica in regions.values() if replica is not None]
     return Seen(
         manifest=manifest,
         components=components,
         regions={region: seen for region, (seen, _, _) in regions.items()},
         protected=None if key is None else frozenset[str]().union(*(held for _, held, _ in regions.values())),
         missing=missing,
-        standings=_standings([replica for _, _, replica in regions.values() if replica is not None]),
+        standings=_standings(opened),
+        doubts=_doubts(opened),
         verdicts=_verdicts(manifest, components),
         unheard=look.late.lacking(
             [manifest.notify.webhook or "", *manifest.notify.command], manifest, manifest.primary
@@ -271,6 +274,22 @@ def _standings(replicas: Sequence[Replica]) -> Mapping[str, Standing]:
         return within(LOOK_SECONDS_MAX, "comparing the regions' logs", lambda: standings(replicas))
     except RefloatError:
         return {}
+
+
+def _doubts(replicas: Sequence[Replica]) -> Doubts:
+    """What could not be verified if the newest point were recovered now; nothing where it cannot be read."""
+    from refloat.deadline import within
+    from refloat.flows.baselines import doubts_of
+    from refloat.flows.points import newest
+
+    def found() -> Doubts:
+        last = newest(replicas)
+        return doubts_of(last[2], last[1], replicas) if last else {}
+
+    try:
+        return within(LOOK_SECONDS_MAX, "looking for a baseline", found)
+    except RefloatError:
+        return {}  # what is wrong with a region is told of it
 
 
 def _region(

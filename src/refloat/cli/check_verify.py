@@ -10,8 +10,9 @@ from refloat.cli.findings import Level, Problem
 from refloat.contracts import Reaching
 from refloat.deadline import within
 from refloat.errors import ManifestError, RefloatError, plug_in
+from refloat.flows.baselines import carried_as
 from refloat.flows.components import Components
-from refloat.flows.verify import carried_as, golden_files
+from refloat.flows.verify import golden_files
 from refloat.manifest.parse import Mistake, dotted
 from refloat.verify.golden import read_golden
 from refloat.verify.metrics import quality

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from refloat.contracts import Facts, Health
 from refloat.errors import Missing, RefloatError
+from refloat.flows.baselines import Doubts, unverified
 from refloat.flows.opening import rolled_back_message
 from refloat.flows.rejoin import Standing
 from refloat.manifest import graph
@@ -90,6 +91,8 @@ class Seen:
     unheard: Sequence[str] = ()
     """What ``notify`` refers to and is not there."""
     verification: Sequence[Problem] = ()
+    doubts: Doubts = field(default_factory=dict)
+    """What could not be verified if the newest point were recovered now."""
 
 
 def problems(seen: Seen) -> list[Problem]:
@@ -100,6 +103,7 @@ def problems(seen: Seen) -> list[Problem]:
         *_unresolved(seen),
         *_unheard(seen),
         *_unprotected(seen),
+        *_unverifiable(seen),
         *_impossible(seen.manifest),
         *_shared_fate(seen),
         *_invariants(seen),
@@ -107,6 +111,12 @@ def problems(seen: Seen) -> list[Problem]:
         *_not_acted_on(seen.manifest),
     ]
     return sorted(found, key=lambda problem: problem.level is not Level.ERROR)
+
+
+def _unverifiable(seen: Seen) -> Iterator[Problem]:
+    for name, bounds in seen.doubts.items():
+        message = f"the newest point: {unverified({name: bounds})}"
+        yield _warning(f"verify.{name}", message, "while it answers well: refloat verify --save-baseline")
 
 
 def _error(where: str, message: str, next: str | None = None) -> Problem:

@@ -400,3 +400,13 @@ def test_people_read_tables(world: Path, capsys: pytest.CaptureFixture[str]):
     assert "error: components.state:" in out
     assert "not ready" in out
     assert "no vault yet" in out
+
+
+def test_a_newest_point_that_could_not_be_verified_is_a_warning(verified) -> None:
+    assert not any(problem["where"] == "verify.pages" for problem in verified.ask("check")["problems"])
+    verified.release(2)
+    verified.ask("protect")
+    (told,) = [problem for problem in verified.ask("check")["problems"] if problem["where"] == "verify.pages"]
+    assert told["level"] == "warning"
+    assert "could not be verified if it were recovered now: pages: accuracy, exact_match" in told["message"]
+    assert told["next"] == "while it answers well: refloat verify --save-baseline"
