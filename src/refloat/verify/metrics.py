@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from refloat.contracts import Answer, Question
 from refloat.digest import Json, json_digest
 from refloat.errors import ManifestError
-from refloat.manifest.model import Verification
+from refloat.manifest.model import Time, Verification
 from refloat.manifest.parse import Mistake, complaint, dotted
 from refloat.verify.model import Metric
 
@@ -200,9 +200,11 @@ def mistakes(asked: Verification) -> Iterator[Mistake]:
     for name, spec in asked.metrics.items():
         yield from _mistakes(name, spec)
     known = [*QUANTILES, THROUGHPUT, ERRORS, EXACT_MATCH, *asked.metrics]
-    for name in asked.bounds:
+    for name, bound in asked.bounds.items():
+        path = ("bounds", name)
+        if isinstance(bound.at_most or bound.at_least, Time) and name not in QUANTILES:
+            yield Mistake(path, "a time bounds what is not measured in seconds", "write a number", key=True)
         if name not in known:
-            path = ("bounds", name)
             yield Mistake(path, f"nothing measures {name[:80]!r}", key=True, known=known, word=name)
 
 

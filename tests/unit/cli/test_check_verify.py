@@ -41,6 +41,7 @@ def problems(document: dict[str, Any], where: str) -> list[dict[str, Any]]:
         ("{expected: topic, found", "{expectd: topic, found", "expectd", "equal.expectd: unknown key", "'expected'"),
         ("exact_match: {same", "sameness: {same", "sameness: {same", "metrics.sameness: `same` and", None),
         ("bounds: {accuracy", "bounds: {acuracy", "acuracy", "nothing measures 'acuracy'", "'accuracy'"),
+        ("errors: {at_most: 0.5", "errors: {at_most: 300ms", "errors: {at_most", "not measured in seconds", "a number"),
         ("errors: {at_most", "latency_p59: {at_most", "latency_p59", "nothing measures", "'latency_p9"),
     ],
 )  # fmt: skip
