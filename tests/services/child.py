@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -33,8 +34,9 @@ def said(folder: Path) -> str:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End the server and what it has begun."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """End the server and what it has begun; one that found its port taken has ended by itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
