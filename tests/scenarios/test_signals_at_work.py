@@ -210,6 +210,7 @@ def prepare(stage: Stage, url: str) -> None:
     stage.known["run"] = paused(stage)
     stage.keep("resume")
     stage.put_back("whole")
+    stage.done("-f", str(grouped), "verify", "--save-baseline")
     stage.done("-f", str(grouped), "protect")
     shutil.rmtree(stage.root / "eu")
     stage.keep("recover")

@@ -103,7 +103,7 @@ def kept_as_it_was(desk: Desk, made: Any, component: str, name: str, why: str) -
     told = {part: known["error"] for part, known in made["components"].items() if known["error"]}
     assert told.keys() == {component}
     assert Path(name).name in told[component] and why in told[component] and "next: " in told[component]
-    assert made["components"][component]["carried"]
+    assert not made["components"][component]["carried"], "that would mean that it had not changed"
     for fact in ("snapshot", "as_of"):
         assert made["components"][component][fact] == desk.good["components"][component][fact]
 

@@ -690,7 +690,7 @@ def test_a_locked_vault_on_the_command_line(desk: Desk, monkeypatch: pytest.Monk
     monkeypatch.setattr(SystemClock, "now", lambda clock: datetime.now(UTC) + 3 * TERM)
     lapsed = printed(desk, "vault", "check", exits=1)
     assert body in lapsed["locks"]["here"]["lapsed"] and not lapsed["ok"]
-    assert printed(desk, "status")["regions"]["here"]["lock_lapsed"]
+    assert printed(desk, "status", exits=1)["regions"]["here"]["lock_lapsed"]
     assert "not locked" in desk.said
 
 
