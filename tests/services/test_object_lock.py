@@ -220,6 +220,7 @@ def test_a_locked_log_is_fetched_once_when_it_is_read(seaweedfs: Any, use: Any, 
 
 def test_a_commit_locks_all_that_its_point_needs_in_each_region(shared: World) -> None:
     # fault 22
+    assert shared.protect().ok  # whatever was added to the vault since the last
     for replica in shared.vault().replicas.values():
         store = replica.store
         assert isinstance(store, Keeping)
@@ -253,21 +254,21 @@ def test_a_point_that_a_region_missed_is_locked_there_as_any_other(seaweedfs: An
         assert until is not None and until >= made + TERM, name
 
 
-def test_a_commit_extends_the_lock_of_every_pack_that_it_reuses(seaweedfs: Any, shared: World) -> None:
+def test_a_commit_extends_the_lock_of_every_pack_that_it_reuses(seaweedfs: Any, world: World) -> None:
     # fault 22: the bucket's clock counts, so not time passes here, but the admin asks for longer
-    lock_by_itself(seaweedfs, shared, days=0)
-    before = {name: retained(seaweedfs, shared, name) for name in names_in(shared, "eu", layout.PACKS)}
+    lock_by_itself(seaweedfs, world, days=0)
+    before = {name: retained(seaweedfs, world, name) for name in names_in(world, "eu", layout.PACKS)}
     longer = TERM * 5
-    told = lock_object(shared.key_file, int(longer.total_seconds()))
-    for replica in shared.vault().replicas.values():
+    told = lock_object(world.key_file, int(longer.total_seconds()))
+    for replica in world.vault().replicas.values():
         replica.store.create(layout.key_name(object_name(told)), told)
-    shared.release(5)
-    assert shared.protect().ok
-    replica = shared.vault().replicas["eu"]
+    world.release(5)
+    assert world.protect().ok
+    replica = world.vault().replicas["eu"]
     point = replica.points()[-1]
     assert isinstance(replica.store, Keeping)
     made = replica.store.written_at(layout.point_name(point.name))
-    ends = {name: retained(seaweedfs, shared, name) for name in names_in(shared, "eu", layout.PACKS)}
+    ends = {name: retained(seaweedfs, world, name) for name in names_in(world, "eu", layout.PACKS)}
     extended = {name for name, end in ends.items() if end >= made + longer}
     assert extended & before.keys() and extended - before.keys(), "some are of before, and one is new"
     assert all(end < made + longer for end in before.values())
@@ -555,20 +556,20 @@ def test_a_passphrase_that_is_let_go_stays_locked_and_opens_nothing(shared: Worl
 
 
 def test_a_commit_locks_the_writers_own_pack_where_another_claims_the_same_chunks(
-    seaweedfs: Any, shared: World
+    seaweedfs: Any, world: World
 ) -> None:
     # faults 22, 57
-    lock_by_itself(seaweedfs, shared, days=0)
-    own, thief = packs(shared, "eu"), thief_of(shared)
+    lock_by_itself(seaweedfs, world, days=0)
+    own, thief = packs(world, "eu"), thief_of(world)
     for _ in range(LIES):
         poison(thief, own, "eu")
     longer = TERM * 10
-    told = lock_object(shared.key_file, int(longer.total_seconds()))
-    for replica in shared.vault().replicas.values():
+    told = lock_object(world.key_file, int(longer.total_seconds()))
+    for replica in world.vault().replicas.values():
         replica.store.create(layout.key_name(object_name(told)), told)
-    shared.release(8)
-    assert shared.protect().regions["eu"].complete
-    replica = shared.vault().replicas["eu"]
+    world.release(8)
+    assert world.protect().regions["eu"].complete
+    replica = world.vault().replicas["eu"]
     point = replica.points()[-1]
     assert isinstance(replica.store, Keeping)
     made = replica.store.written_at(layout.point_name(point.name))
@@ -579,7 +580,7 @@ def test_a_commit_locks_the_writers_own_pack_where_another_claims_the_same_chunk
         claimed += len(there) > 1
     assert claimed, "the thief claims to hold what the point reuses as well"
     for pack in needed:
-        assert retained(seaweedfs, shared, layout.pack_name(pack)) >= made + longer, pack
+        assert retained(seaweedfs, world, layout.pack_name(pack)) >= made + longer, pack
 
 
 def test_a_bucket_that_locks_nothing_is_refused_before_anything_is_written(seaweedfs: Any, use: Any) -> None:

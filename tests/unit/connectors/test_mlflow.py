@@ -85,7 +85,11 @@ def build(region: Path) -> None:
         mlflow.log_param("solver", "lbfgs")
         mlflow.log_text("hello", "note.txt")
         logged = mlflow.sklearn.log_model(
-            model, name="model", registered_model_name="clf", serialization_format="skops"
+            model,
+            name="model",
+            registered_model_name="clf",
+            serialization_format="skops",
+            pip_requirements=["scikit-learn", "skops"],  # or a process is started that finds them out
         )
         table = mlflow.data.from_numpy(np.arange(3), source=str(region / "models" / "table.npy"))
         mlflow.log_input(table)
