@@ -26,6 +26,7 @@ VERBS = (
     "init",
     "check",
     "status",
+    "metrics",
     "protect",
     "points",
     "plan",
