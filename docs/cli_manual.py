@@ -75,10 +75,11 @@ everything is staged and checked, and puts everything back when a step that matt
 | `${env:NAME}`, `${file:path}` | this process's environment; files from the manifest's folder, at a bare recovery from the current directory |
 | relative paths of components | start at the current directory: write absolute ones |
 
-Evidence pages go to `$XDG_STATE_HOME/refloat/evidence`, by default `~/.local/state/refloat/evidence`. Nothing on
+Evidence pages go to `$XDG_STATE_HOME/refloat/evidence`, by default `~/.local/state/refloat/evidence`; which alerts were sent stands
+beside them, below `pipelines`. Nothing on
 this machine is needed again: what counts is in the vault.
 
-The same from Python: [PYTHON.md](PYTHON.md).
+The same from Python: [PYTHON.md](PYTHON.md). On a schedule, with alerts and figures: [SCHEDULING.md](SCHEDULING.md).
 
 ## A vault in a bucket
 
@@ -377,6 +378,29 @@ DOCUMENTS: Mapping[str, Rows] = {
             "components.NAME.suspect",
             "why no recovery takes the point by itself: `dense` (looks encrypted), with it `rewritten` and `dedup_lost`; `shrank`; mostly none",
         ),
+    ),
+    "protect --due": (
+        (
+            "at_work",
+            "another protect of this pipeline is at work on this machine, and nothing was captured here",
+        ),
+        ("units[].components[]", "what is captured together"),
+        ("units[].every_s", "how old it may become: its fastest member's cadence, or an RPO that is shorter"),
+        ("units[].due", "whether it was due"),
+        (
+            "units[].why",
+            "`never captured`, `its age`, `a region lacks its newest copy` or `dated ahead of this clock`; `null` where it is not due",
+        ),
+        ("units[].due_at", "when it is due by its age, as it was found; `null`: never captured"),
+        ("next_at", "when the next unit is due; `null` where that is not known"),
+        ("protect", "the document of `protect`, or `null` where no point was made"),
+    ),
+    "metrics": (
+        ("pipeline", "its name"),
+        ("samples[].metric", "the metric's name: [SCHEDULING.md](SCHEDULING.md#figures-for-prometheus)"),
+        ("samples[].labels", "its labels, but for the pipeline"),
+        ("samples[].value", "its value"),
+        ("output", "the file that was written, or `null`"),
     ),
     "points list": (
         ("points[].point", "the point's name; newest first"),
@@ -830,11 +854,15 @@ NOTES: Mapping[str, str] = {
     "which includes metrics, bounds and the probes' addresses. Without a key it says so and looks at what it can.",
     "status": "Losing a region where the pipeline does not run costs none of its data. It runs where its newest point was made (`runs_in`), before the first point in the manifest's `primary`; "
     "a warning says where the two differ: correct `primary` after a recovery. "
-    "Exit code 0 only where all is `well`: every region answers, every component is inside its objective, and the newest point is neither broken, unknown nor suspect, holds what could be captured of every component, and could be verified ([BASELINES.md](BASELINES.md)). Else 1; all that is known is printed nevertheless. With one region, which no other can replace, the state is `unprotected`, and the age of the newest point decides.",
+    "Exit code 0 only where all is `well`: every region answers, every component is inside its objective, and the newest point is neither broken, unknown nor suspect, holds what could be captured of every component, and could be verified ([BASELINES.md](BASELINES.md)). Else 1; all that is known is printed nevertheless. With one region, which no other can replace, the state is `unprotected`, and the age of the newest point decides. With `--notify` what is beyond its RPO is sent where the manifest's `notify` says.",
     "protect": "Exit code 1 when a component could not be captured, a group is broken or unknown, the point is suspect, or fewer regions than `copies` hold the point. "
     "A group is unknown where its invariants could not be evaluated, for want of CPU time or memory; they are evaluated again when a point is chosen, and it is then taken like a fuzzy one, or passed over. "
     "What a connector raises costs its group alone, which is carried over from the point before. "
-    "The point is then written all the same, graded for what it is. It runs at a low priority (nice 15), so that what serves on the same machine goes first.",
+    "The point is then written all the same, graded for what it is. It runs at a low priority (nice 15), so that what serves on the same machine goes first.\n\n"
+    "`--due` captures what cadence and RPO ask for now and carries the rest over unseen: [SCHEDULING.md](SCHEDULING.md). "
+    "Exit code 0 with `nothing is due` where nothing is, and where another protect of the pipeline is at work on this machine. "
+    "Alerts go where the manifest's `notify` says: [Alerts](SCHEDULING.md#alerts).",
+    "metrics": "In Prometheus' text format; with `--output` the file is the old one or the new one, never between, and standard output is empty. Exit code 1 or 4, and no file, where no region's vault answers.",
     "points": "A point may be named by the first digits of its name.",
     "points list": "A point that a region has forgotten is not complete there any more; one that all have forgotten is left out without `--all`.",
     "points accept": "For a [suspect](#safety-rules) point that you have looked at (`points diff`, `vault cat`): it is chosen again, and points after it are compared with what it holds. "

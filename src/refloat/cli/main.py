@@ -28,6 +28,7 @@ VERBS = (
     "init",
     "check",
     "status",
+    "metrics",
     "protect",
     "points",
     "plan",

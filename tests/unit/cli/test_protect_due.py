@@ -46,7 +46,7 @@ def test_everything_is_due_before_the_first_point(unprotected) -> None:
     assert due(document) == dict.fromkeys(("pages", "ledger", "answers"), "never captured")
     assert document["protect"]["grade"] == "exact"
     assert datetime.fromisoformat(document["next_at"]) > datetime.now(UTC)
-    require_pinned("protect --due", "first", document)
+    require_pinned("protect due", "first", document)
 
 
 def test_nothing_is_due_right_after_a_protect_and_nothing_is_written(desk, monkeypatch) -> None:
@@ -55,7 +55,7 @@ def test_nothing_is_due_right_after_a_protect_and_nothing_is_written(desk, monke
     document = printed(desk, "protect", "--due")
     assert (due(document), document["protect"], document["at_work"]) == ({}, None, False)
     assert {path: path.stat().st_mtime_ns for path in desk.vault("us").rglob("*")} == before
-    require_pinned("protect --due", "nothing", document)
+    require_pinned("protect due", "nothing", document)
     assert desk.read("protect", "--due").startswith("nothing is due\nnext: 20")
 
 
@@ -76,7 +76,7 @@ def test_a_group_is_captured_at_its_fastest_member_s_cadence_and_the_rest_is_not
     }
     assert made["answers"]["as_of"] == first["answers"]["as_of"], "its age is that of its bytes"
     assert (made["answers"]["seconds"], made["answers"]["new_bytes"]) == (0, 0)
-    require_pinned("protect --due", "some", document)
+    require_pinned("protect due", "some", document)
 
 
 def test_what_was_not_looked_at_is_captured_when_it_is_due(desk, monkeypatch) -> None:
@@ -143,7 +143,7 @@ def test_the_second_of_two_at_once_finds_the_first_at_work(desk, monkeypatch) ->
         assert ours
         document = printed(desk, "protect", "--due")
         assert document["at_work"] and document["protect"] is None
-        require_pinned("protect --due", "at work", document)
+        require_pinned("protect due", "at work", document)
         assert "another protect of this pipeline is at work" in desk.read("protect", "--due")
         assert desk.ask("protect")["grade"] == "exact", "who asks for a point now gets one"
     assert not desk.ask("protect", "--due")["at_work"]
