@@ -98,7 +98,9 @@ refloat vault init --key chat.key
 ```
 
 Who protects must be let read, list and create (`r`, `l` and `c` of a token of Azure), and need not be let write over or delete
-anything; who prunes, delete as well (`d`). An endpoint of plain `http://` is used on this machine alone.
+anything; who prunes, delete as well (`d`). An endpoint of plain `http://` is used on this machine alone, unless `AWS_ALLOW_HTTP=true` (`AZURE_ALLOW_HTTP`,
+`GOOGLE_ALLOW_HTTP`). `AWS_CA_BUNDLE` names a PEM file of authorities to trust beside the system's, and `HTTPS_PROXY` and `NO_PROXY` count.
+Where regions differ, the manifest's [`store`](MANIFEST.md#a-store-of-its-own) says all of this for each.
 
 ## Exit codes
 

@@ -94,6 +94,10 @@ class S3:
         return len(doomed)
 
 
+def _all_in(bucket: str) -> list[str]:
+    return [f"{action}:{bucket}" for action in ("Admin", "Read", "List", "Tagging", "Write")]
+
+
 def _weed(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """A SeaweedFS that begins to run in an empty folder, and its address."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -103,6 +107,7 @@ def _weed(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         for (name, secret), actions in (
             (WRITER, ["Admin", "Read", "List", "Tagging", "Write"]),
             (READER, ["Read", "List"]),
+            *(((f"{one}-only", f"the-secret-of-{one}-alone"), _all_in(f"of-{one}")) for one in ("eu", "us")),
         )
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": people}))

@@ -244,6 +244,20 @@ def _marks_of(key: RecipientKey) -> list[bytes]:
 # ---------------------------------------------------------------------------------------------------- vault
 
 
+def _addresses(
+    manifest: Manifest, resolver: Resolver, regions: Iterable[str]
+) -> tuple[dict[str, str], dict[str, RefloatError]]:
+    """The addresses of regions, and the errors of those that this machine cannot know: they keep no other away."""
+    urls: dict[str, str] = {}
+    unknown: dict[str, RefloatError] = {}
+    for region in regions:
+        try:
+            urls[region] = resolver.vault(manifest, region)
+        except ManifestError as error:
+            unknown[region] = error.at(region=region)
+    return urls, unknown
+
+
 @dataclass(frozen=True)
 class Opener:
     """Opens vaults, with one way to come by the key. ``cache`` is a folder for what can be fetched again.
@@ -258,14 +272,17 @@ class Opener:
 
     def of_manifest(self, manifest: Manifest, resolver: Resolver) -> Vault:
         """The manifest's vault; regions that do not answer are its ``unreachable``."""
-        urls = vault_urls(manifest, resolver)
+        urls, unknown = _addresses(manifest, resolver, manifest.regions)
+        if not urls:
+            raise next(iter(unknown.values()))
         key = self.key(urls.values())
         if key.pipeline != manifest.pipeline:
             raise UsageError(
                 f"the key is that of the pipeline {key.pipeline!r}, and the manifest that of {manifest.pipeline!r}",
                 next="give each pipeline a vault and a key of its own, or correct `pipeline`",
             )
-        return self._opened(urls, key)
+        opened = self._opened(urls, key)
+        return Vault(opened.replicas, {**opened.unreachable, **unknown}) if unknown else opened
 
     def at(self, address: str) -> Vault:
         """The one replica at an address, under the region's name that it carries."""
@@ -280,11 +297,9 @@ class Opener:
 
     def with_others(self, reached: Vault, manifest: Manifest, resolver: Resolver) -> Vault:
         """What was reached, and every other region of the manifest that a point carried, as far as it answers."""
-        urls = {
-            region: url
-            for region, url in vault_urls(manifest, resolver).items()
-            if region not in reached.replicas and region not in reached.unreachable
-        }
+        known = {*reached.replicas, *reached.unreachable}
+        urls, unknown = _addresses(manifest, resolver, [one for one in manifest.regions if one not in known])
+        reached = Vault(reached.replicas, {**reached.unreachable, **unknown}) if unknown else reached
         if not urls:
             return reached
         try:  # with the key of what was reached: what lies at another address may have one of its own

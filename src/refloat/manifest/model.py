@@ -104,10 +104,49 @@ class Domain(Model):
     provider: str | None = None
 
 
+REFERENCE = r"^(\$\{(env|file):[^{}]+\})?$"
+Secret = Annotated[str, StringConstraints(pattern=REFERENCE)]
+"""What must not stand in a manifest, which is stored with every point: a reference to where it is."""
+
+
+class Access(Model):
+    """How a region's bucket is reached; what is left out comes from the environment.
+
+    ``ca`` is PEM text, as a rule ``${file:ca.pem}``. ``access_key_id``, ``secret_access_key``, ``session_token``,
+    ``region`` and ``path_style`` are for S3, ``account`` and ``account_key`` or ``sas_token`` for Azure, and
+    ``service_account_key``, the account's JSON, for Google.
+    """
+
+    endpoint: str = Field(default="", pattern=r"^(\$\{|https?://[^@]+$|$)")
+    region: str = ""
+    path_style: bool = Field(default=True, strict=True)
+    allow_http: bool = Field(default=False, strict=True)
+    proxy: str = Field(default="", pattern=r"^(\$\{|[a-z0-9]+://[^@]+$|$)")
+    ca: str = ""
+    access_key_id: str = ""
+    secret_access_key: Secret = ""
+    session_token: Secret = ""
+    account: str = ""
+    account_key: Secret = ""
+    sas_token: Secret = ""
+    service_account_key: Secret = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Access:
+        if bool(self.access_key_id) != bool(self.secret_access_key):
+            raise ValueError("access_key_id and secret_access_key belong together")
+        if self.session_token and not self.access_key_id:
+            raise ValueError("a session_token belongs to an access_key_id")
+        if self.account_key and self.sas_token:
+            raise ValueError("give account_key or sas_token, not both")
+        return self
+
+
 class Region(Model):
     """A place that can fail as one, with a replica of the vault."""
 
     vault: str
+    store: Access | None = None
     domain: Domain = Domain()
     vars: Mapping[Name, str] = Field(default_factory=dict)
     addresses: Mapping[Name, str] = Field(default_factory=dict)

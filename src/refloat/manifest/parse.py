@@ -16,7 +16,7 @@ from refloat.digest import Json
 from refloat.errors import ManifestError
 from refloat.manifest import graph
 from refloat.manifest.document import CORRECT, Document, Path, Spot, nearest, read_document, shortened
-from refloat.manifest.model import VERSION, Manifest, Verification
+from refloat.manifest.model import REFERENCE, VERSION, Manifest, Verification
 
 KNOWN_SHOWN_MAX = 20  # names that are listed where none is near
 MISTAKES_MAX = 20  # as many as one reads before correcting the first
@@ -231,6 +231,10 @@ def _unknown_key(path: Path) -> Mistake:
 def complaint(detail: ErrorDetails) -> tuple[str, str | None]:
     """What to say of one value that pydantic refused, and what to do."""
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "string_pattern_mismatch" and context["pattern"] == REFERENCE:
+        return "is a secret, and the manifest is stored with every point", "write ${env:NAME} or ${file:path}"
+    if kind == "string_pattern_mismatch" and "://" in context["pattern"]:
+        return "is no address without credentials", "write https://HOST:PORT, or ${env:NAME}"
     if kind == "string_pattern_mismatch":
         return f"{given!r} is not a name", "use lower-case letters, digits and _, starting with a letter"
     if kind in ("enum", "literal_error"):
@@ -415,7 +419,7 @@ def _addresses(manifest: Manifest) -> Iterator[Mistake]:
             yield Mistake(
                 ("regions", name, "vault"),
                 words,
-                "set them in the environment (AWS_ACCESS_KEY_ID and the like)",
+                "give them by reference in `store`, or in the environment (AWS_ACCESS_KEY_ID and the like)",
             )
 
 

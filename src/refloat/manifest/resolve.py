@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
 from refloat.digest import Json
 from refloat.errors import ManifestError
+from refloat.manifest.address import Access, Address
 from refloat.manifest.document import Path, nearest, shortened
 from refloat.manifest.model import Manifest
 from refloat.manifest.parse import dotted
@@ -95,9 +96,17 @@ class Resolver:
         return self._json(value, _Scope(manifest, region, path))
 
     def vault(self, manifest: Manifest, region: str) -> str:
-        """The address of a region's replica. Raises ``ManifestError``."""
-        scope = _Scope(manifest, region, ("regions", region, "vault"))
-        return self._text(manifest.regions[region].vault, scope)
+        """The address of a region's replica, which knows how its store is reached. Raises ``ManifestError``."""
+        asked = manifest.regions[region]
+        url = self._text(asked.vault, _Scope(manifest, region, ("regions", region, "vault")))
+        if asked.store is None:
+            return url
+        scope = _Scope(manifest, region, ("regions", region, "store"))
+        found: dict[str, Any] = {
+            key: self._text(value, scope.below(key)) if isinstance(value, str) else value
+            for key, value in asked.store.model_dump().items()
+        }
+        return Address(url, Access(**found))
 
     def addresses(self, manifest: Manifest, source: str, target: str) -> dict[str, str]:
         """Each address of ``source`` with its counterpart in ``target``, longest first.
@@ -265,6 +274,9 @@ def _values(manifest: Manifest, region: str) -> Iterator[tuple[Path, Json]]:
     yield ("regions", region, "vault"), manifest.regions[region].vault
     for name, address in manifest.regions[region].addresses.items():
         yield ("regions", region, "addresses", name), address
+    store = manifest.regions[region].store
+    if store is not None:
+        yield ("regions", region, "store"), store.model_dump()
     for name, component in manifest.components.items():
         yield ("components", name, "with"), _merged(component.with_, component.at.get(region, {}))
     for name, verification in manifest.verify.items():

@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidTag
 from refloat.digest import canonical_json
 from refloat.errors import Damaged, RefloatError, UsageError, VaultError, WrongKey
 from refloat.limits import KIB
+from refloat.manifest.address import access_of
 from refloat.units import format_time
 from refloat.vault import shares
 from refloat.vault.keyfile import (
@@ -268,7 +269,9 @@ def admin_fingerprint(key_file: KeyFile) -> str:
 def _places(sites: Sequence[Site]) -> list[str]:
     lines = ["WHERE IT IS, and how each log of points ended when this was printed", ""]
     for site in sites:
-        lines.append(f"{site.region}: {site.url}" + ("" if site.answers else " (did not answer)"))
+        endpoint = access_of(site.url).endpoint
+        server = f", of the server {endpoint}" if endpoint else ""
+        lines.append(f"{site.region}: {site.url}{server}" + ("" if site.answers else " (did not answer)"))
         lines.append(
             f"    slot {site.head[0]}, hash {site.head[1]}" if site.head else "    no point was seen there"
         )

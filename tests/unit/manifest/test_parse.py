@@ -493,3 +493,40 @@ def test_any_value_under_any_key_is_parsed_or_refused(key: str, value: object):
         "components": {"docs": {"kind": "files"}},
     }
     parsed_or_refused(json.dumps({**document, key: value}).encode())
+
+
+# ------------------------------------------------------------------------------------- how a bucket is reached
+
+STORE = "here: {vault: 's3://b/v', store: {%s}}"
+
+
+@pytest.mark.parametrize(
+    ("store", "column", "message", "next"),
+    [
+        (
+            "access_key_id: a, secret_access_key: s3cret99",
+            74,
+            "is a secret, and the manifest is stored",
+            "${env:NAME}",
+        ),
+        ("access_key_id: a", 36, "secret_access_key belong together", None),
+        ("endpoint: 'minio:9000'", 47, "is no address without credentials", "https://HOST:PORT"),
+        (
+            "endpoint: 'https://me:s3cret99@minio'",
+            47,
+            "is no address without credentials",
+            "https://HOST:PORT",
+        ),
+        ("proxy: 'http://me:s3cret99@proxy:3128'", 44, "is no address without credentials", None),
+        ("endpiont: 'https://minio'", 37, "unknown key 'endpiont'", "'endpoint'"),
+        ("path_style: 'no'", 49, "boolean", None),
+    ],
+)
+def test_how_a_bucket_is_reached_is_judged_and_no_secret_stands_in_it(
+    store: str, column: int, message: str, next: str | None
+) -> None:
+    error = refused(SMALLEST.replace("here: {vault: /srv/vault}", STORE % store))
+    assert (error.line, error.column) == (4, column)
+    assert message in error.message
+    assert next is None or next in (error.next or "")
+    assert "s3cret99" not in error.told

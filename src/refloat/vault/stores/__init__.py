@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from refloat.contracts import Store
 from refloat.errors import UsageError
+from refloat.manifest.address import Address
 from refloat.vault.stores.local import LocalStore
 from refloat.vault.stores.memory import MemoryStore
 
@@ -20,9 +21,12 @@ def open_store(url: str) -> Store:
     """The store at an address; nothing is written, and nothing is asked of it yet.
 
     A path or ``file://`` is a directory, ``memory://NAME`` is this process's own, and ``s3://``, ``gs://``
-    and ``az://`` are buckets, configured from the usual environment. Raises ``UsageError`` for any other.
+    and ``az://`` are buckets, configured by the access that an ``Address`` has, else from the usual environment.
+    Raises ``UsageError`` for any other.
     """
     scheme, separator, rest = url.partition("://")
+    if isinstance(url, Address) and scheme not in OBJECT_SCHEMES:
+        raise UsageError(f"{url} is no bucket, and needs no `store` to be reached", next="remove `store`")
     if not separator:
         return LocalStore(_path(url))
     if scheme == "file":

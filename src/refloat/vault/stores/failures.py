@@ -7,6 +7,7 @@ import re
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from refloat.errors import DeadlineExceeded, Missing, RefloatError, Retry, StoreError
+from refloat.manifest.address import access_of
 
 CREDENTIALS_ADVICE = "set the credentials in the environment (AWS_ACCESS_KEY_ID and the like)"
 AZURE_ADVICE = "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN"
@@ -35,6 +36,7 @@ _NO_CREDENTIALS = (
     "metadata.google.internal",
 )  # the machine's own credentials were asked for: none were given
 _PLAIN_HTTP = "BadScheme"
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
 _TRANSIENT_STATUS = (408, 409, 425, 429)  # and everything from 500 up but 501
 
 _Meaning = tuple[Retry, str, str]
@@ -102,7 +104,9 @@ def reason_of(error: Exception) -> str:
 
 
 def credentials_advice(url: str) -> str:
-    """Which variables the store at an address takes its credentials from."""
+    """Where the store at an address takes its credentials from."""
+    if access_of(url).has_credentials:
+        return "correct the credentials that `store` of the region names in the manifest"
     return {"az": AZURE_ADVICE, "gs": GOOGLE_ADVICE}.get(url.partition("://")[0], CREDENTIALS_ADVICE)
 
 
@@ -151,13 +155,19 @@ def _bucket(error: Exception, code: str, text: str) -> _Meaning | None:
         return (
             Retry.NEVER,
             f"the bucket is in another region{why}",
-            "set AWS_REGION to the region of the bucket",
+            "set AWS_REGION, or `region` of `store`, to the region of the bucket",
+        )
+    if (untrusted := _CERTIFICATE.search(text)) is not None:
+        return (
+            Retry.NEVER,
+            f"its certificate is not trusted ({untrusted[1]})",
+            "name the authority that signed it: `ca` of `store` in the manifest, or AWS_CA_BUNDLE",
         )
     if _PLAIN_HTTP in text:
         return (
             Retry.NEVER,
             "its endpoint is plain http, which is for this machine alone",
-            "use an https:// endpoint",
+            "use an https:// endpoint; or, in a network of your own, `allow_http` of `store`, or AWS_ALLOW_HTTP=true",
         )
     return None
 

@@ -6,7 +6,6 @@ whoever retries knows that an "already exists" may be the echo of its own lost r
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from refloat.deadline import Watch, within
 from refloat.digest import may_be_named
 from refloat.errors import DeadlineExceeded, Missing, RefloatError, Retry, StoreError, UsageError
 from refloat.limits import KIB
+from refloat.manifest.address import Address
 from refloat.vault.stores.failures import (
     credentials_advice,
     is_silence,
@@ -38,21 +38,16 @@ from refloat.vault.stores.failures import (
 )
 from refloat.vault.stores.names import checked, checked_prefix, is_name
 from refloat.vault.stores.patience import Patience, Retries
+from refloat.vault.stores.reached import reach
 
 if TYPE_CHECKING:  # obstore has these names for type checkers alone
     from obstore import GetOptions, ObjectMeta
-    from obstore.store import ClientConfig, S3Config
+    from obstore.store import ClientConfig
     from obstore.store import ObjectStore as Backend
 
 BULK_BYTES = 256 * KIB  # sending more may take longer than a server may be silent
 BACKSTOP_S = 10.0  # what an attempt may take beyond obstore's own limit, before it is given up from outside
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_ENDPOINTS = {
-    "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"),
-    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-    "gs": ("GOOGLE_BASE_URL",),
-}
 _BEYOND_THE_END = ("status code: 416", "Invalid range", "Wanted range starting at")
 VAULT = "vault.json"  # asked for where any answer will do
 _BARE_STATUS = (400, 401, 403)  # a HEAD that fails so does not say why: its answer has no body
@@ -61,7 +56,7 @@ T = TypeVar("T")
 
 
 def open_bucket(url: str, patience: Patience | None = None, *, checksums: bool = False) -> ObjectStore:
-    """The bucket at ``s3://``, ``gs://`` or ``az://``, configured from the usual environment.
+    """The bucket at ``s3://``, ``gs://`` or ``az://``, configured by its access, else from the usual environment.
 
     With ``checksums``, which S3 demands of what it is to lock, the SHA-256 of what is written is sent along.
 
@@ -73,7 +68,8 @@ def open_bucket(url: str, patience: Patience | None = None, *, checksums: bool =
             f"the address of a store must be {parts.scheme}://bucket/prefix and nothing more",
             next=credentials_advice(url),
         )
-    address = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    plain = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    address = url.at(plain) if isinstance(url, Address) else plain
     patience = patience or Patience()
     # obstore counts the time that sending takes as silence, so large writes have a client of their own
     sending = replace(patience, silence_s=patience.request_s)
@@ -82,25 +78,28 @@ def open_bucket(url: str, patience: Patience | None = None, *, checksums: bool =
 
 
 def _backend(address: str, patience: Patience, *, checksums: bool) -> Backend:
-    config: S3Config = {"checksum_algorithm": "SHA256"} if checksums else {}
+    reached = reach(address)
+    config = {**reached.config, **({"checksum_algorithm": "SHA256"} if checksums else {})}
     options: ClientConfig = {
         "connect_timeout": timedelta(seconds=patience.connect_s),
         "read_timeout": timedelta(seconds=patience.silence_s),
         "timeout": timedelta(seconds=patience.request_s),
-        "allow_http": _endpoint_is_loopback(address),
+        **reached.options,
     }
+    make: Callable[..., Backend] = from_url  # its overloads are one a kind of store, and this is any of them
     try:
-        return from_url(address, config=config, client_options=options, retry_config={"max_retries": 0})
+        return make(
+            str(address),
+            config=config,
+            client_options=options,
+            retry_config={"max_retries": 0},
+            credential_provider=reached.credentials,
+        )
     except (BaseError, ValueError) as error:
         raise UsageError(
-            f"cannot use {address}: {reason_of(error)}", next="check the address and the environment"
+            f"cannot use {address}: {reason_of(error)}",
+            next="check the address, and how it is reached: `store` in the manifest, or the environment",
         ) from None
-
-
-def _endpoint_is_loopback(address: str) -> bool:
-    names = _ENDPOINTS.get(address.partition("://")[0], ())
-    endpoints = [os.environ[name] for name in names if os.environ.get(name)]
-    return any(urlsplit(endpoint).hostname in _LOOPBACK for endpoint in endpoints)
 
 
 class ObjectStore:

@@ -6,15 +6,17 @@ It comes with ``boto3``, which the extra ``aws`` names, and is loaded only where
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from refloat.errors import StoreError
+from refloat.manifest.address import Access, access_of
 from refloat.vault.stores.failures import typed
 from refloat.vault.stores.patience import Patience
 
@@ -59,24 +61,31 @@ class VersionedBucket:
 
     @classmethod
     def open(cls, url: str, patience: Patience) -> VersionedBucket:
-        """The bucket at ``s3://``, configured from the usual environment. Raises ``ImportError`` without ``boto3``."""
+        """The bucket at ``s3://``, configured by its access, else the environment. ``ImportError``: no ``boto3``."""
         import botocore.session
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
 
+        access = access_of(url)
         config = Config(
             connect_timeout=patience.connect_s,
             read_timeout=patience.silence_s,
             retries={"mode": "standard", "total_max_attempts": patience.attempts_max},
             max_pool_connections=REQUESTS_AT_ONCE,
+            proxies={"http": access.proxy, "https": access.proxy} if access.proxy else None,
+            s3={"addressing_style": "path" if access.path_style else "virtual"} if access.endpoint else None,
         )
         # a session of its own: boto3's default one stays for good with the credentials that it found first
         session = botocore.session.Session()
         session.register_component("data_loader", _what_s3_is())
         client = session.create_client(
             "s3",
-            endpoint_url=os.environ.get("AWS_ENDPOINT") or None,
-            region_name=os.environ.get("AWS_REGION") or None,
+            endpoint_url=access.endpoint or os.environ.get("AWS_ENDPOINT") or None,
+            region_name=access.region or os.environ.get("AWS_REGION") or None,
+            aws_access_key_id=access.access_key_id or None,
+            aws_secret_access_key=access.secret_access_key or None,
+            aws_session_token=access.session_token or None,
+            verify=_bundle(access),
             config=config,
         )
         parts = urlsplit(url)
@@ -199,6 +208,20 @@ class VersionedBucket:
             raise typed(self.url, verb, name, _as_told(error)) from None
         except unheard as error:
             raise typed(self.url, verb, name, error) from None
+
+
+def _bundle(access: Access) -> str | None:
+    """A file of the certificates to trust; None for those that ``botocore`` finds itself."""
+    return _kept_file(access.ca).name if access.ca else None
+
+
+@cache
+def _kept_file(content: str) -> IO[str]:
+    """A file that lives as long as this process: ``botocore`` reads it whenever it connects."""
+    file = tempfile.NamedTemporaryFile("w", suffix=".pem")  # noqa: SIM115  # it is closed, and gone, with the process
+    file.write(content)
+    file.flush()
+    return file
 
 
 @cache
