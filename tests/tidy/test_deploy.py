@@ -17,7 +17,7 @@ import typer.main
 from ruamel.yaml import YAML
 
 from refloat.alerts.model import Alarm, Kind, document, news, seen
-from refloat.cli.main import app, hoisted
+from refloat.cli.main import hoisted, whole
 from refloat.flows.metrics import METRICS
 from refloat.testing.world import WorldClock
 
@@ -31,7 +31,7 @@ def asked(words: list[str]) -> Mapping[str, Any]:
     """What a command of refloat's is asked, parsed as typer does; what it complains about comes out."""
     rest = hoisted(["refloat", *words])
     _, verb, *rest = rest[rest.index("refloat") :]
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(whole())
     return {"verb": verb, **command.commands[verb].make_context(verb, rest).params}
 
 
