@@ -138,7 +138,7 @@ overriding it keeps the run, and the exit code is 1.
 | `group_broken` | the point's parts do not belong together: an invariant does not hold, cannot be told, or could be evaluated neither when the point was made nor now | `refloat points why POINT` names it; an older point is nearly always better |
 | `point_suspect` | in the named point, or in one before it and never since mended, a component looks encrypted (most of it is new and packing saves half or less of what it did) or lost half or more; where no point is named, such points are passed over | `refloat points why` says which point is good. Once a person has looked, `refloat points accept` makes a point a good one, and `points forget` with `--override source_rewritten` or `source_shrank` all that are there |
 | `group_split` | `--only` names a part of a group whose other members are in the target already and would stay as they are | name them too: an old half beside a new one answers wrongly |
-| `source_alive` | something in the source region still answers, or it is unknown whether it does | stop it: two regions that serve answer differently |
+| `source_alive` | something still answers in the region where the point was made, or in the manifest's primary, or it is unknown whether it does | stop it: two regions that serve answer differently |
 | `target_foreign` | the target holds something that refloat did not put there, or a port of a process is taken | move it away: overriding replaces what is there. A port, and who listens on it, is named: stop that, for nothing overrides it |
 | `target_primary` | the pipeline lives in the target region and is not gone there: the manifest, the point or the newest point names it as the primary | `--into DIR` brings the bytes beside it, another region leaves it as it is. Overriding takes what is live back to the point |
 | `claim_damaged` | the claims on the target region, or the journal of the run that holds it, are damaged or gone | see that no other run is at work there and what is live; nothing that the lost run did counts as done |
@@ -255,7 +255,7 @@ _RECOVERED: Rows = (
     *_below("invariants[]", _INVARIANT),
     ("skipped", "ids of the steps that did not happen"),
     ("overrides", "safety rules that were overridden"),
-    ("lost_points", "points that were seen in a region that is lost, and that no other holds"),
+    ("lost_points", "newer points that were seen in a region that is lost, and that no other holds"),
 )
 _STEP: Rows = (
     ("id", "phase, action and subject; the same in every plan"),

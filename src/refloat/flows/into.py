@@ -182,7 +182,7 @@ def bring(
     or ``StoreError`` where a piece is whole in none: ``into`` is then as it was. What was stopped, by somebody or
     by a store that did not answer, is gone on with by the same call.
     """
-    reader, lost = Anywhere(chosen.replicas), lost_points(chosen.replicas)
+    reader, lost = Anywhere(chosen.replicas), lost_points(chosen.replicas, chosen.point.created_at)
     progress = progress or Silent()
     written = {}
     with landing(into, _described(chosen)) as folder:

@@ -179,9 +179,18 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         known_points=prepared.known_points,
         homes=prepared.homes,
         missing=lambda: missing_for(replica, _trees(point, names)),
-        source_health=lambda: source_health(prepared.components, point.primary),
+        source_health=lambda: {
+            region: source_health(prepared.components, region)
+            for region in _may_serve(prepared.manifest, point, plan.to)
+        },
         beside=lambda: beside(prepared.components, plan.to, names),
     )
+
+
+def _may_serve(manifest: Manifest, point: Point, to: str) -> list[str]:
+    """Where the pipeline may still serve: where the point was made, and in the primary unless that is the target."""
+    primary = [] if manifest.primary in (point.primary, to) else [manifest.primary]
+    return [point.primary, *primary]
 
 
 def _trees(point: Point, names: Sequence[str]) -> list[str]:

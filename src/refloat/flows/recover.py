@@ -138,7 +138,7 @@ def _told(prepared: Prepared, vault: Vault, view: View, clock: Clock) -> Recover
         prepared.point,
         prepared.manifest,
         finished_at=view.seen_at or clock.now(),
-        lost_points=lost_points(list(vault.replicas.values())),
+        lost_points=lost_points(list(vault.replicas.values()), prepared.point.created_at),
         versions={"refloat": refloat_version(), "python": platform.python_version()},
         vault=prepared.replica.keyring.vault,
     )

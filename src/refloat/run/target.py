@@ -47,9 +47,9 @@ class ComponentTarget:
 class Target:
     """A region that a point is recovered into, and what the checks need to know.
 
-    ``missing`` names what the point needs and the region's replica lacks. ``source_health`` asks the
-    components that run in the source region. ``known_points`` are the points of this vault: what one of
-    them put into the target is not foreign. ``homes`` are the regions in which the pipeline lives, as far as
+    ``missing`` names what the point needs and the region's replica lacks. ``source_health`` asks, by region, what
+    runs where the point was made and in the manifest's primary. ``known_points`` are the points of this vault: what
+    one of them put into the target is not foreign. ``homes`` are the regions in which the pipeline lives, as far as
     is known. ``beside`` names the components that are in the region already and are not recovered.
     ``scratch`` is a folder for temporary files.
     """
@@ -63,7 +63,7 @@ class Target:
     known_points: frozenset[str] = frozenset()
     homes: frozenset[str] = frozenset()
     missing: Callable[[], Sequence[str]] = tuple
-    source_health: Callable[[], Mapping[str, Health]] = dict
+    source_health: Callable[[], Mapping[str, Mapping[str, Health]]] = dict
     beside: Callable[[], Sequence[str]] = tuple
 
     def component(self, step: Step) -> ComponentTarget:

@@ -361,6 +361,7 @@ class SlotLog:
         name = slot_name(self._stream, slot)
         return Damaged(
             f"slot {slot} of {self._stream!r} in {self._store.url} is damaged: {reason}",
+            region=self._region or None,
             file=name,
             next="compare the regions with `refloat vault check`",
         )

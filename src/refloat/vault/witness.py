@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from refloat.errors import StoreError, VaultError
 from refloat.vault.keys import Role
@@ -44,7 +45,7 @@ def _gone(replica: Replica, logs: Mapping[str, _Log]) -> dict[int, str]:
     region, own = replica.region, logs[replica.region].entries
     others = [point for other, log in logs.items() if other != region for point in log.points]
     pinned = replica.keyring.pinned(region)
-    seen = [*([pinned] if pinned else []), *(h for p in others if (h := _head(p, region)) is not None)]
+    seen = [*([pinned] if pinned else []), *(_heads(p)[region][:2] for p in others if region in _heads(p))]
     if all(slot < len(own) and own[slot].hash == hash for slot, hash in seen):
         return {}
     gone = renewed_hashes(replica)
@@ -87,14 +88,39 @@ def _renew(replica: Replica, seen: Mapping[int, str]) -> None:
     write_renewed(replica, [seen[slot] for slot in sorted(seen)])
 
 
-def lost_points(replicas: Sequence[Replica]) -> list[str]:
-    """Points that some log saw in another region and that no replica here has in its own."""
-    logs = _logs(replicas).values()
-    here = {point.name for log in logs for point in log.points}
-    seen = {
-        str(head["point"]) for log in logs for p in log.points for head in p.heads.values() if "point" in head
+def lost_points(replicas: Sequence[Replica], than: datetime) -> list[str]:
+    """Points that were seen in another region, that no replica here lists, and that are newer ``than`` that capture.
+
+    When they were made nobody knows any more. Newer are those behind what an entry saw of that region which is itself
+    not older: that saw the region end before them. What an admin said is gone is not told again.
+    """
+    logs = _logs(replicas)
+    here = {point.name for log in logs.values() for point in log.points}
+    gone = frozenset[str]().union(*map(renewed_hashes, replicas))
+    entries = [point for log in logs.values() for point in log.points]
+    ends: dict[str, int] = {}
+    for point in entries:
+        for region, (slot, _, _) in _heads(point).items():
+            if point.created_at >= than:
+                ends[region] = min(slot, ends.get(region, slot))
+    return sorted(
+        {
+            name
+            for point in entries
+            for region, (slot, hash, name) in _heads(point).items()
+            if name not in here and hash not in gone and slot > ends.get(region, slot)
+        }
+    )
+
+
+def _heads(point: CommittedPoint) -> dict[str, tuple[int, str, str]]:
+    """By region the slot, the hash and the point of its head as the writer of ``point`` saw it."""
+    heads: Mapping[str, Mapping[str, object]] = point.heads
+    return {
+        region: (int(str(head["slot"])), str(head["hash"]), str(head["point"]))
+        for region, head in heads.items()
+        if head.keys() >= {"slot", "hash", "point"}
     }
-    return sorted(seen - here)
 
 
 @dataclass(frozen=True)
@@ -112,9 +138,3 @@ def _logs(replicas: Sequence[Replica]) -> dict[str, _Log]:
             entries = replica.entries()
             logs[replica.region] = _Log(entries, [committed(entry) for entry in entries if not entry.void])
     return logs
-
-
-def _head(point: CommittedPoint, region: str) -> tuple[int, str] | None:
-    """The slot and hash of a region's head as the writer of ``point`` saw it."""
-    head: Mapping[str, object] = point.heads.get(region, {})
-    return (int(str(head["slot"])), str(head["hash"])) if "slot" in head and "hash" in head else None

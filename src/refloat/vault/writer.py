@@ -205,6 +205,10 @@ class Writer:
             self._in_regions(some, lambda lane: self._commit(lane, point))
         return point.name, {lane.replica.region: lane.result for lane in self._lanes}
 
+    def _answering(self) -> list[Lane]:
+        """The regions that were not given up: what is wrong with another one is nothing to them."""
+        return [lane for lane in self._lanes if lane.error is None]
+
     def _in_every_region(self, action: Callable[[Lane], None]) -> None:
         self._in_regions(self._lanes, action)
 
@@ -258,7 +262,7 @@ class Writer:
             needed = self._needs_of(tree)
         except RefloatError:
             return False
-        answering = [lane for lane in self._lanes if lane.error is None]
+        answering = self._answering()
         return all(any(lane.holds(name) for lane in answering) for name in needed)
 
     def finished(self, tree: str, needed: frozenset[bytes]) -> None:
@@ -279,7 +283,7 @@ class Writer:
         """The base of a chunk that is stored; None where it has none."""
         if name in self._bases:
             return self._bases[name]
-        for lane in self._lanes:
+        for lane in self._answering():
             for place in lane.replica.index.locations(name):
                 return None if place.base == NO_BASE else place.base
         return None
@@ -436,7 +440,7 @@ class Writer:
 
     def _own_places(self, name: bytes) -> Iterator[Location]:
         """Where a chunk lies by this writer's own word, in whichever region."""
-        for lane in self._lanes:
+        for lane in self._answering():
             yield from (
                 place for place in lane.replica.index.locations(name) if place.pack.writer == self._signer
             )

@@ -36,6 +36,7 @@ from refloat.vault.keys import Role
 from refloat.vault.layout import FORGOTTEN_STREAM
 from refloat.vault.prune import plan_prune, prune
 from refloat.vault.repair import repair
+from refloat.vault.replica import BEFORE_ALL
 from refloat.vault.slotlog import SlotTaken
 from refloat.vault.stores.faulty import Crash, FaultyStore, When
 from refloat.vault.stores.memory import MemoryStore
@@ -257,7 +258,7 @@ def test_a_region_that_missed_the_newer_points_keeps_its_own_last_ones(tmp_path:
     assert listed(world, "us") == names[1:3] and listed(world, "eu") == [*names[1:3], *names[4:]]
     pruned(world)
     sound(world)
-    assert lost_points(list(world.vault().replicas.values())) == []
+    assert lost_points(list(world.vault().replicas.values()), BEFORE_ALL) == []
 
 
 def test_a_repair_and_a_capture_bring_nothing_forgotten_back(told: tuple[World, list[str]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from refloat.errors import ConnectorError, Refused
 from refloat.flows.components import Components
 from refloat.flows.points import MANIFEST
+from refloat.flows.prepare import Wanted, prepare, target
 from refloat.flows.protect import Protected, protect
 from refloat.flows.status import status
 from refloat.manifest.parse import parse
@@ -63,6 +64,16 @@ def test_losing_the_region_where_it_was_recovered_is_no_longer_free(tmp_path: Pa
     assert told.runs_in == "us"
     assert (told.exposure("us")[0] or 0) >= 20
     assert told.exposure("eu")[0] == 0
+
+
+@pytest.mark.parametrize(("to", "asked"), [("us", ["us", "eu"]), ("eu", ["us"])])
+def test_whether_something_still_serves_is_asked_where_the_point_was_made_and_in_the_primary(
+    tmp_path: Path, to: str, asked: list[str]
+) -> None:
+    world = moved(tmp_path)
+    protect_in(world, "us")
+    prepared = prepare(world.vault().replicas[to], Wanted(to), world.resolver)
+    assert list(target(prepared, tmp_path).source_health()) == asked
 
 
 def test_nothing_is_carried_from_a_point_of_another_region(tmp_path: Path) -> None:

@@ -480,7 +480,7 @@ class World:
             groups=MANIFEST.groups,
             known_points=frozenset({"point-1", "point-0"}),
             missing=lambda: self.missing,
-            source_health=lambda: self.source_health,
+            source_health=lambda: {self.point.primary: self.source_health},
         )
 
     def component(self, name: str) -> ComponentTarget:

@@ -19,7 +19,7 @@ from refloat.vault.check import check
 from refloat.vault.keyfile import KeyFile, Role, signer_id
 from refloat.vault.keyobjects import publics_of
 from refloat.vault.recipients import RecipientKey
-from refloat.vault.replica import create_vault
+from refloat.vault.replica import BEFORE_ALL, create_vault
 from refloat.vault.replicate import Copied, catch_up, copy_objects
 from refloat.vault.resealed import outdated, resealed_in
 from refloat.vault.slotlog import SlotLog
@@ -378,7 +378,7 @@ def test_what_a_thief_signs_after_the_removal_counts_for_nothing(
         assert replica.head()["point"] == before[-1]
     assert read(world, tmp_path / "brought")["pages/content/current.json"] == b'{"version": 1}'
     assert rolled_back(list(world.vault().replicas.values())) == {}
-    assert lost_points(list(world.vault().replicas.values())) == []
+    assert lost_points(list(world.vault().replicas.values()), BEFORE_ALL) == []
     assert all(check(replica, read_data=True).ok for replica in world.vault().replicas.values())
     later = world.protect().name
     assert names(world) == [*before, later] == names(world, "eu")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+from refloat.digest import object_name
 from refloat.testing.world import World
+from refloat.units import format_time
+from refloat.vault.keys import Role
+from refloat.vault.layout import POINTS_STREAM
+from refloat.vault.points import committing_entry
+from refloat.vault.replica import BEFORE_ALL
 from refloat.vault.witness import lost_points, rolled_back
 
 
@@ -49,7 +56,7 @@ def test_a_log_that_cannot_be_read_contradicts_nobody_and_is_contradicted_by_nob
     world = protected(tmp_path, 3)
     cut(world, "us", 0)
     assert witnessed(world) == {}
-    assert lost_points(list(world.vault().replicas.values())) == []
+    assert lost_points(list(world.vault().replicas.values()), BEFORE_ALL) == []
 
 
 def pinned(world: World) -> World:
@@ -91,3 +98,50 @@ def test_a_log_that_was_put_back_and_written_on_is_contradicted_by_the_key_file_
     for _ in range(3):
         world.protect()
     assert witnessed(world) == {"eu": (2, 1)}
+
+
+# ---------------------------------------------------------------------------------------------- newer and lost
+
+
+def commit(world: World, name: str, minute: int, **seen: tuple[int, str]) -> datetime:
+    """Let the log of ``us`` commit a point that was captured in that minute, and saw these heads; when that was."""
+    made = datetime(2026, 11, 1, 12, minute, tzinfo=UTC)
+    heads = {
+        region: {"slot": slot, "hash": digest(point), "point": digest(point)}
+        for region, (slot, point) in seen.items()
+    }
+    body = {"created_at": format_time(made), "groups": {}}
+    log = world.vault().replicas["us"].log(POINTS_STREAM, Role.WRITER)
+    log.append(committing_entry(digest(name), body, heads))
+    return made
+
+
+def digest(name: str) -> str:
+    return object_name(name.encode())
+
+
+def lost(world: World, than: datetime) -> list[str]:
+    return lost_points([world.vault().replicas["us"]], than)
+
+
+def test_a_point_that_only_a_lost_region_had_is_newer_than_what_was_made_before_it(tmp_path: Path) -> None:
+    world = World.small(tmp_path)
+    chosen = commit(world, "chosen", 1, eu=(0, "both"))
+    commit(world, "both", 0)
+    commit(world, "after", 3, eu=(1, "gone"))
+    assert lost(world, chosen) == [digest("gone")]
+
+
+def test_it_is_not_newer_than_what_was_made_after_it_and_said_to_be_so_of_nothing(tmp_path: Path) -> None:
+    world = World.small(tmp_path)
+    commit(world, "both", 0)
+    commit(world, "before", 1, eu=(0, "both"))
+    after = commit(world, "after", 3, eu=(1, "gone"))
+    assert lost(world, after) == []
+
+
+def test_where_nobody_saw_how_far_the_lost_region_was_nothing_is_called_newer(tmp_path: Path) -> None:
+    world = World.small(tmp_path)
+    alone = commit(world, "eu did not answer", 1)
+    commit(world, "after", 3, eu=(1, "gone"))
+    assert lost(world, alone) == []

@@ -76,24 +76,35 @@ class Check(ReadOnly):
         return {"grade": str(point.grade)}
 
     def _source(self, context: Context) -> Mapping[str, Json]:
-        """Two regions that serve at once answer differently, so an unknown source counts as alive."""
-        health = self.target.source_health()
-        told: dict[str, Json] = {name: str(answer) for name, answer in health.items()}
-        source = self.target.point.primary
-        alive = [name for name, answer in health.items() if answer is Health.HEALTHY]
-        unknown = [name for name, answer in health.items() if answer is Health.UNKNOWN]
-        if alive or unknown:
-            what = (
-                f"{', '.join(alive)} still answers"
-                if alive
-                else f"whether {', '.join(unknown)} answers is unknown"
-            )
-            hint = f"stop what runs in {source}"
-            if source == self.target.region:
-                hint = f"{ELSEWHERE}; to take {source} itself back, {hint}"
-            refused = context.refuse("source_alive", f"{what} in {source}", next=hint)
-            return {"health": told, **refused}
+        """Two regions that serve at once answer differently, so an unknown source counts as alive.
+
+        The pipeline may run where the point was made and, since it moved, in the manifest's primary.
+        """
+        source, health = self.target.point.primary, self.target.source_health()
+        told: dict[str, Json] = {
+            name if region == source else f"{name} in {region}": str(answer)
+            for region, answers in health.items()
+            for name, answer in answers.items()
+        }
+        for region, answers in health.items():
+            alive = [name for name, answer in answers.items() if answer is Health.HEALTHY]
+            unknown = [name for name, answer in answers.items() if answer is Health.UNKNOWN]
+            if alive or unknown:
+                return {"health": told, **self._alive(region, alive, unknown, context)}
         return {"health": told}
+
+    def _alive(
+        self, region: str, alive: list[str], unknown: list[str], context: Context
+    ) -> Mapping[str, Json]:
+        what = (
+            f"{', '.join(alive)} still answers"
+            if alive
+            else f"whether {', '.join(unknown)} answers is unknown"
+        )
+        hint = f"stop what runs in {region}"
+        if region == self.target.region:
+            hint = f"{ELSEWHERE}; to take {region} itself back, {hint}"
+        return context.refuse("source_alive", f"{what} in {region}", next=hint)
 
     def _place(self, step: Step, context: Context) -> Mapping[str, Json]:
         component = self.target.component(step)

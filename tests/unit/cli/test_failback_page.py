@@ -1,0 +1,92 @@
+"""docs/FAILBACK.md, played from its first command to its last: each ends well, and no rule is overridden."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from small_desk import VERIFY
+
+pytestmark = pytest.mark.slow
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "FAILBACK.md"
+SECTION = re.compile(r"^## (.*)$", re.MULTILINE)
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def sections() -> dict[str, list[str]]:
+    """The commands of each section, in their order."""
+    _, *parts = SECTION.split(PAGE.read_text())
+    titles, texts = parts[::2], parts[1::2]
+    return {
+        title: [line for block in BLOCK.findall(text) for line in block.splitlines()]
+        for title, text in zip(titles, texts, strict=True)
+    }
+
+
+def loses_its_disk(desk) -> None:
+    shutil.rmtree(desk.vault("eu"))
+
+
+def comes_back_old(desk) -> None:
+    shutil.copytree(desk.vault("eu"), desk.root / "old")
+    desk.ask("protect")
+    desk.ask("protect")
+    shutil.rmtree(desk.vault("eu"))
+    shutil.move(desk.root / "old", desk.vault("eu"))
+
+
+def misses_a_point(desk) -> None:
+    shutil.move(desk.vault("eu"), desk.root / "away")
+    desk.ask("protect", exits=1)
+    shutil.move(desk.root / "away", desk.vault("eu"))
+
+
+def is_gone_for_good(desk) -> None:
+    shutil.rmtree(desk.vault("us"))
+
+
+HAPPENS: dict[str, Callable[..., None]] = {
+    "A region that lost its disk": loses_its_disk,
+    "A region that came back with an old state": comes_back_old,
+    "A region that only missed some points": misses_a_point,
+    "Replacing a region": is_gone_for_good,
+}
+"""What has happened before a section is needed."""
+
+
+@pytest.fixture
+def desk(unprotected, endpoint):
+    """A pipeline that is verified, without the group whose invariants take a process each time."""
+    question = {"id": "q1", "request": {"question": "word"}, "expected": {"topic": "WORD"}}
+    (unprotected.root / "golden.jsonl").write_text(json.dumps(question) + "\n")
+    unprotected.write_manifest(VERIFY, url=endpoint.url)
+    return unprotected
+
+
+@pytest.mark.timeout(600)  # thirty commands, on a machine that may be busy
+def test_every_command_of_the_page_does_what_it_says(desk) -> None:
+    said, ran = "", 0
+    for title, commands in sections().items():
+        HAPPENS.get(title, lambda desk: None)(desk)
+        for line in commands:
+            words = shlex.split(line)
+            if words[0] == "refloat":
+                desk.ask(*words[1:])
+                said += "" if "rejoin" in words else desk.said
+                ran += 1
+            else:
+                subprocess.run(words, cwd=desk.root, check=True)
+        if title in HAPPENS:
+            found = desk.answer("check")[1]["problems"]
+            assert not [problem for problem in found if problem["where"].startswith("regions.")], title
+    assert HAPPENS.keys() <= sections().keys() and ran > 20
+    assert "rolled back" not in said and "--override" not in PAGE.read_text()
+    assert desk.ask("status")["runs_in"] == "eu"
