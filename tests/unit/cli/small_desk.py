@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 import sqlite3
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refloat.cli.main import run
+from refloat.cli.system import SystemClock
 
 REGIONS = """\
 regions:
@@ -130,6 +133,15 @@ class Desk:
         assert self.capture is not None
         out, self.said = self.capture.readouterr()
         return out
+
+
+def set_clock(desk: Desk, patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """From now on it is so many seconds after the first point, and a little more at each look."""
+    first = datetime.fromisoformat(desk.ask("points", "list")["points"][-1]["created_at"])
+    looks = itertools.count()
+    patch.setattr(
+        SystemClock, "now", lambda self: first + timedelta(seconds=seconds, milliseconds=next(looks))
+    )
 
 
 def seated(root: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str] | None = None) -> Desk:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from refloat.cli.main import run
-from refloat.cli.system import SystemClock
 from refloat.connectors.files import Files
 from refloat.connectors.predictions import Predictions
 from refloat.errors import ConnectorError
-from small_desk import GROUP, Desk
+from small_desk import GROUP, Desk, set_clock
 
 NOTIFY = """\
 notify:
@@ -21,6 +19,13 @@ notify:
   remind: 4h
 """
 Heard = list[tuple[str, str, str]]
+
+
+@pytest.fixture
+def desk(desk, monkeypatch) -> Desk:
+    """A moment after its first point, however long this machine takes."""
+    set_clock(desk, monkeypatch, 1)
+    return desk
 
 
 @pytest.fixture
@@ -37,11 +42,6 @@ def heard(desk) -> Heard:
     sent.unlink(missing_ok=True)
     alarms = [alarm for line in lines for alarm in json.loads(line)["alarms"]]
     return [(alarm["event"], alarm["alarm"], alarm["subject"]) for alarm in alarms]
-
-
-def pass_(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    later = datetime.now(UTC) + timedelta(seconds=seconds)
-    monkeypatch.setattr(SystemClock, "now", lambda self: later)
 
 
 def fails(self, *arguments: object) -> None:
@@ -72,7 +72,7 @@ def test_it_is_told_again_after_four_hours(told, monkeypatch) -> None:
     told.release(2, pages=7)
     told.ask("protect", exits=1)
     heard(told)
-    pass_(monkeypatch, 4 * 3600 + 1)
+    set_clock(told, monkeypatch, 4 * 3600 + 60)
     told.ask("protect", exits=1)
     assert ("reminder", "point_broken", "serving") in heard(told)
 
@@ -83,7 +83,7 @@ def test_a_component_that_could_not_be_captured_is_told(told, monkeypatch) -> No
         patch.setattr(Predictions, "capture", fails)
         told.ask("protect", exits=1)
         assert heard(told) == [("raised", "protect_failed", "answers")]
-    pass_(monkeypatch, 40)
+    set_clock(told, monkeypatch, 40)
     told.ask("protect", "--due")
     assert heard(told) == [], "the answers were not due, so nobody knows"
     told.ask("protect")
@@ -120,7 +120,7 @@ def test_a_region_that_misses_the_point_is_told(told) -> None:
 
 def test_a_breach_is_found_by_the_schedule_though_another_region_is_away(told, monkeypatch) -> None:
     told.vault("us").rename(told.root / "gone")
-    pass_(monkeypatch, 120)
+    set_clock(told, monkeypatch, 120)
     told.ask("protect", exits=1)
     (told.root / "gone").rename(told.vault("us"))
     told.ask("status", "--notify")
@@ -130,7 +130,7 @@ def test_a_breach_is_found_by_the_schedule_though_another_region_is_away(told, m
 
 
 def test_a_watch_from_elsewhere_sends_and_status_alone_does_not(told, monkeypatch) -> None:
-    pass_(monkeypatch, 120)
+    set_clock(told, monkeypatch, 120)
     told.ask("status")
     assert heard(told) == []
     told.ask("status", "--notify")

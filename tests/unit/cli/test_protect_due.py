@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from contract_pins import printed, require_pinned
-from refloat.cli.system import SystemClock, local_state_dir
+from refloat.cli.system import local_state_dir
 from refloat.connectors.files import Files
 from refloat.connectors.predictions import Predictions
 from refloat.connectors.sqlite import SQLite
 from refloat.errors import ConnectorError
 from refloat.flows.opening import late_values, read_manifest
 from refloat.flows.turn import folder_of, turn
+from small_desk import Desk, set_clock
 
 GROUPED = ("pages", "ledger")  # critical, every 30 s; the answers are operational, every 15 minutes
 
 
-def pass_(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """From now on the clock stands, so many seconds later."""
-    later = datetime.now(UTC) + timedelta(seconds=seconds)
-    monkeypatch.setattr(SystemClock, "now", lambda self: later)
+@pytest.fixture
+def desk(desk, monkeypatch) -> Desk:
+    """The same, a moment after its first point, however long this machine takes."""
+    set_clock(desk, monkeypatch, 1)
+    return desk
 
 
 def due(document) -> dict[str, str]:
@@ -45,7 +47,10 @@ def test_everything_is_due_before_the_first_point(unprotected) -> None:
     document = printed(unprotected, "protect", "--due")
     assert due(document) == dict.fromkeys(("pages", "ledger", "answers"), "never captured")
     assert document["protect"]["grade"] == "exact"
-    assert datetime.fromisoformat(document["next_at"]) > datetime.now(UTC)
+    oldest = min(document["protect"]["components"][name]["as_of"] for name in GROUPED)
+    assert datetime.fromisoformat(document["next_at"]) == datetime.fromisoformat(oldest) + timedelta(
+        seconds=27
+    )
     require_pinned("protect due", "first", document)
 
 
@@ -64,7 +69,7 @@ def test_a_group_is_captured_at_its_fastest_member_s_cadence_and_the_rest_is_not
 ) -> None:
     first = desk.ask("points", "show", desk.ask("points", "list")["points"][0]["point"])["components"]
     desk.release(2)
-    pass_(monkeypatch, 40)
+    set_clock(desk, monkeypatch, 40)
     forbid(monkeypatch, Predictions)
     document = printed(desk, "protect", "--due")
     assert due(document) == dict.fromkeys(GROUPED, "its age")
@@ -81,9 +86,9 @@ def test_a_group_is_captured_at_its_fastest_member_s_cadence_and_the_rest_is_not
 
 def test_what_was_not_looked_at_is_captured_when_it_is_due(desk, monkeypatch) -> None:
     desk.release(2)
-    pass_(monkeypatch, 40)
+    set_clock(desk, monkeypatch, 40)
     desk.ask("protect", "--due")
-    pass_(monkeypatch, 15 * 60)
+    set_clock(desk, monkeypatch, 15 * 60)
     document = desk.ask("protect", "--due")
     assert due(document).keys() == {*GROUPED, "answers"}
     assert not document["protect"]["components"]["answers"]["carried"]
@@ -91,7 +96,7 @@ def test_what_was_not_looked_at_is_captured_when_it_is_due(desk, monkeypatch) ->
 
 def test_a_point_of_which_the_rest_was_carried_is_recovered_whole(desk, monkeypatch) -> None:
     desk.release(2)
-    pass_(monkeypatch, 40)
+    set_clock(desk, monkeypatch, 40)
     desk.ask("protect", "--due")
     brought = desk.ask("recover", "--into", "brought")
     assert brought["components"].keys() == {*GROUPED, "answers"}
@@ -103,16 +108,16 @@ def test_what_the_vault_has_lost_is_captured_though_it_is_not_due(desk, monkeypa
     for region in ("eu", "us"):
         shutil.rmtree(desk.vault(region) / "packs")
         (desk.vault(region) / "packs").mkdir()
-    pass_(monkeypatch, 40)
+    set_clock(desk, monkeypatch, 40)
     made = desk.ask("protect", "--due")["protect"]
     assert not made["components"]["answers"]["carried"]
 
 
 def test_a_region_that_is_back_gets_what_it_missed_though_nothing_is_old(desk, monkeypatch) -> None:
     (desk.root / "us").rename(desk.root / "gone")
-    pass_(monkeypatch, 600)
+    set_clock(desk, monkeypatch, 600)
     desk.ask("protect", exits=1)
-    pass_(monkeypatch, 610)
+    set_clock(desk, monkeypatch, 610)
     assert due(desk.ask("protect", "--due")) == {}, "nothing can be brought to a region that does not answer"
     (desk.root / "gone").rename(desk.root / "us")
     document = desk.ask("protect", "--due")
@@ -125,7 +130,7 @@ def test_a_capture_that_fails_is_due_again_at_once(desk, monkeypatch) -> None:
     def fails(self, *arguments: object) -> None:
         raise ConnectorError("the disk is gone")
 
-    pass_(monkeypatch, 15 * 60)
+    set_clock(desk, monkeypatch, 15 * 60)
     with monkeypatch.context() as patch:
         patch.setattr(Predictions, "capture", fails)
         patch.setattr(Predictions, "inspect", fails)
@@ -136,7 +141,7 @@ def test_a_capture_that_fails_is_due_again_at_once(desk, monkeypatch) -> None:
 
 
 def test_the_second_of_two_at_once_finds_the_first_at_work(desk, monkeypatch) -> None:
-    pass_(monkeypatch, 40)
+    set_clock(desk, monkeypatch, 40)
     late = late_values(desk.root, {})
     manifest, _ = read_manifest(desk.manifest)
     with turn(folder_of(local_state_dir(), manifest, late)) as ours:
