@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +73,8 @@ def protect(
     manifest, content = load_manifest(session.file)
     work = _Work(session, manifest, content, resolver(session), region, required)
     ringing = bell(session, manifest, work.late)
-    with protecting(session, ringing), our_turn(session, manifest, work.late) as ours:
+    turn = our_turn(session, manifest, work.late) if due else nullcontext(True)
+    with protecting(session, ringing), turn as ours:
         vault = open_vault(session, manifest, work.late)
         found = look(manifest, vault, session.clock, region) if due else None
         asked = found is None or (ours and found.now)

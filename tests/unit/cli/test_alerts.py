@@ -123,7 +123,7 @@ def test_a_breach_is_found_by_the_schedule_though_another_region_is_away(told, m
     set_clock(told, monkeypatch, 120)
     told.ask("protect", exits=1)
     (told.root / "gone").rename(told.vault("us"))
-    told.ask("status", "--notify")
+    told.ask("status", "--notify", exits=1)
     assert ("raised", "rpo_breach", "pages") in heard(told)
     told.ask("protect", "--due")
     assert ("ended", "rpo_breach", "pages") in heard(told)
@@ -131,11 +131,11 @@ def test_a_breach_is_found_by_the_schedule_though_another_region_is_away(told, m
 
 def test_a_watch_from_elsewhere_sends_and_status_alone_does_not(told, monkeypatch) -> None:
     set_clock(told, monkeypatch, 120)
-    told.ask("status")
+    told.ask("status", exits=1)
     assert heard(told) == []
-    told.ask("status", "--notify")
+    told.ask("status", "--notify", exits=1)
     assert heard(told) == [("raised", "rpo_breach", "pages")]
-    told.ask("status", "--notify")
+    told.ask("status", "--notify", exits=1)
     assert heard(told) == []
 
 

@@ -251,7 +251,7 @@ def test_no_kind_of_error_leaves_a_person_without_a_next_step():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--json", "chekc"], ["chekc", "--json"], ["check", "--jsn", "--json"], ["check", "extra", "--json"]],
+    [["--json", "chekc"], ["chekc", "--json"], ["check", "--jsn", "--json"], ["status", "extra", "--json"]],
 )
 def test_bad_usage_is_a_json_document_too(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     assert run(arguments) == 2

@@ -209,7 +209,7 @@ def test_every_object_of_a_newer_format_asks_for_a_newer_refloat_and_is_not_call
     pack = bytearray(PACK.stored)
     pack[8:10] = struct.pack(">H", 3)
     index, point = binary(Kind.INDEX), binary(Kind.POINT)
-    body = seal_signed(KEYRING, Kind.POINT, canonical_json({**BODY, "format": 2}))
+    body = seal_signed(KEYRING, Kind.POINT, canonical_json({**BODY, "format": 3}))
     _, log = slot_of(canonical_json({"format": 2, "what": "ever"}))
     key = json.dumps({**json.loads(KEY.to_bytes()), "format": 2, "more": 1}).encode()
     newer: dict[str, Callable[[], object]] = {
