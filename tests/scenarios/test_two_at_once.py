@@ -19,11 +19,14 @@ ROUNDS = 2
 STOP_AFTER = 12  # entries of the journal: in the course of its steps
 
 
-@pytest.fixture(scope="module")
-def living(operator):
+@pytest.fixture
+def living(operator_of, tmp_path):
     """A pipeline that lives, and of which there is a point."""
+    operator = operator_of(tmp_path)
+    operator.here("vault", "init", "--key", str(operator.key))
     operator.here("protect")
-    return operator
+    yield operator
+    operator.end()
 
 
 def ended(process) -> tuple[int, dict]:
@@ -63,13 +66,13 @@ def test_a_timer_that_comes_while_a_protect_is_at_work_finds_it_and_leaves_it_al
 
 
 @pytest.fixture(scope="module")
-def lost(living):
-    """The same pipeline, of which one region is left."""
-    living.here("protect")
-    living.before = living.live("eu")
-    living.lose("eu")
-    shutil.copytree(living.root / "us", living.root / "us-as-it-was")
-    return living
+def lost(operator):
+    """Another, of which one region is left."""
+    operator.here("protect")
+    operator.before = operator.live("eu")
+    operator.lose("eu")
+    shutil.copytree(operator.root / "us", operator.root / "us-as-it-was")
+    return operator
 
 
 def put_back(lost) -> tuple[str, ...]:
