@@ -125,10 +125,10 @@ comes before it.
 RULES = """\
 ## Safety rules
 
-The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first twelve, and the evidence names each rule
+The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first thirteen, and the evidence names each rule
 that was overridden. That of `points forget` goes on against the five that hold forgetting, and the record of what is forgotten names
 it. The others have no override. With `--into` only `group_broken`,
-`log_damaged`, `log_rolled_back` and `point_suspect` are asked.
+`log_damaged`, `log_rolled_back`, `point_suspect` and `target_full` are asked.
 A damaged log is no refusal but an error of the vault: against `log_damaged` and `claim_damaged` a command ends with exit code 4
 and an error without `rule`, whose `next` names the override. `quality_unverified` rolls back where a bound is broken, exit code 1, and waits where one is not known, exit code 5;
 overriding it keeps the run, and the exit code is 1.
@@ -139,7 +139,8 @@ overriding it keeps the run, and the exit code is 1.
 | `point_suspect` | in the named point, or in one before it and never since mended, a component looks encrypted (most of it is new and packing saves half or less of what it did) or lost half or more; where no point is named, such points are passed over | `refloat points why` says which point is good. Once a person has looked, `refloat points accept` makes a point a good one, and `points forget` with `--override source_rewritten` or `source_shrank` all that are there |
 | `group_split` | `--only` names a part of a group whose other members are in the target already and would stay as they are | name them too: an old half beside a new one answers wrongly |
 | `source_alive` | something still answers in the region where the point was made, or in the manifest's primary, or it is unknown whether it does | stop it: two regions that serve answer differently |
-| `target_foreign` | the target holds something that refloat did not put there, or a port of a process is taken | move it away: overriding replaces what is there. A port, and who listens on it, is named: stop that, for nothing overrides it |
+| `target_foreign` | the target holds something that refloat did not put there, or a port of a process is taken | move it away, or override the rule: what is there is set aside under another name beside, `components.NAME.set_aside` says which, and a rollback puts it back. Deleting it is left to you. A port, and who listens on it, is named: stop that, for nothing overrides it |
+| `target_full` | a file system has not room for all that would be staged on it, or brought into the folder of `--into`: what is live stays until the end, so both must fit | `refloat plan` shows what is needed and what is free; make room, or take less. Overriding is for a file system that compresses. `vault export` has no override |
 | `target_primary` | the pipeline lives in the target region and is not gone there: the manifest, the point or the newest point names it as the primary | `--into DIR` brings the bytes beside it, another region leaves it as it is. Overriding takes what is live back to the point |
 | `claim_damaged` | the claims on the target region, or the journal of the run that holds it, are damaged or gone | see that no other run is at work there and what is live; nothing that the lost run did counts as done |
 | `target_claimed` | another run holds the target region | `refloat run list --to REGION`; resume that run instead |
@@ -183,8 +184,17 @@ In the tables below, `NAME` stands for any key and `[]` for each item of a list.
 ## Colours, and completion
 
 Colours are used on a terminal, and never with `--no-color` or when `NO_COLOR` is set. `refloat --install-completion bash`
-(or `zsh`, `fish`) teaches a shell to complete commands, options, safety rules, and the regions and components of the manifest;
-`refloat --show-completion bash` prints the script instead.
+(or `zsh`, `fish`) teaches a shell to complete commands, options, safety rules, the regions and components of the manifest, and
+the points and runs that its vault lists, or that of `--vault`; no key is asked for. `refloat --show-completion bash` prints the
+script instead.
+
+On a terminal a line that is too long is broken between words, and a command in it so that it can be pasted all the same.
+
+## Names
+
+A point or a run is called by its name, by how it begins where no other begins so, or `latest`: the newest one, whatever it is
+worth. `next` can be pasted as it stands: it carries the `-f` and `--vault` that were typed. `refloat --version --json` prints
+`version`.
 
 """
 
@@ -228,6 +238,10 @@ _RESULT: Rows = (
     ("components.NAME.rpo.basis", "from when to when that was counted"),
     ("components.NAME.bytes", "its size"),
     ("components.NAME.files", "how many files it has"),
+    (
+        "components.NAME.set_aside",
+        "where lies what somebody else had put there, with `--override target_foreign`",
+    ),
 )
 _RECOVERED: Rows = (
     ("run", "the run; `--resume` takes it"),
@@ -508,8 +522,16 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("rto.pipeline.p50_s", "how long until everything is verified, half of the time"),
         ("rto.pipeline.p95_s", "on the long side"),
         ("rto.pipeline.objective_s", "the strictest RTO among the components"),
+        ("rto.layers.NAME", "the same for each layer"),
         ("rto.components.NAME", "the same for each component"),
         ("unverifiable.NAME", "as of `status`"),
+        ("rto.total.p50_s", "how long the whole plan takes, until the pipeline is protected again"),
+        ("rto.total.p95_s", "on the long side"),
+        ("room[].path", "a folder that stands for its file system"),
+        ("room[].components", "what is staged on it, beside what is live"),
+        ("room[].needed_bytes", "the room that these take at most, all together"),
+        ("room[].free_bytes", "what is free there now"),
+        ("room[].enough", "whether it fits"),
     ),
     "recover": (
         *_RECOVERED,

@@ -286,6 +286,7 @@ def recover(
     )
     late = vault._resolver()
     with _clean_errors(late):
+        request = request.named(vault._reached, vault._address)
         prepared, everywhere = request.ready(vault._reached, vault._address, vault._opener, lambda: late)
         return recovering.recover(
             prepared,

@@ -430,6 +430,25 @@ class Ailing(Protocol):
 
 
 @runtime_checkable
+class Sited(Protocol):
+    """A connector that can say where a component's bytes will lie, so that there is known to be room for them."""
+
+    def sites(self, place: Place) -> Mapping[str, Path]:
+        """The live path beside which each part of a snapshot is staged, by the folder of the snapshot that holds it.
+
+        ``""`` alone is for all of it; none where nothing is put anywhere.
+        """
+
+
+@runtime_checkable
+class SetsAside(Protocol):
+    """A connector that can keep what was live before the switch, where somebody else had put it there."""
+
+    def set_aside(self, op: Op) -> list[Path]:
+        """Give what the switch took away a name that ``discard`` leaves alone; where it lies, also when asked again."""
+
+
+@runtime_checkable
 class Tokened(Protocol):
     """A connector that can tell whether anything changed for less than an inspection costs.
 

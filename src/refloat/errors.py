@@ -166,7 +166,9 @@ class VaultError(RefloatError):
 
     exit_code = 4
     code = "vault"
-    otherwise = "refloat vault check --read-data names what else is wrong, and refloat vault repair mends it"
+    otherwise = (
+        "`refloat vault check --read-data` names what else is wrong, and `refloat vault repair` mends it"
+    )
 
 
 class Missing(VaultError):
@@ -193,7 +195,7 @@ class Waiting(RefloatError):
 
     exit_code = 5
     code = "waiting"
-    otherwise = "refloat run show RUN --to REGION tells what is where"
+    otherwise = "`refloat run show RUN --to REGION` tells what is where"
 
 
 class StoreError(RefloatError):
@@ -207,7 +209,7 @@ class ConnectorError(RefloatError):
     """A component could not be inspected, captured, staged, switched or started."""
 
     code = "connector"
-    otherwise = "refloat check tells how every component is now"
+    otherwise = "`refloat check` tells how every component is now"
 
 
 class Cancelled(ConnectorError):
@@ -234,7 +236,7 @@ class HoldLost(RefloatError):
     """Another orchestrator took over this run or target; this one stops without another action."""
 
     code = "hold_lost"
-    otherwise = "refloat run list --to REGION tells which run holds it"
+    otherwise = "`refloat run list --to REGION` tells which run holds it"
 
 
 class Interrupted(RefloatError):

@@ -31,15 +31,17 @@ LOOK_SECONDS_MAX = 20.0  # a component or region that takes longer is reported a
 LOOKS_AT_ONCE = 8  # enough to hide the latency of regions, few enough for a small machine
 
 
+EXAMPLES = examples(
+    "refloat check",
+    "refloat check --facts",
+    "refloat check --facts registry index",
+    "refloat check --json",
+)
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    lines = (
-        "refloat check",
-        "refloat check --facts",
-        "refloat check --facts registry index",
-        "refloat check --json",
-    )
-    app.command("check", epilog=examples(*lines))(check)
+    app.command("check", epilog=EXAMPLES)(check)
 
 
 def check(
@@ -387,7 +389,7 @@ def _say(session: Session, seen: Seen, found: Sequence[Problem], shown: Collecti
         place = f"{session.file}:{problem.line}:{problem.column}"
         console.print(f"{problem.level}: {problem.where}: {problem.message} ({place})")
         if problem.next:
-            console.print(f"  next: {problem.next}")
+            console.advise(f"  next: {problem.next}")
     warned = "ready, with warnings" if found else "ready"
     console.print(warned if ok else "not ready: correct the errors above")
 

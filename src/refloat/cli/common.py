@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """One invocation: what its global options say."""
+    """One invocation: what its global options say; ``pasteable`` completes the commands in a text."""
 
     file: Path = Path(MANIFEST)
     debug: bool = False
+    pasteable: Callable[[str], str] = str
     console: Console = field(default_factory=Console)
     clock: SystemClock = field(default_factory=SystemClock)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.completion import get_completion_inspect_parameters, install_callback, show_callback
 
+from refloat.flows.environment import MANIFEST
+
 if TYPE_CHECKING:
     from refloat.digest import Json
 
+SHOWN_DIGITS = 12  # of a point's name, as everywhere
+ANSWER_SECONDS_MAX = 2.0  # longer nobody waits for a completion
 SHELLS = ("bash", "zsh", "fish")
 
 get_completion_inspect_parameters()  # makes its shells known to typer, which does so only with its own options
@@ -69,6 +77,62 @@ def components(context: typer.Context, incomplete: str) -> list[str]:
     return _names(context, "components", incomplete)
 
 
+POINT_HELP = "The point: its name, how it begins, or `latest`."
+RUN_HELP = "The run: its name, how it begins, or `latest`."
+
+
+def points(context: typer.Context, incomplete: str) -> list[str]:
+    """The points that the vault lists and that begin so."""
+    names = _listed(context, "points/")
+    short = [name if len(incomplete) > SHOWN_DIGITS else name[:SHOWN_DIGITS] for name in names]
+    return _beginning(["latest", *short], incomplete)
+
+
+def runs(context: typer.Context, incomplete: str) -> list[str]:
+    """The runs of which the vault has journals and that begin so."""
+    names = dict.fromkeys(name.partition("/")[0] for name in _listed(context, "log/runs/"))
+    return _beginning(["latest", *names], incomplete)
+
+
+def _listed(context: typer.Context, prefix: str) -> list[str]:
+    """What stands under a prefix in any replica, no key asked; nothing of one that does not answer while one types."""
+    found: set[str] = set()
+    threads = [
+        threading.Thread(target=_list, args=(address, prefix, found), daemon=True)
+        for address in _addresses(context)
+    ]
+    for thread in threads:
+        thread.start()
+    ends_s = time.monotonic() + ANSWER_SECONDS_MAX
+    for thread in threads:
+        thread.join(max(0.0, ends_s - time.monotonic()))
+    return sorted(found.copy())
+
+
+def _list(address: str, prefix: str, found: set[str]) -> None:
+    from refloat.errors import RefloatError
+    from refloat.vault.stores import open_store
+
+    with suppress(RefloatError, OSError):
+        for info in open_store(address).list(prefix):
+            found.add(info.name.removeprefix(prefix))
+
+
+def _addresses(context: typer.Context) -> list[str]:
+    """The replica that was named on the line, else every replica of the manifest."""
+    from refloat.errors import RefloatError
+    from refloat.flows import opening
+
+    if named := context.params.get("vault"):
+        return [str(named)]
+    path = Path(context.find_root().params.get("file") or MANIFEST)
+    try:
+        manifest, _ = opening.read_manifest(path)
+        return list(opening.vault_urls(manifest, opening.late_values(path.parent, os.environ)).values())
+    except (RefloatError, OSError):
+        return []
+
+
 def rules(incomplete: str) -> list[str]:
     """The safety rules that begin so."""
     from refloat.flows.request import RULES
@@ -95,7 +159,6 @@ def _names(context: typer.Context, section: str, incomplete: str) -> list[str]:
 def _manifest(context: typer.Context) -> Mapping[str, Json]:
     """What the manifest says, right or wrong; nothing where it cannot be read: a person is typing."""
     from refloat.errors import ManifestError
-    from refloat.flows.environment import MANIFEST
     from refloat.manifest.document import read_document
 
     path = Path(context.find_root().params.get("file") or MANIFEST)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SHOW_CURSOR = b"\x1b[?25h\n"  # progress hides it, and whoever ends at once must give it back
+COLUMNS_MIN = 40  # nothing is broken for less
 PIPE_COLUMNS = 200  # how wide a table may be where nobody sees its edge
 
 _STYLES = {
@@ -33,8 +34,16 @@ _STYLES = {
 class Console:
     """One invocation's output. ``print`` speaks to people and ``emit`` to programs; a verb calls both."""
 
-    def __init__(self, *, json_mode: bool = False, quiet: bool = False, color: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        json_mode: bool = False,
+        quiet: bool = False,
+        color: bool = True,
+        pasteable: Callable[[str], str] = str,
+    ) -> None:
         self.json_mode = json_mode
+        self.pasteable = pasteable
         self.quiet = quiet
         self.color = color and not os.environ.get("NO_COLOR")
         self._secrets: list[Callable[[], Iterable[str]]] = []
@@ -57,7 +66,7 @@ class Console:
     def print(self, text: str = "") -> None:
         """A line for people on stdout; nothing in ``--json``."""
         if not self.json_mode:
-            self._write(sys.stdout, self.redacted(text))
+            self._write(sys.stdout, _fitting(sys.stdout, self.redacted(text)))
 
     def hand_on(self, text: str) -> None:
         """A whole text on stdout as it is, secrets and all: what was asked for is to be used."""
@@ -71,27 +80,33 @@ class Console:
     def emit(self, document: Mapping[str, object]) -> None:
         """The result as one JSON document on stdout; nothing without ``--json``."""
         if self.json_mode:
-            text = json.dumps({"schema": SCHEMA, **_without(document, self.redacted)}, allow_nan=False)
+            text = json.dumps({"schema": SCHEMA, **self._told(document)}, allow_nan=False)
             with SIGNALS.held():
                 self._emitted = True
                 self._write(sys.stdout, text)
 
     def event(self, document: Mapping[str, object]) -> None:
         """One line of a stream of JSON documents on stdout."""
-        told = {"schema": SCHEMA, **_without(document, self.redacted)}
+        told = {"schema": SCHEMA, **self._told(document)}
         self._write(sys.stdout, json.dumps(told, allow_nan=False))
 
     def warn(self, text: str) -> None:
         """One line on stderr that begins with ``warning:``."""
-        self._write(sys.stderr, self.redacted(f"{self._styled('warning:', '33')} {text}"))
+        told = self.redacted(f"{self._styled('warning:', '33')} {self.pasteable(text)}")
+        self._write(sys.stderr, _fitting(sys.stderr, told))
 
     def note(self, text: str) -> None:
         """One line on stderr, unless ``--quiet``."""
         if not self.quiet:
-            self._write(sys.stderr, self.redacted(text))
+            self._write(sys.stderr, _fitting(sys.stderr, self.redacted(self.pasteable(text))))
+
+    def advise(self, text: str) -> None:
+        """A line for people on stdout that says what to do next; nothing in ``--json``."""
+        self.print(self.pasteable(text))
 
     def render_error(self, error: RefloatError) -> None:
-        """Say what failed: as text on stderr, or with ``--json`` as the one document on stdout."""
+        """Say what failed, below any bars: as text on stderr, or with ``--json`` as the one document on stdout."""
+        self.close()
         document = error.document()
         if self.json_mode and not self._emitted:
             self.emit({"error": document})
@@ -100,8 +115,8 @@ class Console:
         lines += [
             f"  {place}: {document[place]}" for place in ("component", "region", "file") if document[place]
         ]
-        lines.append(f"  next: {error.next_step}")
-        self._write(sys.stderr, self.redacted("\n".join(lines)))
+        lines.append(f"  next: {self.pasteable(error.next_step)}")
+        self._write(sys.stderr, _fitting(sys.stderr, self.redacted("\n".join(lines))))
 
     def trace(self, error: BaseException) -> None:
         """The traceback of an error on stderr, without secrets: what it quotes may hold some."""
@@ -131,6 +146,11 @@ class Console:
         """Take the bars off the terminal."""
         if self._bars is not None:
             self._bars.close()
+
+    def _told(self, document: Mapping[str, object]) -> dict[str, object]:
+        cleaned = _cleaned(document, self.redacted, self.pasteable)
+        assert isinstance(cleaned, dict)  # a mapping was given
+        return cleaned
 
     def _styled(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.color and _is_terminal(sys.stderr) else text
@@ -191,22 +211,32 @@ def _abandon(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+def _fitting(stream: TextIO | None, text: str) -> str:
+    """``text`` as wide as the terminal, where there is one."""
+    if not _is_terminal(stream) or len(text) < COLUMNS_MIN:
+        return text
+    from shutil import get_terminal_size
+
+    from refloat.cli.wrapping import wrapped
+
+    return wrapped(text, max(COLUMNS_MIN, get_terminal_size().columns))
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _without(value: object, redacted: Callable[[str], str]) -> dict[str, object]:
-    """A JSON document with every text of it redacted."""
-    cleaned = _redact_json(value, redacted)
-    assert isinstance(cleaned, dict)  # ``emit`` takes a mapping
-    return cleaned
-
-
-def _redact_json(value: object, redacted: Callable[[str], str]) -> object:
+def _cleaned(value: object, redacted: Callable[[str], str], pasteable: Callable[[str], str]) -> object:
+    """A JSON document with every text of it redacted, and each `next` such that it can be pasted."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):
-        return {str(key): _redact_json(below, redacted) for key, below in value.items()}
+        return {
+            str(key): _cleaned(
+                pasteable(below) if key == "next" and isinstance(below, str) else below, redacted, pasteable
+            )
+            for key, below in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_redact_json(below, redacted) for below in value]
+        return [_cleaned(below, redacted, pasteable) for below in value]
     return value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refloat.cli.common import Session, examples, session_of
+from refloat.errors import UsageError
 
 if TYPE_CHECKING:
     from refloat.demo.scenery import Scenery
@@ -42,11 +44,14 @@ def demo(
     from refloat.demo.story import tell
 
     session = session_of(context)
+    _require_extras()
     root = Path(tempfile.mkdtemp(prefix="refloat-demo-"))
     scenery = Scenery.under(root)
     told = None
     try:
-        told = tell(scenery, session.console.note)
+        scenes = _Scenes(session)
+        told = tell(scenery, scenes.say)
+        scenes.end()
         _show(session, told, picture)
         session.console.emit(told.document())
     finally:
@@ -57,6 +62,57 @@ def demo(
     if keep:
         _say_how(session, scenery)
     return 0
+
+
+class _Scenes:
+    """Says each scene of the story as it begins, and how long it takes."""
+
+    def __init__(self, session: Session) -> None:
+        self._say = session.console.note
+        self._progress = session.console.progress()
+        self._scene = ""
+
+    def say(self, text: str) -> None:
+        """A scene that has a number begins, and the one before it is over; anything else is a remark."""
+        number = re.match(r"\d+", text)
+        if number is not None:
+            self.end()
+        self._say(text)
+        if number is not None:
+            self._scene = f"scene {number[0]}"
+            self._progress.start(self._scene, None, "step")
+
+    def end(self) -> None:
+        """The last scene is over."""
+        if self._scene:
+            self._progress.finish(self._scene)
+            self._scene = ""
+
+
+def _require_extras() -> None:
+    """Raises ``UsageError`` where something is not installed that the example pipeline is made of."""
+    lacking = lacking_extras()
+    if lacking:
+        raise UsageError(
+            f"the demo needs packages that are not installed: {', '.join(lacking)}",
+            next=f"{sys.executable} -m pip install 'refloat[demo]'",
+        )
+
+
+def lacking_extras() -> list[str]:
+    """What the extra ``demo`` names and is not installed, whatever its version."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    lacking = []
+    for required in requires("refloat") or ():
+        name, _, marker = required.partition(";")
+        if re.search(r"extra == .demo.", marker):
+            package = re.split(r"[^\w.-]", name.strip())[0]
+            try:
+                version(package)
+            except PackageNotFoundError:
+                lacking.append(package)
+    return lacking
 
 
 def _show(session: Session, told: Told, picture: Path | None) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from refloat.cli.common import examples, session_of
+from refloat.cli.completion import RUN_HELP, runs
 from refloat.cli.places import VaultOption, open_place
 
 evidence = typer.Typer(
@@ -55,26 +56,21 @@ def list_records(context: typer.Context, vault: VaultOption = None) -> int:
 )
 def show(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(help="The run, or how its name begins.")],
+    run: Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=runs)],
     vault: VaultOption = None,
     html: Annotated[Path | None, typer.Option(help="Write the page here.", metavar="FILE")] = None,
 ) -> int:
     """One record, its signature checked."""
-    import json
-
+    from refloat.cli.outcome import show_record
     from refloat.digest import json_form
     from refloat.durable import hand_out
-    from refloat.errors import UsageError
-    from refloat.evidence.render import headline, page
+    from refloat.evidence.render import page
     from refloat.evidence.seal import find
 
     session = session_of(context)
     opened = open_place(session, vault)
-    record = next((r for replica in opened.replicas.values() if (r := find(replica, run))), None)
-    if record is None:
-        raise UsageError(f"no evidence of a run {run!r}", next="refloat evidence list")
-    session.console.print(headline(record))
-    session.console.print(json.dumps(record.document(), indent=2))
+    record = find(list(opened.replicas.values()), run)
+    show_record(session.console, record)
     if html is not None:
         hand_out(html, page(record))
         session.console.print(f"wrote {html}")

@@ -188,7 +188,7 @@ def _unresolved(seen: Seen) -> Iterator[Problem]:
 def _unheard(seen: Seen) -> Iterator[Problem]:
     if seen.unheard:
         message = f"no alert could be sent: not to be had on this machine: {', '.join(seen.unheard)}"
-        yield _warning("notify", message, "see that they are there where refloat protect runs")
+        yield _warning("notify", message, "see that they are there where `refloat protect` runs")
 
 
 def _unprotected(seen: Seen) -> Iterator[Problem]:

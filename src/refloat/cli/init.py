@@ -50,7 +50,7 @@ def init(
         _start(text) for text in _given_some(component, "--component", _COMPONENT_QUESTION, asking=asking)
     ]
     _write_new(session.file, _manifest(pipeline, regions, primary, components))
-    session.console.print(f"wrote {session.file}; read it, then: refloat check")
+    session.console.advise(f"wrote {session.file}; read it, then: refloat check")
     session.console.emit({"file": str(session.file), "pipeline": pipeline, "regions": list(regions)})
 
 
@@ -139,4 +139,16 @@ def _start(text: str) -> Start:
     kind, second, path = rest.partition(":")
     if not (first and second and path):
         raise UsageError(f"{text!r} is not NAME=KIND:PATH", next="for example index=lancedb:/srv/index")
-    return Start(_name(name, "component"), _name(kind, "kind"), path)
+    return Start(_name(name, "component"), _kind(kind), path)
+
+
+def _kind(kind: str) -> str:
+    """A kind that is installed. Raises ``UsageError``, with the nearest one, for any other."""
+    from refloat import registry
+    from refloat.manifest.document import nearest
+
+    known = registry.names(registry.CONNECTORS)
+    if kind not in known:
+        hint = nearest(kind, known) or f"the kinds are {', '.join(known)}"
+        raise UsageError(f"no kind of component is called {kind!r}", next=hint)
+    return kind

@@ -20,6 +20,7 @@ from refloat.cli import helptext
 from refloat.cli.common import MANIFEST, Session, examples, session_of
 from refloat.cli.completion import InstallOption, ShowOption
 from refloat.cli.console import Console, let_go
+from refloat.cli.next_step import Typed
 from refloat.cli.system import SIGNALS, wait_for_threads
 from refloat.durable import as_error
 from refloat.errors import Interrupted, RefloatError, Retry, UsageError
@@ -44,7 +45,6 @@ VERBS = (
 AGAIN_LENGTH_MAX = 500  # characters of a command line that is shown again
 _FLAGS = frozenset({"--json", "--debug", "--quiet", "-q", "--no-color"})
 _VALUED = frozenset({"-f", "--file"})
-_PLACES = _VALUED | {"--vault"}
 
 # The base of everything that typer complains about; typer does not export it by name.
 _BadUsage: type[Exception] = typer.BadParameter.__mro__[1]
@@ -75,11 +75,13 @@ class Root(TyperGroup):
         return super().parse_args(ctx, hoisted(args))
 
 
-def _version(asked: bool) -> None:
+def _version(context: typer.Context, asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from refloat.registry import refloat_version
 
-        typer.echo(f"refloat {version('refloat')}")
+        console = session_of(context).console
+        console.print(f"refloat {refloat_version()}")
+        console.emit({"version": refloat_version()})
         raise typer.Exit
 
 
@@ -101,7 +103,9 @@ def root(
     """Fill the session from the global options."""
     session = session_of(context)
     session.file, session.debug = file, debug
-    session.console = Console(json_mode=json_mode, quiet=quiet, color=not no_color)
+    session.console = Console(
+        json_mode=json_mode, quiet=quiet, color=not no_color, pasteable=session.pasteable
+    )
 
 
 def command_line(verbs: Sequence[str]) -> typer.Typer:
@@ -153,6 +157,8 @@ def _verb(arguments: Sequence[str]) -> str | None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code. Every error is rendered here, and nowhere else."""
     session = Session(console=Console(json_mode="--json" in arguments, color="--no-color" not in arguments))
+    typed = Typed.of(arguments)
+    session.pasteable = session.console.pasteable = lambda text: typed.completed(text, verb_of)
     SIGNALS.last_words = lambda: session.console.last_words(_interrupted(arguments))
     try:
         try:
@@ -195,21 +201,18 @@ def _interrupted(arguments: Sequence[str]) -> Interrupted:
     return Interrupted("interrupted", retry=Retry.NOW, next=again)
 
 
-def _where(arguments: Sequence[str]) -> str:
-    """The options of a command line that say where everything is, as another command takes them."""
-    ahead = iter(arguments)
-    found: list[str] = []
-    for argument in ahead:
-        if argument in _PLACES:
-            found += [argument, *([value] if (value := next(ahead, None)) is not None else [])]
-        elif argument.startswith(("--file=", "--vault=")):
-            found.append(argument)
-    return "".join(f" {shlex.quote(word)}" for word in found)
+def verb_of(words: Sequence[str]) -> tuple[int, bool]:
+    """How many of the words after ``refloat`` are a verb, and whether that takes ``--vault``."""
+    command: Any = put_together(words)
+    count = 0
+    for word in words:
+        if word not in getattr(command, "commands", {}):
+            break
+        command, count = command.commands[word], count + 1
+    return count, any("--vault" in parameter.opts for parameter in command.params)
 
 
 def _as_known(error: BaseException, arguments: Sequence[str]) -> RefloatError:
-    if isinstance(error, Interrupted) and error.next:
-        error.next += _where(arguments)  # the engine knows the run, and not how its vault was named
     if isinstance(error, RefloatError):
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
-from refloat.cli.common import examples, resolver, session_of
+from refloat.cli.common import Session, examples, resolver, session_of
 from refloat.cli.places import VaultOption, open_place, target_replica, warn_passed_over
 from refloat.cli.recover import AtOption, OnlyOption, OverrideOption, PointOption, ToOption
 
 if TYPE_CHECKING:
-    from refloat.digest import Json
-    from refloat.flows.prepare import Prepared
+    from refloat.room import Room
 
 EXAMPLES = examples(
     "refloat plan --to us",
@@ -37,9 +37,10 @@ def plan(
 ) -> int:
     """Print the steps of a recovery by phase and layer, with estimates and what they rest on."""
     from refloat.flows.baselines import remark
-    from refloat.flows.prepare import Wanted, prepare, with_doubts
+    from refloat.flows.prepare import Wanted, prepare, room, with_doubts
     from refloat.flows.request import known_rules, moment
     from refloat.plan import explain
+    from refloat.plan.estimate import rto
 
     session = session_of(context)
     reached = open_place(session, vault)
@@ -50,22 +51,32 @@ def plan(
     warn_passed_over(session, prepared.choice.passed_over)
     for line in explain.lines(prepared.plan):
         session.console.print(line)
+    found = room(prepared)
+    expected = rto(prepared.plan, prepared.manifest)
+    session.console.table(
+        ("until it is back", "expected", "95 of 100", "objective", ""), explain.times(expected)
+    )
+    _show_room(session, found)
     if prepared.doubts:
         session.console.warn(remark(prepared.doubts))
-    session.console.emit(_document(prepared))
+    session.console.emit(
+        {
+            "hash": prepared.plan.hash,
+            "point": prepared.plan.point,
+            "to": prepared.plan.to,
+            "phases": explain.phases(prepared.plan),
+            "rto": expected,
+            "room": [one.document() for one in found],
+            "unverifiable": {name: dict(bounds) for name, bounds in prepared.doubts.items()},
+        }
+    )
     return 0
 
 
-def _document(prepared: Prepared) -> dict[str, Json]:
-    from refloat.plan import explain
-    from refloat.plan.estimate import rto
+def _show_room(session: Session, found: Sequence[Room]) -> None:
+    from refloat.room import short
 
-    plan = prepared.plan
-    return {
-        "hash": plan.hash,
-        "point": plan.point,
-        "to": plan.to,
-        "phases": explain.phases(plan),
-        "rto": rto(plan, prepared.manifest),
-        "unverifiable": {name: dict(bounds) for name, bounds in prepared.doubts.items()},
-    }
+    for one in found:
+        session.console.print(f"room: {one.told}")
+    if lacking := short(found):
+        session.console.warn(f"the recovery would be refused (target_full): {lacking}")

@@ -8,6 +8,8 @@ import typer
 
 from refloat.cli import points_accept, points_forget
 from refloat.cli.common import examples, session_of
+from refloat.cli.completion import POINT_HELP
+from refloat.cli.completion import points as known_points
 from refloat.cli.places import VaultOption, sound_place
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def _texts(value: Json) -> list[str]:
 )
 def show(
     context: typer.Context,
-    point: Annotated[str, typer.Argument(help="The point's name, or how it begins.")],
+    point: Annotated[str, typer.Argument(help=POINT_HELP, autocompletion=known_points)],
     vault: VaultOption = None,
     facts: Annotated[bool, typer.Option("--facts", help="Print the facts that invariants see.")] = False,
     manifest: Annotated[
@@ -167,8 +169,8 @@ def show(
 @points.command("diff", epilog=examples("refloat points diff 3f2a 9c01"))
 def diff(
     context: typer.Context,
-    first: Annotated[str, typer.Argument(help="The earlier point.")],
-    second: Annotated[str, typer.Argument(help="The later point.")],
+    first: Annotated[str, typer.Argument(help="The earlier point.", autocompletion=known_points)],
+    second: Annotated[str, typer.Argument(help="The later point.", autocompletion=known_points)],
     vault: VaultOption = None,
 ) -> int:
     """What changed between two points: facts by component, and files by path."""
@@ -196,7 +198,10 @@ def diff(
 @points.command("why", epilog=examples("refloat points why 3f2a", "refloat points why"))
 def why(
     context: typer.Context,
-    point: Annotated[str | None, typer.Argument(help="A point; without one, every point's reason.")] = None,
+    point: Annotated[
+        str | None,
+        typer.Argument(help="A point; without one, every point's reason.", autocompletion=known_points),
+    ] = None,
     vault: VaultOption = None,
 ) -> int:
     """Why a point has its grade, and why it would or would not be chosen for a recovery now."""

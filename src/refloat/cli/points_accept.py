@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
+from refloat.cli.completion import POINT_HELP, points
 
 ACCEPT = examples(
     'refloat points accept 3f2a --because "retrained from scratch, ticket 81"',
@@ -16,7 +17,7 @@ ACCEPT = examples(
 
 def accept(
     context: typer.Context,
-    point: Annotated[str, typer.Argument(help="The suspect point's name, or how it begins.")],
+    point: Annotated[str, typer.Argument(help=POINT_HELP, autocompletion=points)],
     because: Annotated[
         str, typer.Option("--because", metavar="TEXT", help="What you looked at, for the record.")
     ],

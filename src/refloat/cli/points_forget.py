@@ -75,7 +75,7 @@ def _show(session: Session, plan: ForgetPlan, *, dry_run: bool) -> None:
     console.print(f"{len(plan.goes)} of {len(plan.decided)} points {would}forgotten")
     for region, freed in plan.frees.items():
         console.print(
-            f"region {region}: refloat vault prune then marks {freed.objects} objects "
+            f"region {region}: `refloat vault prune` then marks {freed.objects} objects "
             f"({format_size(freed.bytes)}), and removes them a day later"
         )
     if plan.unknown is not None:

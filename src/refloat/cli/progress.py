@@ -20,7 +20,7 @@ RATE_AFTER_S = 1.0  # before, a rate says nothing
 LINE_EVERY_S = 30.0  # in a log: often enough to see that it goes on, seldom enough to stay readable
 WIDE_COLUMNS = 90  # from here on a bar has room for all that is told beside it
 BAR_COLUMNS = 30
-NAME_COLUMNS = 16  # of what is worked on, where there is little room
+NAME_COLUMNS = 30  # of what is worked on, where there is little room
 
 
 @dataclass
@@ -41,8 +41,11 @@ class Work:
         return self.total if self.total and self.done <= self.total else None
 
     def amount(self) -> str:
-        """How much is done, in words."""
-        return _amount(self.done, self.unit)
+        """How much is done, in words, and of how much where that is known."""
+        done = _amount(self.done, self.unit)
+        return (
+            f"{done} of {_amount(self.known, self.unit)}" if self.known and self.done < self.known else done
+        )
 
     def speed(self, now_s: float) -> list[str]:
         """The rate, and where the total is known the time that is left; nothing before they can be told."""
@@ -60,10 +63,13 @@ class Work:
         return [f"{100 * self.done // self.known}%"] if self.known else []
 
     def told(self, now_s: float, *, wide: bool = True) -> str:
-        """``42%, 2.0 GiB, 95.0 MiB/s, 31s left``; what is done is left out where there is little room."""
-        speed = self.speed(now_s)
-        amount = [self.amount()] if wide or not (speed or self.known) else []
-        return ", ".join([*self.percent(), *amount, *speed])
+        """``42%, 2.0 GiB of 5.0 GiB, 95.0 MiB/s, 31s left``; the share is left out where there is little room."""
+        return ", ".join([*(self.percent() if wide else []), self.amount(), *self.speed(now_s)])
+
+    def summed_up(self, now_s: float) -> str:
+        """What was done in all, in how long and at which rate; nothing where it was nothing to count."""
+        took = format_duration(now_s - self.begun_s)
+        return ", ".join([_amount(self.done, self.unit), took, *self.speed(now_s)[:1]]) if self.done else ""
 
 
 def _amount(amount: int, unit: str) -> str:
@@ -107,9 +113,8 @@ class Lines:
             work = self._works.pop(task, None) or Work(None, "bytes", now_s)
         if work.total == 0 and not work.done and not note:
             return  # there was nothing to do
-        size = [work.amount()] if work.done else []
-        parts = [*size, format_duration(now_s - work.begun_s), *work.speed(now_s)[:1]]
-        self._note(f"{task}: {', '.join([*parts, *([note] if note else [])])}")
+        done = work.summed_up(now_s) or format_duration(now_s - work.begun_s)
+        self._note(f"{task}: {done}{f', {note}' if note else ''}")
 
     def say(self, text: str) -> None:
         """One line."""
@@ -152,35 +157,48 @@ class Bars:
             self._display.update(id, total=full, completed=work.done, told=told)
 
     def finish(self, task: str, note: str = "") -> None:
-        """It is full, and says ``note``."""
+        """It is full, and says ``note``; where there is nothing to say, it goes."""
         with self._lock:
             if task not in self._bars:
                 return
             id, work = self._bars.pop(task)
             full = work.total or work.done or 1
-            told = self._redacted(note) or (work.amount() if work.done else "")
-            self._display.update(id, total=full, completed=full, told=told)
+            told = self._redacted(note) or work.summed_up(time.monotonic())
+            self._display.update(id, total=full, completed=full, told=told, visible=bool(told))
 
     def say(self, text: str) -> None:
         """One line above the bars."""
         self._display.console.print(self._redacted(text), markup=False, highlight=False)
 
     def close(self) -> None:
-        """Leave the bars as they are and give the terminal back."""
-        if "_display" in vars(self):
-            self._display.stop()
+        """Leave the bars of what is done, take away those of what is not, and give the terminal back."""
+        with self._lock:
+            if "_display" in vars(self):
+                for id, _ in self._bars.values():
+                    self._display.update(id, visible=False)
+                self._bars.clear()
+                self._display.stop()
 
 
 def _display(*, color: bool) -> RichProgress:
     """A display with all that is told where the terminal is wide enough, and with what matters most elsewhere."""
     from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn
     from rich.table import Column
+    from rich.text import Text
+
+    class Told(TextColumn):
+        """What is told of it; until there is anything, how long it goes on."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["told"] or format_duration(float(int(task.elapsed or 0))))
 
     console = RichConsole(stderr=True, no_color=not color)
-    told = TextColumn("{task.fields[told]}", markup=False)
     if console.width >= WIDE_COLUMNS:
         name = TextColumn("{task.description}", markup=False)
+        told = TextColumn("{task.fields[told]}", markup=False)
         return Progress(name, BarColumn(BAR_COLUMNS), told, TimeElapsedColumn(), console=console)
     short = Column(no_wrap=True, max_width=NAME_COLUMNS, overflow="ellipsis")
-    return Progress(TextColumn("{task.description}", markup=False, table_column=short), told, console=console)
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=short), Told(""), console=console
+    )

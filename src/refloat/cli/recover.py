@@ -11,7 +11,7 @@ import typer
 
 from refloat.cli.alarm import bell, recovering, ring
 from refloat.cli.common import Session, examples, opener, resolver, session_of, telling
-from refloat.cli.completion import components, regions, rules
+from refloat.cli.completion import POINT_HELP, components, points, regions, rules, runs
 from refloat.cli.places import VaultOption, open_place, warn_passed_over
 from refloat.errors import Refused, UsageError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from refloat.flows.into import Brought
     from refloat.flows.prepare import Prepared
     from refloat.flows.recover import Recovered
+    from refloat.flows.request import Request
 
 EXAMPLES = examples(
     "refloat recover --to us",
@@ -33,7 +34,7 @@ EXAMPLES = examples(
 _REGION = typer.Option("--to", metavar="REGION", help="The region to recover in.", autocompletion=regions)
 ToOption = Annotated[str, _REGION]
 PointOption = Annotated[
-    str | None, typer.Option("--point", metavar="POINT", help="This point, by name or how it begins.")
+    str | None, typer.Option("--point", metavar="POINT", help=POINT_HELP, autocompletion=points)
 ]
 AtOption = Annotated[
     str | None, typer.Option("--at", metavar="TIME", help="The newest point not after this.")
@@ -85,12 +86,16 @@ def recover(
         typer.Option("--lost-at", metavar="TIME", help="When the disaster was; RTO and RPO count from it."),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            help="Go on with this run: its name, how it begins, or `latest`.",
+            autocompletion=runs,
+        ),
     ] = None,
 ) -> int:
     """Recover everything from one point: stage, check, switch, start, verify; or put it all back."""
-    from refloat.flows import recover as flow
-    from refloat.flows.alerts import of_recovered, recovery_looked_at
     from refloat.flows.request import Request, moment, require_only_bytes
 
     session = session_of(context)
@@ -109,7 +114,15 @@ def recover(
         resume=resume,
         now=session.clock.now(),
     )
+    return _recover(session, request, to, vault)
+
+
+def _recover(session: Session, request: Request, to: str, vault: str | None) -> int:
+    from refloat.flows import recover as flow
+    from refloat.flows.alerts import of_recovered, recovery_looked_at
+
     reached = open_place(session, vault)
+    request = request.named(reached, vault)
     prepared, everywhere = request.ready(reached, vault, opener(session), lambda: resolver(session))
     _announce(session, prepared, request.declared_at)
     ringing = bell(session, prepared.manifest, prepared.components.resolver)
@@ -254,45 +267,10 @@ def _write_page(session: Session, done: Recovered) -> str | None:
 
 
 def _show(session: Session, done: Recovered, page: str | None) -> None:
-    from refloat.evidence.render import figure, headline
-    from refloat.units import format_duration
+    from refloat.cli.outcome import show_outcome
 
     console, evidence = session.console, done.evidence
-    console.table(
-        ("component", "layer", "tier", "RTO", "objective", "data lost", "objective"),
-        [
-            (
-                name,
-                str(part.layer),
-                part.tier,
-                format_duration(part.rto.seconds),
-                format_duration(part.rto.objective_s),
-                format_duration(part.rpo.seconds),
-                format_duration(part.rpo.objective_s),
-            )
-            for name, part in evidence.components.items()
-        ],
-    )
-    if evidence.checks:
-        console.table(
-            ("measured", "before", "after", "bound", "samples", "verdict"),
-            [
-                (
-                    c.name,
-                    figure(c.baseline, c.unit),
-                    figure(c.recovered, c.unit),
-                    c.bound,
-                    str(c.samples),
-                    c.verdict,
-                )
-                for c in evidence.checks
-            ],
-        )
-    console.print(headline(evidence))
-    console.print(
-        f"run {evidence.run}: {evidence.state}"
-        + (f" ({', '.join(evidence.flags)})" if evidence.flags else "")
-    )
+    show_outcome(console, evidence)
     console.print(f"evidence: {page or 'in the vault only'}")
     if evidence.state == "done" and evidence.verified is None:
         missing = "nothing was verified" if done.ok else "not every bound could be told"

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from refloat.cli.common import examples, opener, resolver, session_of
+from refloat.cli.completion import RUN_HELP, runs
 from refloat.cli.places import VaultOption, open_place, target_replica
 from refloat.cli.recover import ToOption
 
@@ -64,17 +65,17 @@ def list_runs(context: typer.Context, to: ToOption, vault: VaultOption = None) -
 @run.command("show", epilog=examples("refloat run show 3f2a9c01d4e5 --to us"))
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The run.", metavar="RUN")],
+    name: Annotated[str, typer.Argument(help=RUN_HELP, metavar="RUN", autocompletion=runs)],
     to: ToOption,
     vault: VaultOption = None,
 ) -> int:
     """One run: its state, its steps, and what each took."""
-    from refloat.flows.recover import plan_of
+    from refloat.flows.recover import plan_of, run_named
     from refloat.units import format_duration
 
     session = session_of(context)
     replica = target_replica(open_place(session, vault), to, vault)
-    plan, view = plan_of(replica, name, session.clock)
+    plan, view = plan_of(replica, run_named(replica, to, name), session.clock)
     session.console.print(f"run {view.run}: {view.state}" + (f" - {view.reason}" if view.reason else ""))
     steps = [(step.id, view.step(step.id)) for step in plan.steps]
     session.console.table(

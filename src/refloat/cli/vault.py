@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -120,9 +121,9 @@ def init(
             _keep_wrapped(list(stores.values()), wrapped)
         for region in made:
             session.console.print(f"region {region}: an empty replica at {stores[region].url}")
-        session.console.print(
+        session.console.advise(
             f"key: {path.resolve()}\nKeep it in two safe places that are in none of these regions; without it "
-            f"nothing can be recovered.\nnext: export {KEY_FILE}={path.resolve()} and refloat protect"
+            f"nothing can be recovered.\nnext: export {KEY_FILE}={shlex.quote(str(path.resolve()))} && refloat protect"
         )
         regions = {region: store.url for region, store in stores.items()}
         lock_s = 0 if term is None else int(term.total_seconds())
@@ -333,7 +334,7 @@ def repair(
         return VaultError.exit_code
     again = [region for region, done in found.items() if done.again]
     for region in again:
-        session.console.warn(f"keys of {region} were mended; refloat vault repair again looks at the rest")
+        session.console.warn(f"keys of {region} were mended; `refloat vault repair` looks at the rest")
     return 1 if unreachable or again else 0
 
 

@@ -83,7 +83,7 @@ def export(
     name, body, _ = find(replicas, point)
     reader = Anywhere(replicas)
     parts = flow.parts_of(body, _manifest(session, reader, body), component)
-    _require_there(reader, parts, selection.paths)
+    _require_there(reader, name, parts, selection.paths)
     wanted = flow.Export(name, parts, selection)
     if tar is not None:
         _archive(session, wanted, reader, tar, str(body.grade))
@@ -142,7 +142,7 @@ def _sound(patterns: Iterable[str]) -> tuple[str, ...]:
     try:
         return tuple(checked(pattern) for pattern in patterns)
     except ValueError as error:
-        raise UsageError(str(error), next="paths are as `refloat vault ls` shows them") from error
+        raise UsageError(str(error), next="paths are as `refloat vault ls POINT` shows them") from error
 
 
 def _manifest(session: Session, reader: Anywhere, body: Point) -> Manifest | None:
@@ -157,13 +157,13 @@ def _manifest(session: Session, reader: Anywhere, body: Point) -> Manifest | Non
         return None
 
 
-def _require_there(reader: Anywhere, parts: dict[str, Part], paths: Iterable[str]) -> None:
+def _require_there(reader: Anywhere, point: str, parts: dict[str, Part], paths: Iterable[str]) -> None:
     """Raises ``UsageError``, with what is near, for a path that the component does not hold."""
     for path in paths:
-        (part,) = parts.values()
+        ((component, part),) = parts.items()
         source = reader.source(part.tree)
         if not source.holds(path):
-            raise no_file(source, path)
+            raise no_file(source, path, f"{point[:12]} {component}")
 
 
 def _event(told: Ready) -> dict[str, object]:

@@ -175,7 +175,7 @@ def _say_added(session: Session, asked: Asked, made: KeyFile, done: Added) -> in
         session.console.print(f"the vault keeps the key, sealed for a {kind}")
     if asked.key is not None:
         session.console.print(f"key: {asked.key.resolve()}\nHand it over in a way that nobody else can read.")
-    again = "run the same again" if asked.key else "refloat vault repair brings it there"
+    again = "run the same again" if asked.key else "`refloat vault repair` brings it there"
     for region, error in done.lagging.items():
         session.console.warn(f"{region} does not have {asked.name} yet, {again}: {error.message}")
     session.console.emit(
@@ -199,12 +199,14 @@ def recipient(context: typer.Context, key: KeyOption) -> int:
 
     session = session_of(context)
     made = RecipientKey.create()
-    with telling(f"the private key is {key.resolve()}", "refloat vault keys add", over=False) as work:
+    with telling(
+        f"the private key is {key.resolve()}", "`refloat vault keys add --help`", over=False
+    ) as work:
         made.save(key)
         work.over = True
-        session.console.print(
+        session.console.advise(
             f"private key: {key.resolve()}\npublic key: {made.recipient}\n"
-            f"next: the admin runs refloat vault keys add --recipient {made.recipient}"
+            f"next: the admin runs refloat vault keys add --name NAME --recipient {made.recipient}"
         )
         session.console.emit(
             {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from refloat.cli.common import Session, examples, session_of
-from refloat.cli.completion import components
+from refloat.cli.completion import POINT_HELP, components, points
 from refloat.cli.places import VaultOption, sound_place
 from refloat.errors import RefloatError, UsageError
 
@@ -39,7 +39,7 @@ COMPARED_MAX = 1000  # names that a wrong one is compared with; more would take 
 _LETTERS = {"file": "-", "directory": "d"}
 _WORDS = {"directory": "folder", "symlink": "symbolic link"}
 
-PointArgument = Annotated[str, typer.Argument(help="The point's name, or how it begins.")]
+PointArgument = Annotated[str, typer.Argument(help=POINT_HELP, autocompletion=points)]
 
 
 def ls(
@@ -83,8 +83,9 @@ def cat(
         raise UsageError("the bytes of a file are no JSON document", next="leave out --json")
     if sys.stdout is None:
         raise UsageError("standard output is closed", next="send it somewhere: > FILE")
-    source = _look(session, point, vault).source(component)
-    with _opened(source, path) as file, until_nobody_reads():
+    look = _look(session, point, vault)
+    source = look.source(component)
+    with _opened(source, path, f"{look.name[:12]} {component}") as file, until_nobody_reads():
         progress = _progress_of(session, source.size(path))
         progress.start(escaped(path), source.size(path))
         while piece := file.read(_READ_BYTES):
@@ -242,18 +243,18 @@ def _time(entry: Entry) -> str:
 # ------------------------------------------------------------------------------------------------ cat
 
 
-def _opened(source: SnapshotSource, path: str) -> BinaryIO:
+def _opened(source: SnapshotSource, path: str, within: str) -> BinaryIO:
     """The file at ``path``. Raises ``UsageError``, with what is near, where there is none."""
     from refloat.errors import Missing
 
     try:
         return source.open(path)
     except Missing:
-        raise no_file(source, path) from None
+        raise no_file(source, path, within) from None
 
 
-def no_file(source: SnapshotSource, path: str) -> RefloatError:
-    """Why ``path`` is no file: what it is instead, or what in its folder is called nearly so.
+def no_file(source: SnapshotSource, path: str, within: str) -> RefloatError:
+    """Why ``path`` is no file of ``within``: what it is instead, or what in its folder is called nearly so.
 
     Raises ``VaultError`` where that cannot be told, since a folder is not whole.
     """
@@ -265,17 +266,17 @@ def no_file(source: SnapshotSource, path: str) -> RefloatError:
     for entry in source.entries():
         above, _, own = entry.path.rpartition("/")
         if entry.path == wanted and entry.type != "file":
-            return UsageError(f"{escaped(path)} is a {_WORDS[entry.type]}", next=_instead(entry))
+            return UsageError(f"{escaped(path)} is a {_WORDS[entry.type]}", next=_instead(entry, within))
         if (above == folder or own == name) and len(beside) < COMPARED_MAX:
             beside.append(entry.path)
     elsewhere = next((near for near in beside if near.rpartition("/")[2] == name), None)
     hint = f"did you mean {elsewhere!r}?" if elsewhere else nearest(wanted, beside)
     return UsageError(
-        f"there is no file {escaped(path)}", next=hint or "`refloat vault ls` shows what is there"
+        f"there is no file {escaped(path)}", next=hint or f"`refloat vault ls {within}` shows what is there"
     )
 
 
-def _instead(entry: Entry) -> str:
+def _instead(entry: Entry, within: str) -> str:
     if entry.type == "symlink":
         return f"it leads to {escaped(entry.target)}, and is not followed: name that file"
-    return f"name a file in it: `refloat vault ls` shows them below {escaped(entry.path)}/"
+    return f"name a file in it: `refloat vault ls {within}` shows them below {escaped(entry.path)}/"

@@ -147,7 +147,7 @@ def _show_done(session: Session, region: str, done: Rejoined) -> None:
     if done.newer is not None:
         session.console.warn(
             f"region {region} ends with a point that is newer than {done.newer[:12]}, the newest elsewhere; "
-            f"refloat protect makes one that all have, then refloat vault rejoin {region} again"
+            f"`refloat protect` makes one that all have, then `refloat vault rejoin {region}` again"
         )
     elif done.points.lacking:
         session.console.warn(

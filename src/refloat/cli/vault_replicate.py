@@ -151,7 +151,7 @@ def _silent(session: Session, found: Regions) -> dict[str, RefloatError | None]:
         session.console.warn(f"{region} does not answer: {error.message}")
     for region in found.empty:
         silent[region] = None
-        session.console.warn(f"{region} holds no replica; refloat vault add-region {region} makes one")
+        session.console.warn(f"{region} holds no replica; `refloat vault add-region {region}` makes one")
     return silent
 
 
@@ -170,7 +170,7 @@ def show_copied(session: Session, pairs: list[Pair], counted: dict[str, MadeUp])
     for region, made in counted.items():
         show_made_up(session, region, made)
     if not has_key() and any(pair.copied.objects for pair in pairs):
-        say("No key was given: what was copied counts in its region after the next refloat protect there.")
+        say("No key was given: what was copied counts in its region after the next `refloat protect` there.")
 
 
 def show_made_up(session: Session, region: str, made: MadeUp) -> None:

@@ -5,6 +5,7 @@ Beside ``index`` there may lie, for an operation with the token ``t``:
     .index.refloat-t             what is staged; after a revert, what was live in between
     .index.refloat-t.done        the record: how far the operation got; without it nothing is whole
     .index.refloat-t.previous    what was live before the switch, until it is discarded
+    .index.refloat-t.set-aside   the same where it is somebody else's: nothing here ever discards that
     .index.refloat.json          the marker: which point, run and epoch put there what is live
 
 Every move is written to the record before it is made, and what lies where is told by the inode and its
@@ -105,6 +106,7 @@ class Beside:
         self.staged = live.with_name(f".{live.name}.refloat-{slug}")
         self.done = self.staged.with_name(f"{self.staged.name}.done")
         self.previous = self.staged.with_name(f"{self.staged.name}.previous")
+        self.aside = self.staged.with_name(f"{self.staged.name}.set-aside")
         self.marker = live.with_name(f".{live.name}.refloat.json")
         self._token = token
         self._companions = companions
@@ -192,6 +194,17 @@ class Beside:
                 self._bring(record.before, incoming=self.previous, aside=self.staged)
             self._restore_marker(record)
             self._write_record(replace(record, state=_State.REVERTED))
+
+    def set_aside(self) -> list[Path]:
+        """Keep what was live before the switch, with what belongs to it, under another name; those names."""
+        with os_errors("setting aside what was live before", self.previous):
+            names = [(self.previous, self.aside)]
+            names += [(_ending(self.previous, end), _ending(self.aside, end)) for end in self._companions]
+            for found, kept in reversed(names):
+                if fingerprint(found) is not None:
+                    _rename(found, kept)
+            _sync_folder(self.aside.parent)
+            return [kept for _, kept in names if fingerprint(kept) is not None]
 
     def discard(self) -> None:
         """Remove what was staged and what the switch set aside; a switch that was cut is undone first."""
@@ -343,9 +356,9 @@ class Beside:
 
     def _move_companions(self, owner: Path, to: Path) -> None:
         for ending in self._companions:
-            path = owner.with_name(owner.name + ending)
+            path = _ending(owner, ending)
             if fingerprint(path) is not None:
-                _rename(path, to.with_name(to.name + ending))
+                _rename(path, _ending(to, ending))
 
     def _clear(self) -> None:
         """Remove all that is ours, the record first. Where nothing is, nothing is written: it may be read-only."""
@@ -353,7 +366,7 @@ class Beside:
         _sync_folder(self.done.parent)
         for owner in (self.staged, self.previous):
             for ending in self._companions:
-                _unlink(owner.with_name(owner.name + ending))
+                _unlink(_ending(owner, ending))
             _remove(owner)
         for path in (self.done, self.marker):
             _unlink(partial_of(path))
@@ -392,6 +405,10 @@ class StagedBeside(ABC):
         """Remove what is not live."""
         self.beside(op.place, op.token).discard()
 
+    def set_aside(self, op: Op) -> list[Path]:
+        """Keep what was live before the switch; see ``contracts.SetsAside``."""
+        return self.beside(op.place, op.token).set_aside()
+
     def observe(self, op: Op) -> Observed:
         """How far the operation got."""
         return self.beside(op.place, op.token).observe()
@@ -399,6 +416,10 @@ class StagedBeside(ABC):
     def holder(self, place: Place) -> str | None:
         """Who put there what is live; what is empty counts as nothing. See ``contracts.Occupied``."""
         return self.beside(place, place.token).holder()
+
+    def sites(self, place: Place) -> Mapping[str, Path]:
+        """All of it beside what is live; see ``contracts.Sited``."""
+        return {"": self.beside(place, place.token).live}
 
 
 def fingerprint(path: Path) -> str | None:
@@ -412,6 +433,11 @@ def fingerprint(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return f"{found.st_ino}:{_birth_ns(path)}"
+
+
+def _ending(owner: Path, ending: str) -> Path:
+    """The companion of a file whose name ends so."""
+    return owner.with_name(owner.name + ending)
 
 
 def _epoch(marker: Mapping[str, Json]) -> int:

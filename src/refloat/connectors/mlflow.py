@@ -41,6 +41,7 @@ from refloat.contracts import (
     Observed,
     Op,
     Place,
+    SetsAside,
     Settings,
     Sink,
     Source,
@@ -163,6 +164,11 @@ class MLflow:
         for role in (DATABASE, ARTIFACTS):
             _part(op, role).discard(_part_op(op, role))
 
+    def set_aside(self, op: Op) -> list[Path]:
+        """Keep what was live before of both; see ``contracts.SetsAside``."""
+        parts = [(_part(op, role), _part_op(op, role)) for role in (DATABASE, ARTIFACTS)]
+        return [kept for part, own in parts if isinstance(part, SetsAside) for kept in part.set_aside(own)]
+
     def observe(self, op: Op) -> Observed:
         """What both parts agree on; ``STAGED`` while only the artifacts have been switched."""
         database, artifacts = (_part(op, role).observe(_part_op(op, role)) for role in (DATABASE, ARTIFACTS))
@@ -174,6 +180,11 @@ class MLflow:
         holders = [Beside(path, place.token).holder() for path in (settings.database, settings.root)]
         points = [holder for holder in holders if holder is not None]
         return min(points) if points else None
+
+    def sites(self, place: Place) -> Mapping[str, Path]:
+        """The rows beside the database, the files beside the artifacts' folder; see ``contracts.Sited``."""
+        settings = _settings(place)
+        return {DATABASE: settings.database, ARTIFACTS: settings.root}
 
     def health(self, place: Place) -> Health:
         """Healthy where the database answers and every model version has its files."""

@@ -173,6 +173,12 @@ class Process:
             return str(point)
         return "" if _taken(settings) else None
 
+    def sites(self, place: Place) -> Mapping[str, Path]:
+        """Where an environment is made of the wheels, if one is; see ``contracts.Sited``."""
+        settings = _settings(place)
+        made = settings.environment == "wheels"
+        return {"": Path(_python(settings)).parent.parent} if made else {}
+
     def occupant(self, place: Place) -> ConnectorError | None:
         """The first port on which something listens, and by whom it is held."""
         return _taken_port(_settings(place), frozenset())

@@ -96,7 +96,7 @@ def _a_point_that_must_not_be_used(scenery: Scenery, say: Callable[[str], None])
         "-f", str(scenery.manifest), "recover", "--to", "us", "--point", broken["point"], accept=(3,)
     )
     say(f"   Point {broken['point'][:12]} is graded {broken['grade']}: {invariant}")
-    say(f"   `refloat recover --point` ended with {code}: {refusal['error']['message']}.")
+    say(f"   recovering it ended with {code}: {refusal['error']['message']}.")
     scenery.put_back("index")
     return {
         "point": broken["point"],

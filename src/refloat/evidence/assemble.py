@@ -12,6 +12,7 @@ from refloat.manifest.model import Manifest
 from refloat.plan.model import BEFORE_TRAFFIC, Plan, Step
 from refloat.point.model import Point
 from refloat.run.state import Status, View
+from refloat.run.target import SET_ASIDE
 from refloat.verify import judge
 from refloat.verify.model import Check, Measurement
 
@@ -96,6 +97,7 @@ def _component(name: str, plan: Plan, point: Point, manifest: Manifest, view: Vi
         ),
         bytes=snapshot.bytes,
         files=snapshot.files,
+        set_aside=tuple(str(path) for path in _sequence(view.memory.get(name, {}).get(SET_ASIDE))),
     )
 
 

@@ -52,6 +52,7 @@ class ComponentResult(Value):
     rpo: Rpo
     bytes: int
     files: int
+    set_aside: tuple[str, ...] = Field(default=(), description="where lies what somebody else had put there")
 
 
 class StepResult(Value):

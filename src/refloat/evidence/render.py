@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from refloat.evidence.model import Evidence, Rpo, Rto, StepResult
+from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
 from refloat.units import format_duration, format_size, format_time
 
 LABELS_WIDTH = 240.0  # of the picture's 1000 units, for the names of the steps
@@ -65,7 +65,26 @@ def headline(evidence: Evidence) -> str:
         False: ", and does not answer as well as before",
         None: "; whether it answers as before is not known",
     }
-    return f"{what} is back in {evidence.to}{answers[evidence.verified]}"
+    return f"{what} is back in {evidence.to}{answers[evidence.verified]}{_missed(evidence)}"
+
+
+def _missed(evidence: Evidence) -> str:
+    """Each objective that was not met, with what came of it."""
+    results = [
+        (f"{kind} of {name}", result)
+        for name, part in evidence.components.items()
+        for kind, result in _both(part)
+    ]
+    missed = [
+        f"{name} ({format_duration(result.seconds)}, objective {format_duration(result.objective_s)})"
+        for name, result in results
+        if result.seconds is not None and result.seconds > result.objective_s
+    ]
+    return f"; missed: {', '.join(missed)}" if missed else ""
+
+
+def _both(part: ComponentResult) -> tuple[tuple[str, Rto | Rpo], ...]:
+    return ("the RTO", part.rto), ("the RPO", part.rpo)
 
 
 def figure(value: float | None, unit: str) -> str:

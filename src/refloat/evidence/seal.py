@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pydantic import ValidationError
 
 from refloat.digest import Json, json_form
-from refloat.errors import RefloatError
+from refloat.errors import RefloatError, UsageError
 from refloat.evidence.model import Evidence
+from refloat.point.select import LATEST
 from refloat.units import format_time, parse_time
 from refloat.vault.keys import Role
 from refloat.vault.layout import damaged, slot_name
@@ -61,7 +62,15 @@ def _record(entry: Entry) -> Evidence:
         raise damaged(what, f"{error.error_count()} fields of the record are wrong") from error
 
 
-def find(replica: Replica, run: str) -> Evidence | None:
-    """The newest record of a run in a region."""
-    found = [evidence for evidence in records(replica) if evidence.run.startswith(run)]
-    return found[-1] if found else None
+def find(replicas: Sequence[Replica], start: str) -> Evidence:
+    """The newest record of the one run whose name begins so, or of the ``latest``, wherever it is kept.
+
+    Raises ``UsageError`` where there is none, or several begin so.
+    """
+    known = {record.run: record for replica in replicas for record in records(replica)}
+    newest = sorted(known.values(), key=lambda record: record.started_at)[-1:]
+    found = newest if start == LATEST else [one for run, one in known.items() if run.startswith(start)]
+    if len(found) == 1 or start in known:
+        return known[start] if start in known else found[0]
+    problem = "more than one run begins with" if found else "no evidence of a run"
+    raise UsageError(f"{problem} {start!r}", next="refloat evidence list")

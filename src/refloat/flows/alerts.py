@@ -140,7 +140,7 @@ def of_failed_protect(pipeline: str, error: Exception) -> Alarm:
         kind=Kind.PROTECT_FAILED,
         subject=known.component if known and known.component else pipeline,
         message=f"no recovery point was made: {known.message if known else error}",
-        next=known.next_step if known else "run refloat protect again with --debug",
+        next=known.next_step if known else "run the same command again with --debug",
     )
 
 

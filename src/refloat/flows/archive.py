@@ -8,6 +8,7 @@ that are called as the components are: a stored name holds no slash and is never
 from __future__ import annotations
 
 import os
+import shlex
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,7 @@ from refloat.contracts import Entry, EntryType, Progress, Silent
 from refloat.durable import partial_of, sync_folder
 from refloat.errors import RefloatError, UsageError
 from refloat.flows.anywhere import Anywhere
-from refloat.flows.export import Export, Exported, Part, total_bytes
+from refloat.flows.export import Export, Exported, Part, size_of
 from refloat.patterns import Selection, rank
 from refloat.vault.extract import explained
 from refloat.vault.source import SnapshotSource
@@ -65,7 +66,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     if os.path.lexists(path):
         raise UsageError("something is there already", file=str(path), next="name a new file with --tar FILE")
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", next=f"mkdir -p {path.parent}")
+        raise UsageError(
+            f"there is no folder {path.parent}", next=f"mkdir -p {shlex.quote(str(path.parent))}"
+        )
     partial = partial_of(path)
     with explained(path), ExitStack() as undo:
         partial.unlink(missing_ok=True)
@@ -96,7 +99,7 @@ def _part(
 ) -> Exported:
     begun, total = clock.monotonic(), _Total()
     source = reader.source(part.tree, lambda size: progress.advance(name, size))
-    progress.start(name, total_bytes(source, part, selection))
+    progress.start(name, size_of(source, part, selection)[0])
     for entry in _needed_first(source, part.priority, selection):
         _add(archive, f"{name}/{entry.path}", entry, source)
         if entry.type is EntryType.FILE:

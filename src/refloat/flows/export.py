@@ -15,10 +15,11 @@ from pathlib import Path
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json
-from refloat.errors import RefloatError, UsageError
+from refloat.errors import RefloatError, StoreError, UsageError, VaultError
 from refloat.flows.anywhere import Anywhere
 from refloat.flows.filling import Filling, filling
 from refloat.flows.into import Counted, manifest_name, needed_first
+from refloat.flows.room import require_room_in
 from refloat.manifest.document import nearest
 from refloat.manifest.model import Manifest
 from refloat.patterns import EVERYTHING, Selection
@@ -27,13 +28,16 @@ from refloat.vault.extract import FOLDER_FLAGS, Wish, nothing_there
 from refloat.vault.kept import Kept
 from refloat.vault.source import SnapshotSource
 
+_ROOMIER = "name a folder with more room, or less of the point: a component, --include GLOB, --exclude GLOB"
+
 
 @dataclass(frozen=True)
 class Part:
-    """What is exported of one component: its tree (hex), its bytes where they are known, and which files come first."""
+    """What is exported of one component: its tree (hex), its bytes and files where known, and what comes first."""
 
     tree: str
     bytes: int | None = None
+    files: int = 0
     priority: tuple[str, ...] = ()
 
 
@@ -92,7 +96,10 @@ def parts_of(point: Point, manifest: Manifest | None, component: str | None) -> 
     """
     ordered = needed_first(manifest, [*point.components])
     captured = point.components
-    parts = {name: Part(captured[name].tree, captured[name].bytes, first) for name, first in ordered.items()}
+    parts = {
+        name: Part(captured[name].tree, captured[name].bytes, captured[name].files, first)
+        for name, first in ordered.items()
+    }
     parts[manifest_name(point)] = Part(point.manifest)
     if component is None:
         return parts
@@ -117,6 +124,7 @@ def export(
     written until then stays, and the same call goes on with it.
     """
     done = {}
+    require_room_in(into, _sizes(wanted, reader), next=_ROOMIER)
     with filling(into, wanted.described()) as folder:
         for name, part in wanted.parts.items():
             try:
@@ -147,7 +155,7 @@ def _part(
         ready=lambda path: ready(Ready(name, path)),
         same=kept.same if into.again else nothing_there,
     )
-    progress.start(name, total_bytes(source, part, wanted.selection))
+    progress.start(name, size_of(source, part, wanted.selection)[0])
     folder = _opened(into.folder, name)
     try:
         source.fill(folder, wish)
@@ -159,13 +167,24 @@ def _part(
     )
 
 
-def total_bytes(source: SnapshotSource, part: Part, selection: Selection) -> int:
-    """The bytes of the files of a part that are meant. Raises ``VaultError`` for a folder that is not whole."""
+def _sizes(wanted: Export, reader: Anywhere) -> dict[str, tuple[int, int]]:
+    """How much is exported of each part; without those that cannot be read, which is said when it is their turn."""
+    found = {}
+    for name, part in wanted.parts.items():
+        with suppress(VaultError, StoreError):
+            found[name] = size_of(reader.source(part.tree), part, wanted.selection)
+    return found
+
+
+def size_of(source: SnapshotSource, part: Part, selection: Selection) -> tuple[int, int]:
+    """The bytes of the files of a part that are meant, and how many those are.
+
+    Raises ``VaultError`` for a folder that is not whole.
+    """
     if part.bytes is not None and selection == EVERYTHING:
-        return part.bytes
-    return sum(
-        entry.size for entry in source.entries() if entry.type == "file" and selection.holds(entry.path)
-    )
+        return part.bytes, part.files
+    sizes = [entry.size for entry in source.entries() if entry.type == "file" and selection.holds(entry.path)]
+    return sum(sizes), len(sizes)
 
 
 def _opened(above: int, name: str) -> int:

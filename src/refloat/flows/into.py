@@ -23,6 +23,7 @@ from refloat.flows.anywhere import Anywhere
 from refloat.flows.landing import landing
 from refloat.flows.opening import Opener
 from refloat.flows.prepare import LOG_DAMAGED, candidates
+from refloat.flows.room import TARGET_FULL, require_room_in
 from refloat.flows.suspects import marked
 from refloat.limits import MANIFEST_BYTES_MAX
 from refloat.manifest.document import nearest
@@ -31,7 +32,7 @@ from refloat.manifest.model import Manifest
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
 from refloat.point.model import Point
-from refloat.point.select import POINT_SUSPECT, Candidate, select
+from refloat.point.select import POINT_SUSPECT, Candidate, meant, select
 from refloat.vault.extract import Same, nothing_there
 from refloat.vault.kept import Kept
 from refloat.vault.replica import Replica
@@ -40,8 +41,11 @@ from refloat.vault.tree import Node
 from refloat.vault.vault import Vault
 from refloat.vault.witness import lost_points
 
-RULES = ("group_broken", LOG_DAMAGED, "log_rolled_back", POINT_SUSPECT)
+RULES = ("group_broken", LOG_DAMAGED, "log_rolled_back", POINT_SUSPECT, TARGET_FULL)
 """The safety rules that are asked, and can be overridden, where only the bytes are brought."""
+_ROOMIER = (
+    f"name a folder with more room, fewer components with --only NAME, or the rule: --override {TARGET_FULL}"
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,9 @@ def choose(
             passed_over[replica.region] = error.at(region=replica.region)
     if not logs:
         raise next(iter(passed_over.values()))
-    known = marked(_merged(list(logs.values())), replicas, point=point, at=at)
+    there = _merged(list(logs.values()))
+    point = meant(there, point)
+    known = marked(there, replicas, point=point, at=at)
     choice = select(known, point=point, at=at, overrides=overrides)
     name = choice.point
     holding = _holding(replicas, logs, name)
@@ -185,6 +191,10 @@ def bring(
     reader, lost = Anywhere(chosen.replicas), lost_points(chosen.replicas, chosen.point.created_at)
     progress = progress or Silent()
     written = {}
+    if TARGET_FULL not in overrides:
+        captured = {name: chosen.point.components[name] for name in chosen.components}
+        sizes = {name: (part.bytes, part.files) for name, part in captured.items()}
+        require_room_in(into, sizes, next=_ROOMIER)
     with landing(into, _described(chosen)) as folder:
         for name, priority in needed_first(_known(reader, chosen.point), chosen.components).items():
             part = chosen.point.components[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -74,7 +75,7 @@ def place(text: str) -> Path:
         why = "something is mounted there" if into.is_mount() else "this command runs in it"
         raise UsageError(
             f"{into} cannot be filled in one step: {why}",
-            next=f"name a folder in it: --into {into / 'recovered'}",
+            next=f"name a folder in it: --into {shlex.quote(str(into / 'recovered'))}",
         )
     return into
 
@@ -85,7 +86,9 @@ def usable(text: str) -> Path:
         raise UsageError("--into names no folder", next="--into DIR; is a variable empty?")
     into = Path(os.path.realpath(text))
     if not into.parent.is_dir():
-        raise UsageError(f"there is no folder {into.parent}", next=f"mkdir -p {into.parent}")
+        raise UsageError(
+            f"there is no folder {into.parent}", next=f"mkdir -p {shlex.quote(str(into.parent))}"
+        )
     return into
 
 

@@ -98,5 +98,5 @@ def _require_as_good(made: Baseline, held: Reference | None, asked: Verification
         raise ConnectorError(
             f"it answers worse: {', '.join(failed)}",
             component=made.component,
-            next="see what changed: refloat points diff; if it is right so: refloat verify --save-baseline",
+            next="see what changed: refloat points diff POINT LATER; if it is right so: refloat verify --save-baseline",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -56,7 +57,7 @@ def _content(path: Path) -> bytes:
         message, hint = "there is no manifest here", "refloat init, or name one with -f FILE"
         raise ManifestError(message, file=str(path), next=hint) from error
     except IsADirectoryError as error:
-        hint = f"refloat -f {path}/{MANIFEST}"
+        hint = f"name the file in it: -f {shlex.quote(str(path / MANIFEST))}"
         raise ManifestError("the manifest is a directory", file=str(path), next=hint) from error
     except OSError as error:
         message = f"the manifest cannot be read: {error.strerror}"
@@ -198,7 +199,7 @@ def _none_kept(secret: Secret) -> WrongKey:
         return WrongKey(none, next=f"give the key file: {KEY_FILE}")
     return WrongKey(
         f"no vault here keeps a key for {secret.recipient}",
-        next=f"let the admin add it: refloat vault keys add --recipient {secret.recipient}",
+        next=f"let the admin add it: refloat vault keys add --name NAME --recipient {secret.recipient}",
     )
 
 

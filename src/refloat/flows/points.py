@@ -13,7 +13,7 @@ from refloat.digest import Json
 from refloat.errors import Damaged, Missing, RefloatError, StoreError, UsageError, VaultError
 from refloat.limits import MANIFEST_FILES_BYTES_MAX
 from refloat.point.model import Grade, Point
-from refloat.point.select import Candidate
+from refloat.point.select import Candidate, meant
 from refloat.vault.forgotten import forgotten_points
 from refloat.vault.keys import Role
 from refloat.vault.layout import POINTS, damaged, point_name
@@ -79,16 +79,17 @@ def candidate(point: CommittedPoint) -> Candidate:
 
 
 def find(replicas: Sequence[Replica], start: str) -> tuple[str, Point, Replica]:
-    """The one point whose name begins so, rather one that is not forgotten, and a replica that holds it.
+    """The one point whose name begins so, or ``latest``, rather one that is not forgotten, and a replica that holds it.
 
     Raises ``UsageError``.
     """
     found: dict[str, Replica] = {}
     kept: dict[str, Replica] = {}
-    for replica in replicas:
-        for known in candidates(replica):
-            if known.name.startswith(start):
-                (found if known.forgotten else kept)[known.name] = replica
+    listed = [(known, replica) for replica in replicas for known in candidates(replica)]
+    wanted = meant([known for known, _ in listed], start) or start
+    for known, replica in listed:
+        if known.name.startswith(wanted):
+            (found if known.forgotten else kept)[known.name] = replica
     found = kept or found
     if len(found) != 1:
         problem = "no point is called" if not found else "more than one point begins with"

@@ -14,6 +14,7 @@ from refloat.evidence.seal import records
 from refloat.flows import baselines, points
 from refloat.flows.anew import point_anew
 from refloat.flows.components import Components
+from refloat.flows.room import room_for
 from refloat.flows.suspects import marked
 from refloat.manifest.model import Manifest
 from refloat.manifest.parse import parse
@@ -22,7 +23,8 @@ from refloat.plan.build import build
 from refloat.plan.estimate import StepTiming, estimate
 from refloat.plan.model import Action, Plan
 from refloat.point.model import Point
-from refloat.point.select import Candidate, Choice, select
+from refloat.point.select import Candidate, Choice, meant, select
+from refloat.room import Room
 from refloat.run.target import ComponentTarget, Target
 from refloat.vault.replica import Replica
 from refloat.vault.whole import missing_for
@@ -76,10 +78,10 @@ def prepare(
     """Choose the point and build the plan; ``others`` tell more of the points' past.
 
     Raises ``Refused`` or ``UsageError`` where none fits."""
-    known = marked(
-        candidates(replica, wanted.overrides), [replica, *others], point=wanted.point, at=wanted.at
-    )
-    choice = select(known, point=wanted.point, at=wanted.at, overrides=wanted.overrides)
+    there = candidates(replica, wanted.overrides)
+    named = meant(there, wanted.point)
+    known = marked(there, [replica, *others], point=named, at=wanted.at)
+    choice = select(known, point=named, at=wanted.at, overrides=wanted.overrides)
     point = point_anew(_read(replica, choice.point, known))
     files = points.manifest_files(replica, point)
     manifest = parse(files[points.MANIFEST], file=points.MANIFEST)
@@ -168,7 +170,7 @@ def history(replica: Replica) -> Iterator[StepTiming]:
 def target(prepared: Prepared, scratch: Path) -> Target:
     """The region that a plan leads into, as the run's actions need it."""
     plan, point, replica = prepared.plan, prepared.point, prepared.replica
-    names = [name for name in point.components if not plan.only or name in plan.only]
+    names = _recovered(prepared)
     return Target(
         region=plan.to,
         point_name=plan.point,
@@ -184,6 +186,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
             for region in _may_serve(prepared.manifest, point, plan.to)
         },
         beside=lambda: beside(prepared.components, plan.to, names),
+        room=lambda: room(prepared),
     )
 
 
@@ -191,6 +194,16 @@ def _may_serve(manifest: Manifest, point: Point, to: str) -> list[str]:
     """Where the pipeline may still serve: where the point was made, and in the primary unless that is the target."""
     primary = [] if manifest.primary in (point.primary, to) else [manifest.primary]
     return [point.primary, *primary]
+
+
+def room(prepared: Prepared) -> list[Room]:
+    """The file systems that the plan stages on: what all components need there, and what is free."""
+    return room_for(_component(prepared, name) for name in _recovered(prepared))
+
+
+def _recovered(prepared: Prepared) -> list[str]:
+    only = prepared.plan.only
+    return [name for name in prepared.point.components if not only or name in only]
 
 
 def _trees(point: Point, names: Sequence[str]) -> list[str]:

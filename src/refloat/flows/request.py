@@ -10,7 +10,7 @@ from refloat.errors import UsageError
 from refloat.flows import into
 from refloat.flows.opening import Opener, require_not_rolled_back, target_replica
 from refloat.flows.prepare import Prepared, Wanted, prepare, with_doubts
-from refloat.flows.recover import prepare_again
+from refloat.flows.recover import prepare_again, run_named
 from refloat.manifest.document import nearest
 from refloat.manifest.resolve import Resolver
 from refloat.units import parse_time
@@ -27,6 +27,7 @@ RULES = (
     "source_alive",
     "target_claimed",
     "target_foreign",
+    "target_full",
     "target_primary",
     "target_serving",
 )
@@ -68,6 +69,13 @@ class Request:
                 next="leave out --point, --at, --only and --lost-at, or begin another run without --resume",
             )
         return cls(wanted, resume, declared_at)
+
+    def named(self, reached: Vault, address: str | None) -> Request:
+        """The same with the whole name of the run that is resumed. Raises as ``run_named`` and ``target_replica``."""
+        if self.resume is None:
+            return self
+        replica = target_replica(reached, self.wanted.to, address)
+        return replace(self, resume=run_named(replica, self.wanted.to, self.resume))
 
     def ready(
         self, reached: Vault, address: str | None, opener: Opener, resolver: Callable[[], Resolver]

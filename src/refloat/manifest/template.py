@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 _PATHS = {
     "mlflow": ("tracking_uri: {database}", "artifacts: {artifacts}"),
-    "process": ("command: {words}", "cwd: {here}", "health: {health}"),
+    "process": (
+        "command: {words}",
+        "cwd: {here}",
+        "health: {health}   # where it answers 200 once it runs",
+    ),
 }
 
 
@@ -103,6 +107,9 @@ def _words(command: str) -> list[str]:
 
 
 def _groups(names: Sequence[str]) -> list[str]:
+    """Where two or more are named: one alone fits together with nothing."""
+    if len(names) < 2:
+        return []
     return [
         "",
         "# Components that must fit together, and what must be true of them (CEL over their facts).",
@@ -110,13 +117,14 @@ def _groups(names: Sequence[str]) -> list[str]:
         "#   serving:",
         f"#     members: [{', '.join(names)}]",
         "#     skew: 5s",
-        "#     must:",
-        "#       - registry.models.embedder.champion.digest == index.tables.passages.embedder",
+        "#     must: []    # such as a.models.embedder.champion.digest == b.tables.passages.embedder",
     ]
 
 
 def _verify(components: Sequence[Start]) -> list[str]:
-    running = next((component.name for component in components if component.kind == "process"), "endpoint")
+    running = next((component.name for component in components if component.kind == "process"), None)
+    if running is None:
+        return []
     return [
         "",
         "# How a recovered component proves that it answers as well as before.",

@@ -142,6 +142,7 @@ class _Parts:
         checks = [_check("point")]
         if self.to != self.point.primary:
             checks.append(_check("source"))
+        checks.append(_check("room"))
         return checks + [self.of(name, _check(f"target:{name}")) for name in self.names]
 
     def stage(self, preflight: Sequence[Step]) -> list[Step]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from refloat.contracts import Layer
 from refloat.digest import Json
 from refloat.manifest.model import Manifest
 from refloat.plan.model import BEFORE_TRAFFIC, Action, Estimate, Plan, Step
@@ -110,17 +111,21 @@ def _assumed(step: Step) -> Estimate:
 
 
 def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
-    """How long the pipeline and each component will take to be back, against their objectives, in seconds.
+    """How long the pipeline, each layer and each component will take to be back, against their objectives, in seconds.
 
-    ``{"pipeline": {"p50_s", "p95_s", "objective_s"}, "components": {name: the same}}``: the longest path
-    over ``needs`` to the end of verification, and to each component's last step up to there. p95 is the
-    sum of the steps' p95, so it errs on the long side. The pipeline's objective is the strictest one.
+    ``{"pipeline": {"p50_s", "p95_s", "objective_s"}, "layers": {layer: the same}, "components": {name: the same},
+    "total": {"p50_s", "p95_s"}}``: the longest path over ``needs`` to the end of verification, and to the last step
+    of each layer and component up to there. p95 is the sum of the steps' p95, so it errs on the long side. The
+    objective of the pipeline, and of a layer, is the strictest one in it. ``total`` is to the end of the whole plan,
+    when the pipeline is protected again.
     """
     p50 = _ends(plan, lambda estimate: estimate.p50_s)
     p95 = _ends(plan, lambda estimate: estimate.p95_s)
     serving = [step for step in plan.steps if step.phase in BEFORE_TRAFFIC]
     components = {step.component: step.id for step in serving if step.component}
     objectives = {name: manifest.tier(name).rto for name in components}
+    layer_of = {step.component: step.layer for step in serving if step.component}
+    layers = {layer: [name for name in components if layer_of[name] is layer] for layer in Layer}
 
     def row(ids: Sequence[str], objective_s: float) -> dict[str, Json]:
         return {
@@ -131,7 +136,13 @@ def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
 
     return {
         "pipeline": row([step.id for step in serving], min(objectives.values())),
+        "layers": {
+            str(layer): row([components[name] for name in names], min(objectives[name] for name in names))
+            for layer, names in layers.items()
+            if names
+        },
         "components": {name: row([last], objectives[name]) for name, last in components.items()},
+        "total": {"p50_s": max(p50.values()), "p95_s": max(p95.values())},
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from refloat.digest import Json
 from refloat.plan.model import Phase, Plan, Step
 from refloat.units import format_duration, format_size
@@ -34,7 +36,7 @@ def _document(step: Step) -> dict[str, Json]:
 
 def lines(plan: Plan) -> list[str]:
     """The plan for people: one line a step under its phase, with its estimate and what that rests on."""
-    width = max(len(_title(step)) for step in plan.steps)
+    width = max(len(step.title) for step in plan.steps)
     told = [f"{plan.pipeline}: point {plan.point} from {plan.source} into {plan.to}, plan {plan.hash[:12]}"]
     for phase in Phase:
         steps = [step for step in plan.steps if step.phase is phase]
@@ -43,13 +45,33 @@ def lines(plan: Plan) -> list[str]:
     return told
 
 
-def _title(step: Step) -> str:
-    return f"{step.action} {step.subject}"
+def times(rto: Mapping[str, Json]) -> list[tuple[str, ...]]:
+    """``estimate.rto`` for people: of what, expected, 95 times of 100, the objective, and whether that is kept.
+
+    The pipeline first, then each layer and component; last the whole plan, which has no objective.
+    """
+    rows = [("pipeline", rto["pipeline"])]
+    rows += [(f"layer {name}", row) for name, row in _items(rto["layers"])]
+    rows += [(name, row) for name, row in _items(rto["components"])]
+    return [_time(name, row) for name, row in [*rows, ("protected again", rto["total"])]]
+
+
+def _items(rows: Json) -> list[tuple[str, Json]]:
+    return list(rows.items()) if isinstance(rows, Mapping) else []
+
+
+def _time(name: str, row: Json) -> tuple[str, ...]:
+    found = {key: value for key, value in _items(row) if isinstance(value, float | int)}
+    p50, p95, objective = found["p50_s"], found["p95_s"], found.get("objective_s")
+    told = (name, format_duration(p50), format_duration(p95), format_duration(objective))
+    if objective is None:
+        return (*told, "")
+    return (*told, "breach" if p50 > objective else "warn" if p95 > objective else "ok")
 
 
 def _line(step: Step, width: int) -> str:
     layer = str(step.layer) if step.layer else "-"
-    parts = [f"  {_title(step):<{width}}  {layer:<14}  {_expected(step):<30}"]
+    parts = [f"  {step.title:<{width}}  {layer:<14}  {_expected(step):<30}"]
     parts += [format_size(step.bytes)] if step.bytes else []
     parts += _remarks(step)
     return "  ".join(parts).rstrip()

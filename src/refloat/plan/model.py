@@ -89,6 +89,11 @@ class Step(Value):
     bytes: int = 0
     estimate: Estimate | None = None
 
+    @property
+    def title(self) -> str:
+        """What it does to what, for people; of no other step of a plan."""
+        return f"{self.action} {self.subject}"
+
 
 class Plan(Value):
     """A graph of steps that takes ``point`` into region ``to``; ``steps`` are in an order that works."""

@@ -240,7 +240,11 @@ def _source_shrank(seen: Seen, decided: Sequence[Decided]) -> Objection | None:
                 message = (
                     f"the newest point holds {rest} of {component} that point {one.point.name[:12]} holds"
                 )
-                return Objection(SOURCE_SHRANK, message, "see what became of it: refloat points diff")
+                return Objection(
+                    SOURCE_SHRANK,
+                    message,
+                    f"see what became of it: refloat points diff {one.point.name[:12]} {readable[0].point.name[:12]}",
+                )
     return None
 
 
@@ -250,7 +254,7 @@ def _source_rewritten(seen: Seen, decided: Sequence[Decided]) -> Objection | Non
         for component, reasons in seen.suspects.get(point.name, {}).items():
             if set(reasons) - {SHRANK}:
                 message = f"in the point {point.name[:12]} most of {component} is new, and looks encrypted"
-                hint = "see that nobody else wrote it: refloat points diff, refloat vault cat"
+                hint = f"see that nobody else wrote it: refloat vault ls {point.name[:12]} {component}"
                 return Objection(SOURCE_REWRITTEN, message, hint)
     return None
 

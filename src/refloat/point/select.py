@@ -14,6 +14,9 @@ from refloat.units import format_time
 GROUP_BROKEN = "group_broken"
 """The rule against a recovery from a point whose parts are not known to belong together."""
 
+LATEST = "latest"
+"""The newest point or run, as a name: none is called so, since names are hexadecimal."""
+
 POINT_SUSPECT = "point_suspect"
 """The rule against a recovery from a point that ransomware or a mass deletion may have made."""
 
@@ -97,6 +100,14 @@ def select(
     return Choice(chosen, tuple(considered), tuple(passed_over))
 
 
+def meant(candidates: Sequence[Candidate], point: str | None) -> str | None:
+    """What a person calls a point: ``latest`` is the newest that is not forgotten, whatever it is worth."""
+    kept = [candidate for candidate in candidates if not candidate.forgotten]
+    if point != LATEST or not kept:
+        return point
+    return max(kept, key=lambda candidate: (candidate.created_at, candidate.name)).name
+
+
 def may_be_chosen(candidate: Candidate, point: str | None = None, at: datetime | None = None) -> bool:
     """Whether a choice is about a candidate at all: it is the one that is named, or none is and it fits."""
     if point is not None:
@@ -139,8 +150,9 @@ def _named(candidates: Sequence[Candidate], point: str, overrides: Collection[st
         raise Refused(
             POINT_SUSPECT,
             f"the point {candidate.name[:12]} is suspect: {spoken(candidate.suspect)}",
-            next=f"see what changed: refloat points diff; choose an older point, say that it is good: "
-            f"refloat points accept, or break the glass with --override {POINT_SUSPECT}",
+            next=f"see what is in it: refloat vault ls {candidate.name[:12]}; choose an older point, or say that this "
+            f"one is good: refloat points accept {candidate.name[:12]} --because TEXT, or break the glass with "
+            f"--override {POINT_SUSPECT}",
         )
     return Choice(candidate.name, (Considered(candidate.name, True, "named by the operator"),))
 
@@ -172,6 +184,6 @@ def _nothing_fits(candidates: Sequence[Candidate], at: datetime | None) -> Usage
     return Refused(
         GROUP_BROKEN,
         f"every point that fits is graded {grades}",
-        next="`refloat points why ID` names the invariant; naming one with --point and "
+        next="`refloat points why` names what is wrong with each; naming one with --point and "
         f"--override {GROUP_BROKEN} uses it all the same",
     )

@@ -214,8 +214,9 @@ class Claim:
         view = View() if last is None or last.released else _view(last, view_of, overrides)
         reason = objection(last, run, view, here, clock.now())
         if last and reason and RULE not in overrides:
-            resume = f"refloat recover --to REGION --resume {last.run}"
-            wait = "wait for it: `refloat run list --to REGION` tells how it stands"
+            region = _target(log)
+            resume = f"refloat recover --to {region} --resume {last.run}"
+            wait = f"wait for it: `refloat run list --to {region}` tells how it stands"
             raise _refused(reason, resume if _gone(last, view, here, clock.now()) else wait)
         body: Mapping[str, Json] = {
             "type": "claimed",
@@ -258,7 +259,7 @@ class Claim:
             raise self._lost(f"the claim on the target is gone or damaged ({error.message})") from error
 
     def _lost(self, reason: str) -> HoldLost:
-        hint = "`refloat run list --to REGION` shows who holds it"
+        hint = f"`refloat run list --to {_target(self._log)}` shows who holds it"
         return HoldLost(f"{reason}; run {self.run} stops", next=hint)
 
     def release(self) -> bool:
@@ -270,6 +271,11 @@ class Claim:
             return False
         self._next += 1
         return True
+
+
+def _target(log: SlotLog) -> str:
+    """The region that a log of claims is about."""
+    return log.stream.removeprefix("targets/")
 
 
 def _require_sound(damage: VaultError | None, overrides: frozenset[str]) -> None:

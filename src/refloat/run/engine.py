@@ -105,7 +105,7 @@ def begin(
     if view.plan is None or view.plan.hash != plan.hash:
         raise UsageError(
             f"run {claim.run} executes another plan",
-            next=f"refloat recover --to {plan.to} --resume {claim.run} takes the plan from the journal",
+            next=f"take the plan from the journal: refloat recover --to {plan.to} --resume {claim.run}",
         )
     if view.ended:
         return view
@@ -315,19 +315,19 @@ class _Engine:
         context = self.context(step, cancelled)
         action = self.actions[step.action]
         if step.action is Action.STAGE:
-            self.progress.start(step.id, step.bytes)
+            self.progress.start(step.title, step.bytes)
         else:
-            self.progress.start(step.id, None, "step")
+            self.progress.start(step.title, None, "step")
         try:
             detail = self.change(step, lambda: action.do(step, context), cancelled)
         except STOPS:
             raise
         except Exception as error:  # noqa: BLE001 - a step that fails in any way is recorded as failed
-            self.progress.finish(step.id, "failed")
+            self.progress.finish(step.title, "failed")
             return of_plug_in(error, step.id, component=step.component)
         seconds = self.clock.monotonic() - began
         self.write(Outcome(step=step.id, result="done", seconds=round(seconds, 3), detail=dict(detail)))
-        self.progress.finish(step.id)
+        self.progress.finish(step.title)
         return None
 
     def call(self, step: Step, call: Callable[[], T], cancelled: threading.Event) -> T:

@@ -29,6 +29,7 @@ APPEND_ATTEMPTS_MAX = 5  # with the pauses between them about three seconds of a
 APPEND_PAUSE_S = 0.2  # doubled after each attempt
 SAYING = frozenset({"error", "after", "detail"})  # parts of a record that say something to people
 SAID = frozenset({"reason", "message", "next", "file", "why"})  # and what they say
+RUNS = "runs/"
 DAMAGED_NEXT = (
     "what the run did cannot be told, so it cannot go on: see what is live in the target, then begin another "
     "run: refloat recover --to REGION --override claim_damaged"
@@ -154,7 +155,7 @@ class Journal:
             return entry
         raise HoldLost(
             "another orchestrator has taken over this run; this one stops",
-            next="follow the run with `refloat run show RUN --to REGION`",
+            next=f"follow the run with `refloat run show {self._log.stream.removeprefix(RUNS)} --to REGION`",
         ) from taken
 
 

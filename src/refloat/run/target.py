@@ -14,7 +14,11 @@ from refloat.digest import json_digest
 from refloat.manifest.model import Group
 from refloat.plan.model import Step
 from refloat.point.model import Point, Snapshot
+from refloat.room import Room
 from refloat.run.context import Context
+
+SET_ASIDE = "set_aside"
+"""What is remembered of a component whose place somebody else had filled: at first that, in the end where it lies."""
 
 TOKEN_DIGITS = 16  # enough to tell the operations of all runs on one component apart
 
@@ -51,7 +55,7 @@ class Target:
     runs where the point was made and in the manifest's primary. ``known_points`` are the points of this vault: what
     one of them put into the target is not foreign. ``homes`` are the regions in which the pipeline lives, as far as
     is known. ``beside`` names the components that are in the region already and are not recovered.
-    ``scratch`` is a folder for temporary files.
+    ``room`` tells, for each file system, what all components need there. ``scratch`` is a folder for temporary files.
     """
 
     region: str
@@ -65,6 +69,7 @@ class Target:
     missing: Callable[[], Sequence[str]] = tuple
     source_health: Callable[[], Mapping[str, Mapping[str, Health]]] = dict
     beside: Callable[[], Sequence[str]] = tuple
+    room: Callable[[], Sequence[Room]] = tuple
 
     def component(self, step: Step) -> ComponentTarget:
         """The component that a step is about. Raises ``KeyError`` for a step about none."""

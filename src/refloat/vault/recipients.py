@@ -61,7 +61,7 @@ def recipient_of(text: str) -> bytes:
         pass
     raise UsageError(
         f"{text[:80]!r} is no recipient's public key, or it was mistyped",
-        next="copy it whole, as `refloat vault keys recipient` printed it: refloat1…",
+        next="copy it whole, as it was printed when the key pair was made: refloat1…",
     )
 
 

@@ -251,6 +251,6 @@ def store_checked(store: Store, name: str, content: bytes | memoryview) -> Put:
             f"{store.url} took {name} ({len(content)} bytes), but holds {size or 'nothing'}",
             file=name,
             retry=Retry.LATER,
-            next="check the store; refloat vault check says what else is not there",
+            next="check the store; `refloat vault check` says what else is not there",
         )
     return put

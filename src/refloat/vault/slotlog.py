@@ -414,7 +414,7 @@ def read_back(log: SlotLog, slot: int) -> None:
             f"the store took {error.file} and does not hold it",
             file=error.file,
             retry=Retry.LATER,
-            next="check the store, then refloat protect again",
+            next="check the store, then run again: refloat protect",
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shlex
 import shutil
 import sqlite3
 from dataclasses import dataclass
@@ -117,6 +118,10 @@ class Desk:
         code, document = self.answer(*arguments)
         assert code == exits, (document, self.said)
         return document
+
+    def pasted(self, command: str) -> str:
+        """What is said of a command, so that it can be pasted: with the manifest that was named."""
+        return f"refloat -f {shlex.quote(str(self.manifest))} {command}"
 
     def error(self, *arguments: str, exits: int) -> dict[str, Any]:
         """The error of a command that ends as it must."""

@@ -409,4 +409,4 @@ def test_a_newest_point_that_could_not_be_verified_is_a_warning(verified) -> Non
     (told,) = [problem for problem in verified.ask("check")["problems"] if problem["where"] == "verify.pages"]
     assert told["level"] == "warning"
     assert "could not be verified if it were recovered now: pages: accuracy, exact_match" in told["message"]
-    assert told["next"] == "while it answers well: refloat verify --save-baseline"
+    assert told["next"] == f"while it answers well: {verified.pasted('verify --save-baseline')}"

@@ -11,6 +11,7 @@ import pytest
 
 from refloat.cli.main import VERBS, run
 from refloat.flows.request import RULES
+from small_desk import seated
 
 
 @pytest.fixture
@@ -86,6 +87,28 @@ def test_regions_and_components_are_those_of_the_manifest(answered, folder: Path
 def test_safety_rules_are_completed(answered) -> None:
     assert answered("refloat recover --to us --override ") == list(RULES)
     assert answered("refloat recover --to us --override log_") == ["log_damaged", "log_rolled_back"]
+
+
+def test_points_and_runs_are_those_that_the_vault_lists_without_a_key(
+    answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = seated(tmp_path, monkeypatch)
+    desk.release(1)
+    desk.write_manifest()
+    for command in (["vault", "init", "--key", "small.key"], ["protect"], ["recover", "--to", "us"]):
+        assert run(["-q", *command]) == 0
+    point = sorted((desk.vault("eu") / "points").iterdir())[0].name
+    (began,) = [folder.name for folder in (desk.vault("us") / "log" / "runs").iterdir()]
+    monkeypatch.delenv("REFLOAT_KEY_FILE")
+    assert point[:12] in answered("refloat points show ")
+    assert "latest" in answered("refloat vault ls ")
+    assert point[:12] in answered(f"refloat plan --to us --point {point[:4]}")
+    assert answered(f"refloat vault ls {point[:14]}") == [point]
+    assert answered(f"refloat run show {began[:4]}") == [began]
+    assert answered("refloat evidence show ") == ["latest", began]
+    desk.manifest.unlink()
+    assert answered(f"refloat run show --vault {desk.vault('us')} {began[:4]}") == [began]
+    assert answered("refloat points show f") == []
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,9 @@ def test_a_bar_says_its_share_its_rate_and_the_time_that_is_left(monkeypatch: py
     progress = console.progress()
     progress.start("copy", 4096)
     progress.advance("copy", 1024)
+    progress._display.refresh()
     console.close()
     assert re.search(
-        r"copy \S+ +25%, 1\.0 KiB, [0-9.]+ [KMGT]?i?B/s, [0-9.]+s left 0:00:00", terminal.getvalue()
+        r"copy \S+ +25%, 1\.0 KiB of 4\.0 KiB, [0-9.]+ [KMGT]?i?B/s, [0-9.]+s left 0:00:00",
+        terminal.getvalue(),
     )

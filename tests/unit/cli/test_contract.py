@@ -277,6 +277,13 @@ def test_a_recovery_whose_evidence_a_region_cannot_keep_says_why(desk) -> None:
     require_pinned("recover", "evidence not kept", done)
 
 
+def test_a_recovery_where_somebody_else_had_put_something(desk) -> None:
+    (desk.root / "us" / "answers.jsonl").write_text("somebody else's")
+    done = printed(desk, "recover", "--to", "us", "--override", "target_foreign")
+    require_pinned("recover", "set aside", done)
+    require_pinned("evidence show", "set aside", printed(desk, "evidence", "show", done["run"]))
+
+
 def test_a_recovery_of_the_bytes_alone(desk) -> None:
     require_pinned("recover into", "whole", printed(desk, "recover", "--into", "out"))
 

@@ -57,7 +57,7 @@ def test_a_record_that_was_changed_is_not_shown(recovered) -> None:
 
 def test_no_such_run_exits_2(recovered) -> None:
     error = recovered.error("evidence", "show", "nothing", *recovered.where, exits=2)
-    assert error["next"] == "refloat evidence list"
+    assert error["next"] == f"refloat -f {recovered.manifest} evidence list --vault {recovered.vault('us')}"
 
 
 def test_a_page_that_cannot_be_written_is_told(recovered) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import resource
+import sqlite3
 import sys
 from pathlib import Path
 
+import lancedb
 import pytest
+from mlflow import MlflowClient
 
 from refloat.cli.main import run
 from refloat.manifest.parse import parse
@@ -145,3 +149,60 @@ def test_on_a_terminal_it_asks(
     )
     told = capsys.readouterr()
     assert "Name of the pipeline" in told.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [("sqlit", "did you mean 'sqlite'?"), ("oracle", "the kinds are files, lancedb, mlflow")],
+)
+def test_a_kind_that_nothing_installed_knows_is_refused_with_the_nearest(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str], kind: str, hint: str
+):
+    assert run(["init", *FLAGS, "--component", f"odd={kind}:/x", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["message"] == f"no kind of component is called {kind!r}" and error["next"].startswith(hint)
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_nothing_is_written_of_what_was_not_named(empty_folder: Path):
+    assert run(["init", *FLAGS]) == 0
+    text = (empty_folder / "refloat.yaml").read_text()
+    assert not [word for word in ("registry", "endpoint", "index.", "groups", "verify") if word in text]
+
+
+def _files(folder: Path) -> str:
+    (folder / "docs").mkdir()
+    (folder / "docs" / "page.txt").write_text("a page")
+    return f"files:{folder}/docs"
+
+
+def _sqlite(folder: Path) -> str:
+    with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as database, database:
+        database.execute("CREATE TABLE sale (price INTEGER)")
+    return f"sqlite:{folder}/ledger.db"
+
+
+def _predictions(folder: Path) -> str:
+    (folder / "answers.jsonl").write_text('{"id": "a", "time": "2026-11-01T00:00:00Z"}\n')
+    return f"predictions:{folder}/answers.jsonl"
+
+
+def _lancedb(folder: Path) -> str:
+    lancedb.connect(folder / "index").create_table("passages", [{"vector": [0.0, 1.0], "text": "a"}])
+    return f"lancedb:{folder}/index"
+
+
+def _mlflow(folder: Path) -> str:
+    (folder / "registry" / "artifacts").mkdir(parents=True)
+    MlflowClient(f"sqlite:///{folder}/registry/mlflow.db").create_experiment("first")
+    return f"mlflow:{folder}/registry"
+
+
+@pytest.mark.parametrize("make", [_files, _sqlite, _predictions, _lancedb, _mlflow])
+def test_what_it_writes_runs_as_it_is(empty_folder: Path, monkeypatch: pytest.MonkeyPatch, make):
+    monkeypatch.setenv("HOME", str(empty_folder))
+    monkeypatch.setenv("REFLOAT_KEY_FILE", str(empty_folder / "chat.key"))
+    regions = ["--region", f"eu={empty_folder}/v/eu", "--region", f"us={empty_folder}/v/us"]
+    assert run(["-q", "init", "--pipeline", "chat", *regions, "--component", f"it={make(empty_folder)}"]) == 0
+    for command in (["vault", "init"], ["check"], ["protect"]):
+        assert run(["-q", *command]) == 0, command

@@ -127,6 +127,11 @@ def test_version_is_that_of_the_package():
     assert (done.returncode, done.stdout) == (0, "refloat 0.1.0\n")
 
 
+def test_the_version_is_a_document_for_programs(capsys: pytest.CaptureFixture[str]):
+    assert run(["--version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "version": "0.1.0"}
+
+
 def test_help_loads_nothing_heavy():
     heavy = [
         "numpy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-KEYS = {"hash", "point", "to", "phases", "rto", "unverifiable"}
+KEYS = {"hash", "point", "to", "phases", "rto", "room", "unverifiable"}
 STEP_KEYS = {"id", "component", "layer", "action", "needs", "estimate"}
 
 
@@ -21,9 +21,11 @@ def test_the_document_has_exactly_these_keys(desk) -> None:
     steps = [step for phase in document["phases"] for step in phase["steps"]]
     assert all(step.keys() >= STEP_KEYS for step in steps)
     assert all(step["estimate"].keys() == {"p50_s", "p95_s", "basis", "samples"} for step in steps)
-    assert document["rto"].keys() == {"pipeline", "components"}
+    assert document["rto"].keys() == {"pipeline", "layers", "components", "total"}
+    assert document["rto"]["layers"].keys() == {"data"}
     assert document["rto"]["components"].keys() == {"pages", "ledger", "answers"}
-    for rto in (document["rto"]["pipeline"], *document["rto"]["components"].values()):
+    parts = [*document["rto"]["layers"].values(), *document["rto"]["components"].values()]
+    for rto in (document["rto"]["pipeline"], *parts):
         assert rto.keys() == {"p50_s", "p95_s", "objective_s"}
         assert 0 < rto["p50_s"] <= rto["p95_s"]
 
@@ -39,6 +41,7 @@ def test_every_step_needs_only_steps_that_come_before_it(desk) -> None:
 def test_it_changes_nothing_and_is_the_same_twice(desk) -> None:
     before = sorted(path for path in desk.root.rglob("*") if path.is_file())
     first, second = desk.ask("plan", "--to", "us"), desk.ask("plan", "--to", "us")
+    assert first.pop("room") and second.pop("room")  # others write to the disk meanwhile
     assert first == second
     assert sorted(path for path in desk.root.rglob("*") if path.is_file()) == before
 
@@ -96,7 +99,7 @@ def test_what_cannot_be_planned_is_a_usage_error(desk, arguments: tuple[str, ...
 
 
 def test_a_vault_without_a_point_says_what_to_do(unprotected) -> None:
-    assert "refloat protect" in unprotected.error("plan", "--to", "us", exits=2)["next"]
+    assert "protect` first" in unprotected.error("plan", "--to", "us", exits=2)["next"]
 
 
 def test_a_broken_point_is_refused_and_the_override_is_named(desk) -> None:
@@ -111,7 +114,7 @@ def test_a_broken_point_is_refused_and_the_override_is_named(desk) -> None:
 
 def test_people_read_it_by_phase_and_layer(desk) -> None:
     out = desk.read("plan", "--to", "us")
-    assert [line for line in out.splitlines() if line and not line.startswith(" ")][1:] == [
+    assert [line for line in out.splitlines() if line and not line.startswith(" ")][1:6] == [
         "preflight",
         "stage",
         "validate",
@@ -128,3 +131,11 @@ def test_a_plan_says_what_could_not_be_verified(verified) -> None:
     assert verified.ask("plan", "--to", "us")["unverifiable"]["pages"].keys() == {"accuracy", "exact_match"}
     assert "could not be verified if it were recovered now: pages" in verified.said
     assert "could not be verified" in verified.read("points", "why")
+
+
+def test_people_read_how_long_it_takes_by_layer_beside_the_objective(desk) -> None:
+    rows = [line.split() for line in desk.read("plan", "--to", "us").splitlines()]
+    told = {tuple(row[:-4]): row[-4:] for row in rows if row[-1:] in (["ok"], ["warn"], ["breach"])}
+    assert told.keys() == {("pipeline",), ("layer", "data"), ("answers",), ("ledger",), ("pages",)}
+    assert told["layer", "data"][2:] == ["5m", "ok"]
+    assert any(row[:2] == ["protected", "again"] for row in rows)

@@ -45,7 +45,10 @@ def test_what_is_not_suspect_or_has_no_reason_or_no_admin_is_refused(desk, hit) 
     good = desk.ask("plan", "--to", "us")["point"]
     assert "is not suspect" in desk.error("points", "accept", good, *BECAUSE, exits=2)["message"]
     assert "--because" in desk.error("points", "accept", hit, "--because", " ", exits=2)["message"]
-    assert desk.error("points", "accept", "f00d", *BECAUSE, exits=2)["next"] == "refloat points list"
+    assert (
+        desk.error("points", "accept", "f00d", *BECAUSE, exits=2)["next"]
+        == f"refloat -f {desk.manifest} points list"
+    )
     key = KeyFile.load(desk.key).model_copy(update={"admin": None})
     desk.key.unlink()
     key.save(desk.key)

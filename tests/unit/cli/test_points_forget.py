@@ -65,7 +65,7 @@ def test_people_read_a_line_a_point_and_what_a_prune_frees(three) -> None:
     lines = {line.split()[0]: line for line in told.splitlines() if line.strip()}
     assert "stays" in lines[newest[:12]] and "last 1, newest exact" in lines[newest[:12]]
     assert "goes" in lines[older[:12]] and "beyond last 1" in lines[older[:12]]
-    assert "2 of 3 points would be forgotten" in told and "refloat vault prune then marks" in told
+    assert "2 of 3 points would be forgotten" in told and "refloat vault prune` then marks" in told
 
 
 def test_a_forgotten_point_is_listed_with_all_and_can_be_named(three) -> None:

@@ -95,7 +95,7 @@ def test_why_names_the_invariant_that_a_broken_point_breaks(desk) -> None:
 def test_a_name_that_is_none_or_not_the_only_one_is_a_usage_error(desk, verb: tuple[str, ...]) -> None:
     desk.ask("protect")
     error = desk.error("points", *verb, exits=2)
-    assert error["next"] == "refloat points list"
+    assert error["next"] == f"refloat -f {desk.manifest} points list"
 
 
 def test_the_manifest_can_be_had_back_from_a_point_alone(desk) -> None:

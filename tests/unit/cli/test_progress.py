@@ -9,12 +9,13 @@ MIB = 1024**2
 
 def test_what_is_done_its_rate_and_what_is_left_are_told_as_far_as_they_are_known():
     work = Work(100 * MIB, "bytes", 50.0)
-    assert work.told(50.0) == "0%, 0 B"
+    assert work.told(50.0) == "0%, 0 B of 100.0 MiB"
     work.done = 25 * MIB
-    assert work.told(50.5) == "25%, 25.0 MiB", "half a second says no rate"
-    assert work.told(60.0) == "25%, 25.0 MiB, 2.5 MiB/s, 30s left"
-    assert work.told(60.0, wide=False) == "25%, 2.5 MiB/s, 30s left"
+    assert work.told(50.5) == "25%, 25.0 MiB of 100.0 MiB", "half a second says no rate"
+    assert work.told(60.0) == "25%, 25.0 MiB of 100.0 MiB, 2.5 MiB/s, 30s left"
+    assert work.told(60.0, wide=False) == "25.0 MiB of 100.0 MiB, 2.5 MiB/s, 30s left"
     work.done = 100 * MIB
+    assert work.summed_up(60.0) == "100.0 MiB, 10s, 10.0 MiB/s"
     assert work.told(60.0) == "100%, 100.0 MiB, 10.0 MiB/s"
 
 
@@ -22,7 +23,7 @@ def test_where_the_total_is_not_known_or_was_a_wrong_guess_no_share_is_told():
     for total in (None, 0, 2 * MIB):
         work = Work(total, "bytes", 0.0, done=4 * MIB)
         assert work.told(2.0) == "4.0 MiB, 2.0 MiB/s"
-        assert work.told(2.0, wide=False) == "2.0 MiB/s"
+        assert work.told(2.0, wide=False) == "4.0 MiB, 2.0 MiB/s"
         assert work.told(0.0, wide=False) == "4.0 MiB"
     assert Work(None, "objects", 0.0, done=8).told(4.0) == "8 objects, 2 objects/s"
 
@@ -37,9 +38,9 @@ def test_long_work_says_now_and_then_in_a_log_how_far_it_is():
         lines.advance("never begun", 10 * MIB)
     lines.finish("copy")
     assert told == [
-        "copy: 30%, 300.0 MiB, 10.0 MiB/s, 1m 10s left",
-        "copy: 60%, 600.0 MiB, 10.0 MiB/s, 40s left",
-        "copy: 90%, 900.0 MiB, 10.0 MiB/s, 10s left",
+        "copy: 30%, 300.0 MiB of 1000.0 MiB, 10.0 MiB/s, 1m 10s left",
+        "copy: 60%, 600.0 MiB of 1000.0 MiB, 10.0 MiB/s, 40s left",
+        "copy: 90%, 900.0 MiB of 1000.0 MiB, 10.0 MiB/s, 10s left",
         "copy: 1000.0 MiB, 1m 40s, 10.0 MiB/s",
     ]
     assert LINE_EVERY_S == 30

@@ -46,7 +46,7 @@ def test_the_document_has_exactly_these_keys(desk) -> None:
     assert document["rpo"].keys() == {"pages", "ledger", "answers"}
     assert all(rpo.keys() == {"seconds", "basis"} for rpo in document["rpo"].values())
     for component in document["components"].values():
-        assert component.keys() == {"kind", "layer", "tier", "rto", "rpo", "bytes", "files"}
+        assert component.keys() == {"kind", "layer", "tier", "rto", "rpo", "bytes", "files", "set_aside"}
     assert [invariant.keys() for invariant in document["invariants"]] == [
         {"group", "must", "holds", "values", "reason"}
     ]

@@ -186,7 +186,7 @@ def test_bytes_are_no_json_document(desk) -> None:
 
 
 def test_a_point_that_is_not_there_is_a_usage_error(desk) -> None:
-    assert desk.error("vault", "ls", "zz", exits=2)["next"] == "refloat points list"
+    assert desk.error("vault", "ls", "zz", exits=2)["next"] == f"refloat -f {desk.manifest} points list"
 
 
 def test_standard_output_that_is_closed_is_told(desk, monkeypatch) -> None:

@@ -114,7 +114,7 @@ def test_a_vault_that_is_not_whole_is_not_pruned(desk) -> None:  # fault 20
     before = objects(desk.vault("eu")), objects(desk.vault("us"))
     error = desk.ask("vault", "prune", exits=4)["error"]
     assert (error["code"], error["region"]) == ("vault_damaged", "us")
-    assert "nothing is pruned" in error["message"] and "refloat vault repair" in error["next"]
+    assert "nothing is pruned" in error["message"] and "vault repair" in error["next"]
     assert (objects(desk.vault("eu")), objects(desk.vault("us"))) == before
     desk.ask("vault", "repair")
     assert desk.ask("vault", "prune")["regions"]["us"]["removed"]

@@ -60,7 +60,7 @@ def test_a_region_whose_disk_was_lost_is_filled_and_recovered_from_without_an_ov
     desk.release(2)
     failed = desk.ask("protect", exits=1)
     assert "refloat vault add-region us" in failed["regions"]["us"]["error"]
-    assert problems(desk) == {"regions.us": "refloat vault add-region us"}
+    assert problems(desk) == {"regions.us": desk.pasted("vault add-region us")}
     done = printed(desk, "vault", "add-region", "us")
     require_pinned("vault add-region", "a lost region", done)
     assert done["points"]["us"]["committed"] == [*first, failed["point"]]
@@ -89,7 +89,7 @@ def test_without_a_key_a_lost_region_is_filled_and_counts_after_the_next_protect
 
 def test_a_third_region_gets_all_that_the_others_hold(desk) -> None:
     desk.write_manifest(regions=EU_US_ASIA)
-    assert problems(desk) == {"regions.asia": "refloat vault add-region asia"}
+    assert problems(desk) == {"regions.asia": desk.pasted("vault add-region asia")}
     desk.ask("vault", "add-region", "asia", "--from", "us", "--limit", "64MiB")
     assert names(desk, "asia") == names(desk, "eu")
     assert desk.ask("protect")["regions"]["asia"]["complete"]
@@ -118,7 +118,7 @@ def test_the_same_command_goes_on_where_it_was_killed(desk) -> None:
 
 def test_a_place_that_is_not_empty_is_left_alone(desk) -> None:
     (desk.vault("us") / "vault.json").unlink()
-    assert problems(desk) == {"regions.us": "refloat vault repair"}
+    assert problems(desk) == {"regions.us": desk.pasted("vault repair")}
     assert desk.error("vault", "add-region", "us", exits=3)["rule"] == "vault_exists"
     assert "asia" in desk.error("vault", "add-region", "asia", exits=2)["message"]
 
@@ -150,8 +150,8 @@ def test_an_old_key_file_accepts_the_log_that_began_anew_and_not_one_cut_later(d
 def test_a_region_that_came_back_with_an_old_state_rejoins_and_is_recovered_from(desk) -> None:
     put_back(desk)
     before = names(desk, "us")
-    assert problems(desk) == {"regions.us": "refloat vault rejoin us"}
-    assert desk.error("recover", "--to", "us", exits=3)["next"].startswith("refloat vault rejoin us")
+    assert problems(desk) == {"regions.us": desk.pasted("vault rejoin us")}
+    assert desk.error("recover", "--to", "us", exits=3)["next"].startswith(desk.pasted("vault rejoin us"))
     planned = printed(desk, "vault", "rejoin", "us", "--dry-run")
     require_pinned("vault rejoin", "what would be done", planned)
     assert planned["rolled_back"] == {"seen": 3, "left": 1} and len(planned["missed"]) == 2
@@ -170,7 +170,7 @@ def test_a_region_that_went_on_from_an_old_state_rejoins_as_well(desk) -> None:
     put_back(desk)
     desk.release(4)
     desk.ask("protect")
-    assert "rolled back" in desk.said and "refloat vault rejoin us" in desk.said
+    assert "rolled back" in desk.said and desk.pasted("vault rejoin us") in desk.said
     assert desk.ask("vault", "rejoin", "us")["counts"]
     assert nothing_warns_of_a_rollback(desk)
 
@@ -185,7 +185,7 @@ def test_what_a_region_alone_holds_is_shown_and_stays(desk) -> None:
     desk.release(3)
     desk.ask("protect", exits=1)
     shutil.move(desk.root / "us-away", desk.vault("us"))
-    assert problems(desk)["regions.us"] == "refloat vault rejoin us"
+    assert problems(desk)["regions.us"] == desk.pasted("vault rejoin us")
     done = printed(desk, "vault", "rejoin", "us")
     require_pinned("vault rejoin", "it alone held some", done)
     assert [point["point"] for point in done["alone"]["points"]] == [alone]
@@ -206,7 +206,7 @@ def test_a_region_that_alone_holds_the_newest_point_is_no_copy_of_an_older_one(d
     newest = desk.ask("protect", exits=1)["point"]
     shutil.move(desk.root / "eu-away", desk.vault("eu"))
     done = desk.ask("vault", "rejoin", "us", exits=4)
-    assert not done["counts"] and "refloat protect" in desk.said
+    assert not done["counts"] and desk.pasted("protect") in desk.said
     assert names(desk, "us")[0] == newest
     desk.ask("protect")
     assert desk.ask("vault", "rejoin", "us")["counts"]
@@ -223,7 +223,7 @@ def test_a_rejoin_that_was_killed_before_its_end_is_begun_again_and_ends(desk, m
     with monkeypatch.context() as patch:
         patch.setattr(flow, "accept_gone", killed)
         desk.ask("vault", "rejoin", "us", exits=130)
-    assert problems(desk) == {"regions.us": "refloat vault rejoin us"}
+    assert problems(desk) == {"regions.us": desk.pasted("vault rejoin us")}
     assert desk.ask("vault", "rejoin", "us")["counts"]
     assert problems(desk) == {}
 
@@ -254,7 +254,7 @@ def test_repair_brings_points_and_evidence_that_a_region_missed(desk) -> None:
     shutil.move(desk.vault("eu"), desk.root / "away")
     run = desk.ask("recover", "--to", "us")["run"]
     shutil.move(desk.root / "away", desk.vault("eu"))
-    assert problems(desk)["regions.eu"] == "refloat vault repair"
+    assert problems(desk)["regions.eu"] == desk.pasted("vault repair")
     done = printed(desk, "vault", "repair")
     require_pinned("vault repair", "points and records", done)
     assert done["points"]["eu"]["records"] == 1 and len(done["points"]["eu"]["committed"]) == 1

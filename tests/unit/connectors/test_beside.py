@@ -595,3 +595,27 @@ def no_handle_is_left_open() -> Iterator[None]:
     before = len(list(Path("/proc/self/fd").iterdir()))
     yield
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+def test_what_is_set_aside_stays_with_its_companions_however_often_it_is_asked(tmp_path) -> None:
+    live = tmp_path / "ledger.db"
+    live.write_text("theirs")
+    (tmp_path / "ledger.db-wal").write_text("their log")
+    beside = Beside(live, "t1", companions=("-wal",))
+    beside.stage(lambda staged: staged.write_text("ours") and None)
+    beside.switch({"run": "r", "epoch": 1, "point": "p", "token": "t1"})
+    kept = beside.set_aside()
+    assert [path.read_text() for path in kept] == ["theirs", "their log"]
+    assert beside.set_aside() == kept
+    beside.discard()
+    assert beside.set_aside() == kept
+    assert [path.read_text() for path in kept] == ["theirs", "their log"]
+    Beside(live, "t2", companions=("-wal",)).discard()
+    assert live.read_text() == "ours" and all(path.exists() for path in kept)
+
+
+def test_nothing_is_set_aside_where_nothing_was(tmp_path) -> None:
+    beside = Beside(tmp_path / "ledger.db", "t1")
+    beside.stage(lambda staged: staged.write_text("ours") and None)
+    beside.switch({"run": "r", "epoch": 1, "point": "p", "token": "t1"})
+    assert beside.set_aside() == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refloat.errors import Damaged
+from refloat.errors import Damaged, UsageError
 from refloat.evidence import seal
 from refloat.evidence.assemble import evidence
 from refloat.evidence.model import Evidence
@@ -190,9 +190,11 @@ def test_a_record_reads_back_as_it_was_sealed(tmp_path: Path) -> None:
     world = lost(tmp_path)
     record = done(world)
     replica = world.vault().replicas["us"]
-    assert seal.find(replica, record.run) == record
-    assert seal.find(replica, record.run[:4]) == record
-    assert seal.find(replica, "nothing") is None
+    assert seal.find([replica], record.run) == record
+    assert seal.find([replica], record.run[:4]) == record
+    assert seal.find([replica], "latest") == record
+    with pytest.raises(UsageError, match="no evidence of a run 'nothing'"):
+        seal.find([replica], "nothing")
 
 
 def test_a_region_that_cannot_take_the_record_does_not_keep_it_from_the_others(tmp_path: Path) -> None:
@@ -206,8 +208,9 @@ def test_a_region_that_cannot_take_the_record_does_not_keep_it_from_the_others(t
     outcome = seal.seal(later, list(vault.replicas.values()))
     assert isinstance(outcome["eu"], Exception)
     assert outcome["us"] == "log/evidence/0000000000000001"
-    assert seal.find(world.vault().replicas["us"], "another") == later
-    assert seal.find(world.vault().replicas["eu"], "another") is None
+    assert seal.find([world.vault().replicas["us"]], "another") == later
+    with pytest.raises(UsageError):
+        seal.find([world.vault().replicas["eu"]], "another")
 
 
 def test_a_record_that_somebody_changed_is_damaged(tmp_path: Path) -> None:

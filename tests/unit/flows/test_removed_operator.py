@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refloat.errors import Refused, WrongKey
+from refloat.errors import Refused, UsageError, WrongKey
 from refloat.evidence import seal
 from refloat.flows import baselines
 from refloat.flows.recover import journal_of, runs_of
@@ -155,5 +155,6 @@ def test_evidence_and_baselines_count_that_were_signed_before_the_removal_and_no
     replicas = list(world.vault().replicas.values())
     for replica in replicas:
         assert [one.run for one in seal.records(replica)] == [done.run]
-        assert seal.find(replica, "forged") is None
+        with pytest.raises(UsageError, match="no evidence"):
+            seal.find([replica], "forged")
     assert list(baselines.kept(replicas)) == [baseline, baseline]

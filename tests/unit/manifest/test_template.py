@@ -52,16 +52,15 @@ def test_uncommented_its_advice_is_a_manifest_too():
         "chat",
         {"eu": "/e", "us": "/u"},
         "eu",
-        [Start("registry", "mlflow", "/m"), Start("index", "lancedb", "/i")],
+        [Start("registry", "mlflow", "/m"), Start("web", "process", "serve")],
     )
     advice = [
         line.removeprefix("# ") if line.startswith(("# groups", "#  ", "# verify")) else line
         for line in text.splitlines()
     ]
-    lines = [line if "endpoint:" not in line else "  index:" for line in advice]
-    manifest = parse("\n".join(lines).replace("#   ", "  ").encode())
-    assert manifest.groups["serving"].members == ("registry", "index")
-    assert set(manifest.verify) == {"index"}
+    manifest = parse("\n".join(advice).replace("#   ", "  ").encode())
+    assert manifest.groups["serving"].members == ("registry", "web")
+    assert set(manifest.verify) == {"web"}
 
 
 @given(TEXT)

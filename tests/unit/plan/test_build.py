@@ -100,6 +100,7 @@ def test_the_steps_of_a_whole_plan_are_these() -> None:
     assert [step.id for step in _plan().steps] == [
         "preflight.check:point",
         "preflight.check:source",
+        "preflight.check:room",
         *(f"preflight.check:target:{name}" for name in names),
         *(f"stage.stage:{name}" for name in needed_first),
         *(f"validate.validate:{name}" for name in staged),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refloat.contracts import Layer
 from refloat.manifest.model import Manifest
 from refloat.plan.estimate import ASSUMED, StepTiming, estimate, quantile, rto
 from refloat.plan.model import Action, Estimate, Phase, Plan, Step
@@ -21,7 +22,14 @@ def _step(
     name: str, phase: Phase, action: Action, *needs: str, size: int = 0, component: str | None = None
 ) -> Step:
     return Step(
-        id=name, phase=phase, action=action, subject=name, needs=needs, bytes=size, component=component
+        id=name,
+        phase=phase,
+        action=action,
+        subject=name,
+        needs=needs,
+        bytes=size,
+        component=component,
+        layer=Layer.DATA if component else None,
     )
 
 
@@ -132,6 +140,17 @@ def test_the_rto_is_the_longest_path_to_the_end_of_verification() -> None:
     assert found["pipeline"] == {"p50_s": 36, "p95_s": 72, "objective_s": 300.0}
     assert found["components"]["a"] == {"p50_s": 11, "p95_s": 22, "objective_s": 3 * 86400.0}
     assert found["components"]["b"] == {"p50_s": 36, "p95_s": 72, "objective_s": 300.0}
+    assert found["total"] == {"p50_s": 1036, "p95_s": 2072}
+
+
+def test_a_layer_is_back_with_its_last_component_and_has_its_strictest_objective() -> None:
+    found = rto(_estimated(check=1, stage_a=10, stage_b=3, start_b=5, verify_b=20, shift_b=0), MANIFEST)
+    components = found["components"]
+    both = [components["a"], components["b"]]
+    (layer,) = found["layers"].values()
+    assert layer == {key: max(row[key] for row in both) for key in ("p50_s", "p95_s")} | {
+        "objective_s": 300.0
+    }
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))

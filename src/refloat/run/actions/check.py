@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from refloat.contracts import Health, Identifiable, Occupied, Staging
+from refloat.contracts import Health, Identifiable, Occupied, SetsAside, Staging
 from refloat.digest import Json
 from refloat.errors import Missing, Refused
 from refloat.plan.model import Step
 from refloat.point.model import Grade
+from refloat.room import how_to_make, short
 from refloat.run.actions.readonly import ReadOnly
 from refloat.run.context import Context
-from refloat.run.target import ComponentTarget, Target
+from refloat.run.target import SET_ASIDE, ComponentTarget, Target
 from refloat.units import format_time
 
 ELSEWHERE = "bring only the bytes with --into DIR, or recover --to another region"
@@ -32,6 +33,8 @@ class Check(ReadOnly):
             return self._point(step, context)
         if step.subject == "source":
             return self._source(context)
+        if step.subject == "room":
+            return self._room(context)
         return self._place(step, context)
 
     def _point(self, step: Step, context: Context) -> Mapping[str, Json]:
@@ -106,11 +109,21 @@ class Check(ReadOnly):
             hint = f"{ELSEWHERE}; to take {region} itself back, {hint}"
         return context.refuse("source_alive", f"{what} in {region}", next=hint)
 
+    def _room(self, context: Context) -> Mapping[str, Json]:
+        """What is live stays until the end, so what is staged beside it needs room of its own."""
+        found = self.target.room()
+        told: dict[str, Json] = {"room": [room.document() for room in found]}
+        if lacking := short(found):
+            message = f"{self.target.region} has not room for what would be staged: {lacking}"
+            hint = f"{how_to_make(found)}, or recover fewer components with --only NAME"
+            return {**told, **context.refuse("target_full", message, next=hint)}
+        return told
+
     def _place(self, step: Step, context: Context) -> Mapping[str, Json]:
         component = self.target.component(step)
         connector = component.connector
         if not isinstance(connector, Occupied):
-            return self._untold(component.name, connector.spec.staging, context)
+            return self._untold(component, context)
         holder = connector.holder(component.place)
         if holder is None:
             return {"holder": None}
@@ -129,7 +142,23 @@ class Check(ReadOnly):
         named = connector.occupant(component.place) if isinstance(connector, Identifiable) else None
         if named is not None:
             raise Refused(rule, f"{message}: {named.message}", component=name, next=named.next)
-        return context.refuse(rule, message, component=name, next="move it away")
+        return self._set_aside(
+            component, context, context.refuse(rule, message, component=name, next="move it away")
+        )
+
+    def _set_aside(
+        self, component: ComponentTarget, context: Context, told: dict[str, Json]
+    ) -> Mapping[str, Json]:
+        """Nobody but its owner deletes what somebody else put there: the clean-up is told to keep it."""
+        if not isinstance(component.connector, SetsAside):
+            raise Refused(
+                "target_foreign",
+                f"{told['why']}, and a component of kind {component.connector.spec.kind} cannot set it aside",
+                component=component.name,
+                next="move it away",
+            )
+        context.remember({SET_ASIDE: True})
+        return told
 
     def _home(self, component: ComponentTarget, context: Context) -> Mapping[str, Json]:
         """What is live where the pipeline lives is newer than any point, whoever put it there."""
@@ -148,9 +177,11 @@ class Check(ReadOnly):
         message = f"{component.name} {how} in {self.target.region} already, put there by an earlier recovery"
         return context.refuse("target_serving", message, component=component.name, next="stop it")
 
-    def _untold(self, name: str, staging: Staging, context: Context) -> Mapping[str, Json]:
-        if staging is Staging.NONE:
+    def _untold(self, component: ComponentTarget, context: Context) -> Mapping[str, Json]:
+        name = component.name
+        if component.connector.spec.staging is Staging.NONE:
             return {"holder": "nothing is put there"}
         message = f"who put what is live at the target of {name} cannot be told"
         hint = ELSEWHERE if self.target.region in self.target.homes else "look at it"
-        return context.refuse("target_foreign", message, component=name, next=hint)
+        told = context.refuse("target_foreign", message, component=name, next=hint)
+        return self._set_aside(component, context, told)

@@ -32,7 +32,9 @@ class Stage:
         """Raises what the connector raises, ``Missing`` and ``Damaged`` for bytes that are not right."""
         component = self.target.component(step)
         with self.target.op(step, context) as op:
-            source = component.source(lambda size: context.progress.advance(step.id, size), context.cancelled)
+            source = component.source(
+                lambda size: context.progress.advance(step.title, size), context.cancelled
+            )
             component.connector.stage(source, op)
         return {"files": component.snapshot.files, "bytes": component.snapshot.bytes}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from refloat.contracts import Connector, Health, Observed, Runnable
+from refloat.contracts import Connector, Health, Observed, Runnable, SetsAside
 from refloat.deadline import require_wanted
 from refloat.digest import Json
 from refloat.errors import ConnectorError
@@ -13,7 +13,7 @@ from refloat.limits import HEALTH_SECONDS_MAX
 from refloat.plan.model import Step
 from refloat.run.actions.readonly import ReadOnly
 from refloat.run.context import Context, Observation
-from refloat.run.target import ComponentTarget, Target
+from refloat.run.target import SET_ASIDE, ComponentTarget, Target
 
 HEALTH_PAUSE_S = 0.1  # between two questions to a process that is coming up
 
@@ -100,7 +100,12 @@ class Cleanup(ReadOnly):
     target: Target
 
     def do(self, step: Step, context: Context) -> Mapping[str, Json]:
-        """Raises what the connector raises."""
+        """What somebody else had put there is set aside for good. Raises what the connector raises."""
+        connector = self.target.component(step).connector
+        told: dict[str, Json] = {}
         with self.target.op(step, context) as op:
-            self.target.component(step).connector.discard(op)
-        return {}
+            if SET_ASIDE in context.memory and isinstance(connector, SetsAside):
+                told = {SET_ASIDE: [str(path) for path in connector.set_aside(op)]}
+                context.remember(told)
+            connector.discard(op)
+        return told

@@ -1,0 +1,88 @@
+"""What became of a run, for people: its objectives against results, what was measured, and one sentence."""
+
+from __future__ import annotations
+
+from refloat.cli.console import Console
+from refloat.evidence.model import Evidence
+from refloat.evidence.render import figure, headline
+from refloat.units import format_duration
+
+
+def show_outcome(console: Console, evidence: Evidence) -> None:
+    """Objectives and measurements, and last the sentence that says it all."""
+    _results(console, evidence)
+    _closing(console, evidence)
+
+
+def _results(console: Console, evidence: Evidence) -> None:
+    console.table(
+        ("component", "layer", "tier", "RTO", "objective", "data lost", "objective"),
+        [
+            (
+                name,
+                str(part.layer),
+                part.tier,
+                format_duration(part.rto.seconds),
+                format_duration(part.rto.objective_s),
+                format_duration(part.rpo.seconds),
+                format_duration(part.rpo.objective_s),
+            )
+            for name, part in evidence.components.items()
+        ],
+    )
+    if evidence.checks:
+        console.table(
+            ("measured", "before", "after", "bound", "samples", "verdict"),
+            [
+                (
+                    c.name,
+                    figure(c.baseline, c.unit),
+                    figure(c.recovered, c.unit),
+                    c.bound,
+                    str(c.samples),
+                    c.verdict,
+                )
+                for c in evidence.checks
+            ],
+        )
+
+
+def _closing(console: Console, evidence: Evidence) -> None:
+    console.print(headline(evidence))
+    console.print(
+        f"run {evidence.run}: {evidence.state}"
+        + (f" ({', '.join(evidence.flags)})" if evidence.flags else "")
+    )
+    for name, part in evidence.components.items():
+        for path in part.set_aside:
+            console.print(f"{name}: what was there before is set aside in {path}")
+
+
+def show_record(console: Console, evidence: Evidence) -> None:
+    """A whole record, the outcome first: then results, each step, and what is not as it should be."""
+    _closing(console, evidence)
+    _results(console, evidence)
+    console.table(
+        ("step", "result", "after", "took", "expected"),
+        [
+            (
+                step.id,
+                step.result,
+                format_duration(step.started_s),
+                format_duration(step.seconds),
+                format_duration(step.estimate_p50_s),
+            )
+            for step in evidence.steps
+        ],
+    )
+    console.print(f"point {evidence.point} of {evidence.source}, into {evidence.to}")
+    for step in evidence.steps:
+        if step.error:
+            console.print(f"{step.id}: {step.error}")
+    for what, names in (
+        ("did not happen", evidence.skipped),
+        ("rules overridden", evidence.overrides),
+        ("newer points, seen only in a region that is lost", evidence.lost_points),
+    ):
+        if names:
+            console.print(f"{what}: {', '.join(names)}")
