@@ -19,9 +19,9 @@ from pathlib import Path
 from measure import CommandFailed, Run, Setting, alternating, run, walls
 from refloat.contracts import Question
 from refloat.demo.scenery import Scenery
-from refloat.verify.golden import read_golden
-from refloat.verify.metrics import percentile_interval
-from refloat.verify.probes.http import HttpProbe
+from refloat.verification.golden import read_golden
+from refloat.verification.metrics import percentile_interval
+from refloat.verification.probes.http import HttpProbe
 from report import ABSENT, MIB, Section, Series, Table, paired_ratio
 
 PROTECT_S_MAX, RESTORE_S_MAX, RATIO_MAX = 2.0, 10.0, 1.05

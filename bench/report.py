@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from refloat.verify.metrics import percentile_interval, samples_needed
+from refloat.verification.metrics import percentile_interval, samples_needed
 
 MIB = 1024 * 1024
 ABSENT = "-"

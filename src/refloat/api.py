@@ -30,6 +30,7 @@ from refloat.flows import into as bringing
 from refloat.flows import opening, points
 from refloat.flows import protect as protecting
 from refloat.flows import recover as recovering
+from refloat.flows import verify as verifying
 from refloat.flows.accept import Accepted
 from refloat.flows.components import Components
 from refloat.flows.environment import MANIFEST
@@ -40,6 +41,7 @@ from refloat.flows.prepare import Wanted
 from refloat.flows.protect import Protected
 from refloat.flows.recover import Recovered
 from refloat.flows.request import Request, moment, require_only_bytes
+from refloat.flows.verify import Measured, Verified
 from refloat.manifest.model import Manifest as Model
 from refloat.manifest.resolve import Resolver, redact
 from refloat.vault import vault as replicas
@@ -50,12 +52,15 @@ __all__ = [
     "Accepted",
     "Brought",
     "Manifest",
+    "Measured",
     "Protected",
     "Recovered",
     "Vault",
+    "Verified",
     "accept",
     "protect",
     "recover",
+    "verify",
 ]
 
 
@@ -295,6 +300,62 @@ def recover(
             run=request.resume,
             overrides=request.wanted.overrides,
             declared_at=request.declared_at,
+            progress=progress,
+        )
+
+
+@overload
+def verify(
+    manifest: Manifest,
+    vault: Vault,
+    *,
+    region: str | None = None,
+    save_baseline: Literal[False] = False,
+    progress: Progress | None = None,
+) -> Verified: ...
+
+
+@overload
+def verify(
+    manifest: Manifest,
+    vault: Vault,
+    *,
+    region: str | None = None,
+    save_baseline: Literal[True],
+    progress: Progress | None = None,
+) -> Measured: ...
+
+
+def verify(
+    manifest: Manifest,
+    vault: Vault,
+    *,
+    region: str | None = None,
+    save_baseline: bool = False,
+    progress: Progress | None = None,
+) -> Verified | Measured:
+    """Put what the manifest verifies under load in ``region`` (the primary), and judge it against the baselines.
+
+    With ``save_baseline`` what is measured is kept as the baseline of what is live now, in every region, instead. What
+    is worse, or not known to be as good, is returned and not ``ok``. Raises ``ConnectorError`` where the identity of
+    what is measured moves, or where nothing that could be a baseline answers, and ``UsageError`` where the manifest
+    verifies nothing.
+
+    >>> verify(manifest, vault).verified
+    True
+    >>> verify(manifest, vault, save_baseline=True).regions
+    {'eu': None, 'us': None}
+    """
+    vault._require_opened_with(manifest)
+    components = Components(manifest.model, manifest._resolver())
+    with _clean_errors(components.resolver):
+        flow = verifying.save_baseline if save_baseline else verifying.verify
+        return flow(
+            components,
+            verifying.golden_files(components, manifest.path.parent),
+            vault._reached,
+            region or manifest.primary,
+            vault._opener.clock,
             progress=progress,
         )
 

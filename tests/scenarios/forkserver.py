@@ -46,7 +46,7 @@ IMPORTED = (
     "refloat.vault.check",
     "refloat.vault.repair",
     "refloat.vault.stores.local",
-    "refloat.verify.probes.http",
+    "refloat.verification.probes.http",
     "typer._adapters",
     "typer._click.decorators",
 )

@@ -23,13 +23,14 @@ SECONDS_MAX = 50.0  # only what never ends takes as long
 FILES = 150  # enough that the kill lands among them: each is synced on its own
 FULL = """\
 mount -t tmpfs -o size=1m none "$1" || exit 99
-refloat() { "$PYTHON" -m refloat --json -q recover --vault "$2" --into "$3"; echo "exit $?" >&2; }
-refloat x "$2" "$1"
+refloat() { "$PYTHON" -m refloat --json -q recover --vault "$@"; echo "exit $?" >&2; }
+refloat "$2" --into "$1"
 mkdir "$1/roomy" "$1/closed"
-refloat x "$2" "$1/roomy/out"
+refloat "$2" --into "$1/roomy/out"
+refloat "$2" --into "$1/roomy/out" --override target_full
 ls -A "$1/roomy" >&2
 mount -o remount,ro "$1" || exit 99
-refloat x "$2" "$1/closed/out"
+refloat "$2" --into "$1/closed/out" --override target_full
 ls -A "$1/closed" >&2
 """
 
@@ -81,9 +82,10 @@ def test_a_full_disk_and_one_that_may_only_be_read_are_told_and_nothing_is_left(
         pytest.skip("REAL FULL DISK NOT TRIED: there is no unshare here")
     if "unshare" in ended.stderr.splitlines()[0] or ended.returncode == 99:
         pytest.skip(f"REAL FULL DISK NOT TRIED: {ended.stderr.splitlines()[0]}")
-    mounted, full, closed = (json.loads(line)["error"] for line in ended.stdout.splitlines())
+    mounted, foreseen, full, closed = (json.loads(line)["error"] for line in ended.stdout.splitlines())
     told = [line for line in ended.stderr.splitlines() if not line.startswith("warning:")]
-    assert told == ["exit 2", "exit 1", "exit 1"], "no line of `ls` between: nothing is left"
+    assert told == ["exit 2", "exit 3", "exit 1", "exit 1"], "no line of `ls` between: nothing is left"
+    assert foreseen["rule"] == "target_full" and "1.0 MiB free" in foreseen["message"]
     assert "No space left on device" in full["message"] and full["component"] == "pages"
     assert full["next"] and full["file"].startswith(str(disk / "roomy"))
     assert "mounted" in mounted["message"] and f"--into {disk}/recovered" in mounted["next"]

@@ -129,13 +129,13 @@ def desk(tmp_path: Path, ask: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def failed(desk: Desk, made: dict[str, Any]) -> set[str]:
-    """Who failed; each is carried with the age and the bytes of the good point before."""
+    """Who failed; each has the age and the bytes of the good point before."""
     good = desk.points[-2]["components"]
     who = {name for name, part in made["components"].items() if part["error"]}
     for name in who:
         part = made["components"][name]
         assert "next: " in part["error"]
-        assert part["carried"]
+        assert not part["carried"], "that would mean that it had not changed"
         assert [part[fact] for fact in ("snapshot", "as_of")] == [
             good[name][f] for f in ("snapshot", "as_of")
         ]

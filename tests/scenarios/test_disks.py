@@ -189,7 +189,10 @@ def test_a_target_without_room_is_left_as_it_was_and_taken_once_there_is_some(  
         machine.change(target, SMALL_DISK, "ro")
     before = names(machine.seen(target))
     recover = ("recover", "--to", "us", "--override", "target_foreign")
-    failed = desk.here(*recover, exits=1)
+    foreseen = desk.here(*recover, exits=3)
+    assert (foreseen["state"], foreseen["error"]["rule"]) == ("blocked", "target_full")
+    assert names(machine.seen(target)) == before
+    failed = desk.here(*recover, "--override", "target_full", exits=1)
     error = failed["error"]
     assert ("No space" if why == "full" else "Read-only") in error["message"]
     assert error["next"] and error["component"] == "pages" and failed["state"] in ("blocked", "rolled_back")

@@ -36,7 +36,7 @@ def test_from_nothing_to_a_pipeline_recovered_elsewhere(newcomer) -> None:
     checked = operator.here("check")
     assert checked["ok"]
     assert {p["next"] for p in checked["problems"] if p["where"].startswith("regions")} == {
-        "refloat vault init"
+        f"refloat -f {operator.manifest} vault init"
     }
 
     made = operator.here("vault", "init", "--key", str(operator.key))

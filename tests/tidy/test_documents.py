@@ -220,7 +220,7 @@ def test_every_connector_and_probe_has_a_section_with_its_settings() -> None:
         assert "**Rewritten between regions.**" in sections[kind]
         assert "**Not done.**" in sections[kind]
     assert set(registry.names(registry.PROBES)) <= set(sections)
-    from refloat.verify.probes.http import HttpSettings
+    from refloat.verification.probes.http import HttpSettings
 
     assert [key for key in HttpSettings.model_fields if f"\n| `{key}` |" not in sections["http"]] == []
 
@@ -448,7 +448,7 @@ def test_the_scripts_of_the_manual_protect_and_recover(
 
 def test_the_manual_for_python_names_everything_public_and_every_argument() -> None:
     text = (ROOT / "docs" / "PYTHON.md").read_text()
-    for call in (refloat.accept, refloat.protect, refloat.recover, refloat.Vault.open):
+    for call in (refloat.accept, refloat.protect, refloat.recover, refloat.verify, refloat.Vault.open):
         options = [p.name for p in inspect.signature(call).parameters.values() if p.kind is p.KEYWORD_ONLY]
         (row,) = [line for line in text.splitlines() if line.startswith(f"| `{call.__qualname__}(")]
         assert [name for name in options if f"{name}=" not in row] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import inspect
 import json
 import shutil
@@ -17,7 +18,7 @@ from threading import Thread
 import pytest
 
 import refloat
-from refloat import Manifest, Vault, accept, protect, recover
+from refloat import Manifest, Vault, accept, protect, recover, verify
 from refloat.cli.main import run
 from refloat.connectors.files import Files
 from refloat.contracts import Silent
@@ -34,6 +35,7 @@ components:
 groups:
   serving: {members: [pages], must: [pages.current.version == 1]}
 """
+SPEED = "latency_p95: {at_most: 2x}"
 VERIFY = """\
 verify:
   pages:
@@ -119,7 +121,11 @@ assert set(refloat.__all__) <= set(dir(refloat))
 print(*(getattr(refloat, name).__module__ for name in refloat.__all__))
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (ran.stdout.split(), ran.stderr) == (["refloat.api"] * 5, "")
+    assert (ran.stdout.split(), ran.stderr) == (["refloat.api"] * 6, "")
+
+
+def test_it_says_its_version() -> None:
+    assert refloat.__version__ == importlib.metadata.version("refloat")
 
 
 def test_what_is_not_public_is_no_attribute() -> None:
@@ -137,7 +143,7 @@ def test_a_type_checker_sees_what_is_public() -> None:
     }
     assert set(refloat.__all__) == imported
     assert (source.parent / "py.typed").exists()
-    for call in (accept, protect, recover, Manifest.load, Vault.open):
+    for call in (accept, protect, recover, verify, Manifest.load, Vault.open):
         assert all(hint for hint in inspect.get_annotations(call).values())
         assert "return" in inspect.get_annotations(call)
 
@@ -393,6 +399,36 @@ def test_a_verification_that_does_not_tell_is_not_ok_though_a_person_goes_on(
     assert (done.ok, done.evidence.state, done.evidence.verified) == (False, "done", None)
     assert "unverified" in done.evidence.flags
     assert done.failure is None
+
+
+def test_verify_measures_keeps_and_judges_as_the_command_does(
+    root: Path, manifest: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "golden.jsonl").write_text('{"id": "q", "request": {}, "expected": {}}\n')
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        (root / "refloat.yaml").write_text(
+            MANIFEST + VERIFY.replace("URL", url).replace(SPEED, "exact_match: {drop_at_most: 0}")
+        )
+        asking = Manifest.load()
+        vault = Vault.open(asking, key="notes.key")
+        unknown = verify(asking, vault)
+        assert (unknown.ok, unknown.verified) == (False, None), "there is no baseline yet"
+        kept = verify(asking, vault, save_baseline=True)
+        assert kept.ok and set(kept.regions.values()) == {None}
+        known = verify(asking, vault)
+        assert (known.ok, known.verified) == (True, True)
+        assert capsys.readouterr() == ("", "")
+        assert list(keys(known.document())) == list(keys(printed(root, capsys, "verify")))
+        saved = printed(root, capsys, "verify", "--save-baseline")
+        assert list(keys(kept.document())) == list(keys(saved))
+        server.shutdown()
+
+
+def test_verify_of_nothing_is_a_usage_error(manifest: Manifest, vault: Vault) -> None:
+    with pytest.raises(UsageError, match="asks for no verification"):
+        verify(manifest, vault)
 
 
 def test_a_log_that_was_rolled_back_to_nothing_is_refused(  # fault 54

@@ -14,8 +14,8 @@ from refloat.flows.baselines import carried_as
 from refloat.flows.components import Components
 from refloat.flows.verify import golden_files
 from refloat.manifest.parse import Mistake, dotted
-from refloat.verify.golden import read_golden
-from refloat.verify.metrics import quality
+from refloat.verification.golden import read_golden
+from refloat.verification.metrics import quality
 
 if TYPE_CHECKING:
     from refloat.manifest.document import Path as ManifestPath

@@ -13,8 +13,8 @@ from refloat.plan.model import BEFORE_TRAFFIC, Plan, Step
 from refloat.point.model import Point
 from refloat.run.state import Status, View
 from refloat.run.target import SET_ASIDE
-from refloat.verify import judge
-from refloat.verify.model import Check, Measurement
+from refloat.verification import judge
+from refloat.verification.model import Check, Measurement
 
 VERIFIED = "verified"
 """What the verify step remembers its findings by."""

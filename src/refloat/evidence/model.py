@@ -12,7 +12,7 @@ from refloat.contracts import Layer
 from refloat.digest import Json, json_form
 from refloat.point.model import GroupRecord
 from refloat.units import format_time
-from refloat.verify.model import Check, Measurement
+from refloat.verification.model import Check, Measurement
 
 
 class Value(BaseModel):

@@ -17,10 +17,10 @@ from refloat.manifest.parse import parse
 from refloat.point.model import Point
 from refloat.vault.keys import Role
 from refloat.vault.replica import Replica
-from refloat.verify.golden import read_golden
-from refloat.verify.judge import undecidable
-from refloat.verify.model import Baseline, PipelineBaseline
-from refloat.verify.reference import Reference, nearest
+from refloat.verification.golden import read_golden
+from refloat.verification.judge import undecidable
+from refloat.verification.model import Baseline, PipelineBaseline
+from refloat.verification.reference import Reference, nearest
 
 STREAM = "baselines"
 

@@ -13,10 +13,10 @@ from refloat.manifest.model import Bound, Verification
 from refloat.manifest.resolve import redact
 from refloat.point.model import Point
 from refloat.vault.replica import Replica
-from refloat.verify import judge
-from refloat.verify.metrics import EXACT_MATCH, LOAD_METRICS
-from refloat.verify.model import Baseline
-from refloat.verify.reference import Reference
+from refloat.verification import judge
+from refloat.verification.metrics import EXACT_MATCH, LOAD_METRICS
+from refloat.verification.model import Baseline
+from refloat.verification.reference import Reference
 
 
 def measure_with(

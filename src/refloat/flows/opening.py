@@ -33,7 +33,7 @@ from refloat.vault.stores import open_store
 from refloat.vault.vault import Vault
 from refloat.vault.witness import rolled_back
 from refloat.vault.wraps import Secret, opened
-from refloat.verify.metrics import mistakes
+from refloat.verification.metrics import mistakes
 
 SECRET_FILE_BYTES_MAX = 1024 * 1024  # what ``${file:path}`` may bring in
 

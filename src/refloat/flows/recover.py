@@ -35,8 +35,8 @@ from refloat.vault.layout import stream_prefix
 from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.witness import lost_points
-from refloat.verify import judge
-from refloat.verify.model import Check
+from refloat.verification import judge
+from refloat.verification.model import Check
 
 
 @dataclass(frozen=True)

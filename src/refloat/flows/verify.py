@@ -3,33 +3,87 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from refloat import registry
 from refloat.clock import Clock
 from refloat.contracts import Probe, Progress, Silent
-from refloat.errors import ConnectorError, ManifestError, Retry, plug_in
+from refloat.digest import Json, json_digest, json_form
+from refloat.errors import ConnectorError, ManifestError, Retry, UsageError, plug_in
 from refloat.flows import baselines
 from refloat.flows.baselines import carried_as
 from refloat.flows.components import Components
 from refloat.limits import MANIFEST_FILES_BYTES_MAX
 from refloat.manifest.graph import answers_depend_on
-from refloat.manifest.model import Verification
+from refloat.manifest.model import Manifest, Verification
 from refloat.point.capture import inspected
-from refloat.vault.replica import Replica
-from refloat.verify import judge
-from refloat.verify.golden import read_golden
-from refloat.verify.load import SECONDS_MAX, measure
-from refloat.verify.metrics import ERRORS
-from refloat.verify.model import Baseline, Measurement
-from refloat.verify.reference import Reference
+from refloat.units import format_time
+from refloat.vault.vault import Vault
+from refloat.verification import judge
+from refloat.verification.golden import read_golden
+from refloat.verification.load import SECONDS_MAX, measure
+from refloat.verification.metrics import ERRORS
+from refloat.verification.model import Baseline, Check, Measurement
+from refloat.verification.reference import Reference
 
 DEFAULT_PROFILE = "default"
 MEASURE_ATTEMPTS_MAX = 2  # an identity that moves twice is being deployed
 
 ReferenceOf = Callable[[Mapping[str, str]], Reference | None]
 """Finds the baseline for the digests of what a component's answers depend on."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How a pipeline answers, held against its baselines. ``measured`` is by component."""
+
+    measured: Mapping[str, Baseline]
+    checks: tuple[Check, ...]
+
+    @property
+    def verified(self) -> bool | None:
+        """True when every bound is kept, False when one is not, None while any is unknown."""
+        return judge.verified(self.checks)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every bound is known to be kept."""
+        return self.verified is True
+
+    def document(self) -> dict[str, Json]:
+        """The JSON document of `verify`."""
+        return {"verified": self.verified, "checks": [json_form(check) for check in self.checks]}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a pipeline answers, kept as its baselines. ``regions`` holds why one did not keep them, or None."""
+
+    measured: Mapping[str, Baseline]
+    regions: Mapping[str, str | None]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every region keeps them."""
+        return not any(self.regions.values())
+
+    def document(self) -> dict[str, Json]:
+        """The JSON document of `verify --save-baseline`; ``identity_digest`` is that of all for which they count."""
+        identities = {name: dict(made.identities) for name, made in self.measured.items()}
+        first = next(iter(self.measured.values()))
+        return {
+            "baseline": {
+                "identity_digest": json_digest(identities),
+                "identities": identities,
+                "profile": first.profile,
+                "region": first.region,
+                "measured_at": format_time(first.measured_at),
+                "components": {name: json_form(made.measurement) for name, made in self.measured.items()},
+            },
+            "regions": dict(self.regions),
+        }
 
 
 def golden_files(components: Components, folder: Path) -> dict[str, bytes]:
@@ -166,21 +220,21 @@ def measure_baseline(
     )
 
 
-def held_against(
+def verify(
     components: Components,
     files: Mapping[str, bytes],
-    replicas: Sequence[Replica],
+    vault: Vault,
     region: str,
     clock: Clock,
     *,
     progress: Progress | None = None,
-) -> dict[str, tuple[Baseline, Reference | None]]:
-    """Measure everything that the manifest verifies, until it is decided, each beside the baseline that counts for it.
+) -> Verified:
+    """Measure everything that the manifest verifies, until it is decided, and hold it against the baselines.
 
-    Raises as ``measure_baseline``.
+    Raises ``UsageError`` where the manifest verifies nothing, and as ``measure_baseline``.
     """
-    known, found = baselines.kept(replicas), dict[str, tuple[Baseline, Reference | None]]()
-    for name in components.manifest.verify:
+    known, measured, checks = baselines.kept(vault.replicas.values()), dict[str, Baseline](), list[Check]()
+    for name, asked in _asked(components.manifest):
         reference_of = functools.partial(
             baselines.reference, known, name, profile=DEFAULT_PROFILE, region=region
         )
@@ -193,28 +247,39 @@ def held_against(
             reference_of=reference_of,
             progress=progress,
         )
-        found[name] = made, reference_of(made.identities)
-    return found
+        measured[name] = made
+        checks += judge.judge(name, reference_of(made.identities), made.measurement, asked.bounds)
+    return Verified(measured, tuple(checks))
 
 
-def measure_baselines(
+def save_baseline(
     components: Components,
     files: Mapping[str, bytes],
+    vault: Vault,
     region: str,
     clock: Clock,
     *,
     progress: Progress | None = None,
-) -> list[Baseline]:
-    """Measure everything that the manifest verifies, to be kept.
+) -> Measured:
+    """Measure everything that the manifest verifies, and keep it as the baselines in every region.
 
-    Raises as ``measure_baseline``, and ``ConnectorError`` where something does not answer.
+    Raises as ``verify``, and ``ConnectorError`` where something does not answer: then none is kept.
     """
-    found = []
-    for name, asked in components.manifest.verify.items():
+    measured = {}
+    for name, asked in _asked(components.manifest):
         made = measure_baseline(components, name, files[carried_as(name)], region, clock, progress=progress)
         require_answers(made.measurement, asked)
-        found.append(made)
-    return found
+        measured[name] = made
+    lost = {name: error.message for name, error in vault.unreachable.items()}
+    return Measured(measured, {**baselines.save(measured.values(), list(vault.replicas.values())), **lost})
+
+
+def _asked(manifest: Manifest) -> Iterable[tuple[str, Verification]]:
+    if not manifest.verify:
+        raise UsageError(
+            "the manifest asks for no verification", next="add a `verify:` section: docs/MANIFEST.md"
+        )
+    return manifest.verify.items()
 
 
 def require_answers(measurement: Measurement, asked: Verification) -> None:

@@ -240,9 +240,9 @@ BAD = {
     "tagged_key": Bad(changed("pipeline: small", "!!str pipeline: small"), "tag", "remove", "2:1"),
     "unquoted_reference": Bad(changed("eu/pages", "${env:X}"), "not YAML", "quotes", r"8:\d+"),
     # bytes
-    "empty": Bad("", "is empty", "refloat init", "1:1"),
-    "only_a_comment": Bad("# nothing\n  # here\n", "is empty", "refloat init", "1:1"),
-    "only_spaces": Bad(" \n\n  \n", "is empty", "refloat init", "1:1"),
+    "empty": Bad("", "is empty", " init", "1:1"),
+    "only_a_comment": Bad("# nothing\n  # here\n", "is empty", " init", "1:1"),
+    "only_spaces": Bad(" \n\n  \n", "is empty", " init", "1:1"),
     "only_a_marker": Bad("---\n", "", ""),
     "only_null": Bad("null\n", "must be a mapping", "version: 1", "1:1"),
     "latin_1": Bad(
@@ -286,8 +286,8 @@ BOMBS = {
     "one_long_key": Bad("x" * 1_000_000 + ": 1", "", ""),
     "many_quotes": Bad("a: " + "'" * 1_000_000, "", ""),
     "many_colons": Bad(":" * 1_000_000, "", ""),
-    "many_comments": Bad("#\n" * 500_000, "is empty", "refloat init"),
-    "many_lines": Bad("\n" * 1_000_000, "is empty", "refloat init"),
+    "many_comments": Bad("#\n" * 500_000, "is empty", " init"),
+    "many_lines": Bad("\n" * 1_000_000, "is empty", " init"),
     "many_anchors": Bad("".join(f"- &a{n} x\n" for n in range(50_000)), "anchors"),
     "many_references": Bad(changed("eu/pages", '"' + "${" * 300_000 + '"'), "", ""),
     "long_expressions": Bad(
@@ -441,8 +441,8 @@ def sparse(path: Path) -> None:
 
 # What stands where the manifest should: how it comes there, and what is said of it.
 NO_FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "nothing": (lambda path: None, "there is no manifest here", "refloat init"),
-    "a_folder": (lambda path: path.mkdir(), "is a directory", "refloat -f"),
+    "nothing": (lambda path: None, "there is no manifest here", " init"),
+    "a_folder": (lambda path: path.mkdir(), "is a directory", "name the file in it: -f "),
     "a_pipe": (fifo, "no file, but a pipe or a device", "ls -l"),
     "a_device_without_end": (
         lambda path: path.symlink_to("/dev/zero"),
@@ -455,7 +455,7 @@ NO_FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "Too many levels of symbolic links",
         "ls -l",
     ),
-    "a_link_to_nothing": (lambda path: path.symlink_to("gone"), "there is no manifest here", "refloat init"),
+    "a_link_to_nothing": (lambda path: path.symlink_to("gone"), "there is no manifest here", " init"),
     "a_hundred_megabytes": (sparse, "larger than", "the right file"),
 }
 

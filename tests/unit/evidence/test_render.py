@@ -12,7 +12,7 @@ from refloat.contracts import Layer
 from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
 from refloat.evidence.render import figure, headline, page
 from refloat.point.model import Grade, GroupRecord, Verdict
-from refloat.verify.model import Check
+from refloat.verification.model import Check
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 INJECTED = "<script>alert(1)</script>\"'&"

@@ -14,7 +14,7 @@ from refloat.flows.recover import recover
 from refloat.flows.status import status
 from refloat.testing.world import World
 from refloat.vault.keys import Role
-from refloat.verify.model import Baseline, Measurement
+from refloat.verification.model import Baseline, Measurement
 
 POINTS = "log/points/"
 

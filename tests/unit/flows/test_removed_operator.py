@@ -21,7 +21,7 @@ from refloat.vault.keyobjects import publics_of
 from refloat.vault.slotlog import SlotLog
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation
 from refloat.vault.vault import Vault
-from refloat.verify.model import Baseline, Measurement
+from refloat.verification.model import Baseline, Measurement
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from refloat.errors import ConnectorError
 from refloat.flows import baselines, verify
 from refloat.testing.world import GROUP, World
 from refloat.vault.keys import Role
-from refloat.verify.model import Baseline, Measurement, PipelineBaseline
+from refloat.verification.model import Baseline, Measurement, PipelineBaseline
 
 VERIFY = """
 verify:

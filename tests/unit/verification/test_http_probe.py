@@ -16,7 +16,7 @@ import pytest
 from refloat.contracts import Question
 from refloat.errors import ManifestError
 from refloat.registry import probe
-from refloat.verify.probes.http import HttpProbe
+from refloat.verification.probes.http import HttpProbe
 
 QUESTION = Question("q1", {"question": "what is a list?", "id": "of the golden set"}, {})
 
@@ -99,8 +99,8 @@ class FakeTime:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """Time of the probe's own, in larger steps; the network keeps the machine's."""
     clock = FakeTime()
-    monkeypatch.setattr("refloat.verify.probes.http.LOG_POLL_S", POLL_S)
-    monkeypatch.setattr("refloat.verify.probes.http.time", clock)
+    monkeypatch.setattr("refloat.verification.probes.http.LOG_POLL_S", POLL_S)
+    monkeypatch.setattr("refloat.verification.probes.http.time", clock)
     return clock
 
 
@@ -279,7 +279,7 @@ def test_only_what_is_appended_after_the_question_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = uuid.UUID(int=1)
-    monkeypatch.setattr("refloat.verify.probes.http.uuid.uuid4", lambda: name)
+    monkeypatch.setattr("refloat.verification.probes.http.uuid.uuid4", lambda: name)
     log = tmp_path / "answers.jsonl"
     log.write_text(json.dumps({"id": name.hex}) + "\n")
     assert "not in the log" in client(log=str(log)).trace(QUESTION).error

@@ -15,7 +15,7 @@ from refloat.clock import Clock
 from refloat.contracts import Answer, Probe, Progress, Question, Silent
 from refloat.digest import Json
 from refloat.errors import UsageError, plug_in
-from refloat.verify.metrics import (
+from refloat.verification.metrics import (
     END_TO_END,
     ERRORS,
     LATENCIES,
@@ -26,7 +26,7 @@ from refloat.verify.metrics import (
     rate_interval,
     wilson,
 )
-from refloat.verify.model import Measurement, Metric
+from refloat.verification.model import Measurement, Metric
 
 SECONDS_MAX = 300.0  # of one measurement: an endpoint that hangs must not hold up a recovery for longer
 SAMPLES_FACTOR_MAX = 4  # how many times the samples asked for are taken where noise would decide

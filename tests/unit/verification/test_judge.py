@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 
 from refloat.manifest.model import Bound, Verification
-from refloat.verify.judge import NO_BASELINE, TOO_FEW, describe, judge, needs_more, undecidable, verified
-from refloat.verify.metrics import percentile_interval, rate_interval, wilson
-from refloat.verify.model import Baseline, Check, Measurement, Metric
-from refloat.verify.reference import Reference
+from refloat.verification.judge import (
+    NO_BASELINE,
+    TOO_FEW,
+    describe,
+    judge,
+    needs_more,
+    undecidable,
+    verified,
+)
+from refloat.verification.metrics import percentile_interval, rate_interval, wilson
+from refloat.verification.model import Baseline, Check, Measurement, Metric
+from refloat.verification.reference import Reference
 
 FINE = wilson(0, 1000)
 

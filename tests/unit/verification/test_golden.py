@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from refloat.contracts import Question
 from refloat.errors import ManifestError
-from refloat.verify.golden import read_golden
+from refloat.verification.golden import read_golden
 
 LINE = b'{"id": "q1", "request": {"question": "what is a list?"}, "expected": {"topic": "types"}}\n'
 
@@ -61,7 +61,7 @@ def test_a_set_without_questions_is_wrong(content: bytes) -> None:
 
 
 def test_a_set_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refloat.verify.golden.MANIFEST_FILES_BYTES_MAX", len(LINE) - 1)
+    monkeypatch.setattr("refloat.verification.golden.MANIFEST_FILES_BYTES_MAX", len(LINE) - 1)
     with pytest.raises(ManifestError, match="larger than"):
         read_golden(LINE)
 

@@ -14,7 +14,7 @@ from refloat.digest import Json, json_digest
 from refloat.errors import ManifestError
 from refloat.manifest.model import Time, Verification
 from refloat.manifest.parse import Mistake, complaint, dotted
-from refloat.verify.model import Metric
+from refloat.verification.model import Metric
 
 Z = 1.959964  # the normal quantile of a two-sided 95 % interval
 TAIL = 0.025  # what a 95 % interval leaves out on either side

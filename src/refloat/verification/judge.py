@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from refloat.manifest.model import Bound, Ratio, Time, Verification
-from refloat.verify.metrics import (
+from refloat.verification.metrics import (
     END_TO_END,
     ERRORS,
     EXACT_MATCH,
@@ -16,8 +16,8 @@ from refloat.verify.metrics import (
     QUANTILES,
     samples_needed,
 )
-from refloat.verify.model import Check, Measurement, Metric
-from refloat.verify.reference import Reference
+from refloat.verification.model import Check, Measurement, Metric
+from refloat.verification.reference import Reference
 
 ERRORS_SHARE_MAX = 0.05  # more unanswered questions than this is no recovery, whatever the manifest says
 TOO_FEW = "too few samples to tell"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from refloat.units import format_time
-from refloat.verify.model import Baseline
+from refloat.verification.model import Baseline
 
 
 @dataclass(frozen=True)

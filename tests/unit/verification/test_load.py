@@ -12,8 +12,8 @@ import pytest
 
 from refloat.contracts import Answer, Question
 from refloat.errors import ConnectorError, ManifestError, UsageError
-from refloat.verify.load import HOPELESS, TRACES, measure
-from refloat.verify.model import Measurement
+from refloat.verification.load import HOPELESS, TRACES, measure
+from refloat.verification.model import Measurement
 
 
 class Clock:

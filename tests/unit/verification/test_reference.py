@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from refloat.verify.model import Baseline, Measurement, PipelineBaseline
-from refloat.verify.reference import nearest
+from refloat.verification.model import Baseline, Measurement, PipelineBaseline
+from refloat.verification.reference import nearest
 
 NOW = {"assistant": "a1", "index": "i1", "prompts": "p1"}
 

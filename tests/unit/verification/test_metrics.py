@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from refloat.contracts import Answer, Question
 from refloat.errors import ManifestError
-from refloat.verify.metrics import (
+from refloat.verification.metrics import (
     accuracy,
     percentile_interval,
     quality,
