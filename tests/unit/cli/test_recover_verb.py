@@ -283,7 +283,7 @@ def test_a_recovery_without_a_baseline_waits_for_a_person_with_exit_5_and_keeps_
     assert (error["code"], error["component"]) == ("waiting", "pages")
     assert "exact_match there is no baseline to compare with" in error["message"]
     said_first = desk.said.index("could not be verified if it were recovered now: pages: exact_match")
-    assert said_first < desk.said.index("stage.stage"), "before anything is staged"
+    assert said_first < desk.said.index("\nstage "), "before anything is staged"
     assert desk.pages("us"), "nothing is put back"
 
 

@@ -111,7 +111,7 @@ def test_a_point_that_could_not_be_verified_is_told_of_until_there_is_a_baseline
     document = verified.ask("status", exits=1)
     assert document["newest"]["unverifiable"]["pages"].keys() == {"accuracy", "exact_match"}
     assert "could not be verified if it were recovered now: pages: accuracy, exact_match" in verified.said
-    assert "refloat verify --save-baseline" in verified.said
+    assert verified.pasted("verify --save-baseline") in verified.said
     verified.ask("verify", "--save-baseline")
     assert verified.ask("status")["newest"]["unverifiable"] == {}
 

@@ -74,7 +74,9 @@ def test_what_is_asked_wrongly_is_said(desk) -> None:
     assert "--limit" in desk.error("vault", "replicate", "--limit", "20", exits=2)["message"]
     assert desk.error("vault", "replicate", "--from", "eu", "--to", "eu", exits=2)["next"]
     shutil.rmtree(desk.vault("us"))
-    assert desk.error("vault", "replicate", "--to", "us", exits=2)["next"] == "refloat vault add-region us"
+    assert desk.error("vault", "replicate", "--to", "us", exits=2)["next"] == desk.pasted(
+        "vault add-region us"
+    )
 
 
 @pytest.mark.parametrize("kind", ["packs/*/*", "index/*", "points/*", "keys/*"])

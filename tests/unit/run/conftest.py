@@ -255,6 +255,12 @@ class Shelf:
             assert op.memory["was_live"] is True
             previous.replace(live)
 
+    def set_aside(self, op: Op) -> list[Path]:
+        previous, aside = self._beside(op, "previous"), self._beside(op, "set-aside")
+        if previous.exists():
+            previous.replace(aside)
+        return [aside] if aside.exists() else []
+
     def discard(self, op: Op) -> None:
         self._begin("discard", op)
         for what in ("partial", "staged", "previous"):

@@ -44,6 +44,14 @@ def test_a_place_that_cannot_say_who_filled_it_is_foreign_unless_nothing_is_put_
     assert _with(world, "assistant", nothing)[Action.CHECK].do(step, _context(world))["holder"]
 
 
+def test_no_override_lets_what_cannot_be_set_aside_be_deleted(world, names) -> None:
+    keeps_nothing = SimpleNamespace(spec=names.SPECS["shelf"], holder=lambda place: "")
+    step = world.plan.step("preflight.check:target:answers")
+    overridden = _context(world, overrides=frozenset({"target_foreign"}))
+    with pytest.raises(Refused, match="cannot set it aside"):
+        _with(world, "answers", keeps_nothing)[Action.CHECK].do(step, overridden)
+
+
 def test_a_connector_that_says_it_runs_and_cannot_start_is_found_out(world, names) -> None:
     mute = SimpleNamespace(spec=names.SPECS["service"], health=lambda place: Health.HEALTHY)
     with pytest.raises(ConnectorError, match="cannot start"):
