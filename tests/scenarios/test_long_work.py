@@ -32,7 +32,7 @@ SLOWLY = "80KiB"  # a second: it would take far longer than anybody needs to typ
 CTRL_C = b"\x03"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3|4|9|10)[0-9](?:;[0-9]+)*m")
-TOLD = re.compile(r"\d+%, (?:[0-9.]+ [KM]iB, )?[0-9.]+ [KM]iB/s, \d+s left")
+TOLD = re.compile(r"\d+%, (?:[0-9.]+ [KM]iB of [0-9.]+ [KM]iB, )?[0-9.]+ [KM]iB/s, \d+s left")
 POINTS = 7
 PAGE_BYTES = 120_000
 

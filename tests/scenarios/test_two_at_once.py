@@ -51,15 +51,19 @@ def test_two_writers_at_once_and_both_points_land_in_both_regions(living) -> Non
 
 def test_a_timer_that_comes_while_a_protect_is_at_work_finds_it_and_leaves_it_alone(living) -> None:
     living.release(9, pages=10)
+    always = living.manifest.read_text().replace(
+        "tier: critical", "tier: critical\n    protect: {every: 1ms}"
+    )
+    living.manifest.write_text(always)
     pausing = Place(signal.SIGSTOP, of="^os.link .*/us/vault/points/")
-    first = living.stopped("-f", str(living.manifest), "protect", place=pausing)
+    first = living.stopped("-f", str(living.manifest), "protect", "--due", place=pausing)
     second = living.here("protect", "--due")
     assert second["at_work"] and second["protect"] is None
     first.send_signal(signal.SIGCONT)
     code, made = ended(first)
     assert code == 0
-    assert living.here("points", "list")["points"][0]["point"] == made["point"]
-    killed = living.stopped("-f", str(living.manifest), "protect", place=pausing)
+    assert living.here("points", "list")["points"][0]["point"] == made["protect"]["point"]
+    killed = living.stopped("-f", str(living.manifest), "protect", "--due", place=pausing)
     killed.kill()
     killed.communicate()
     assert not living.here("protect", "--due")["at_work"], "what is dead holds nobody up"

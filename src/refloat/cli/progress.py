@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 RATE_AFTER_S = 1.0  # before, a rate says nothing
 LINE_EVERY_S = 30.0  # in a log: often enough to see that it goes on, seldom enough to stay readable
 WIDE_COLUMNS = 90  # from here on a bar has room for all that is told beside it
+NARROW_COLUMNS = 60  # below, there is no room for how much of how much
 BAR_COLUMNS = 30
 NAME_COLUMNS = 30  # of what is worked on, where there is little room
+NARROW_NAME_COLUMNS = 16
 
 
 @dataclass
@@ -62,9 +64,12 @@ class Work:
         """How much that is of the total, where it is known."""
         return [f"{100 * self.done // self.known}%"] if self.known else []
 
-    def told(self, now_s: float, *, wide: bool = True) -> str:
-        """``42%, 2.0 GiB of 5.0 GiB, 95.0 MiB/s, 31s left``; the share is left out where there is little room."""
-        return ", ".join([*(self.percent() if wide else []), self.amount(), *self.speed(now_s)])
+    def told(self, now_s: float, columns: int = WIDE_COLUMNS) -> str:
+        """``42%, 2.0 GiB of 5.0 GiB, 95.0 MiB/s, 31s left``; less of it where a terminal has fewer columns."""
+        share = self.percent()
+        if columns >= NARROW_COLUMNS or not share:
+            share = [*(share if columns >= WIDE_COLUMNS else []), self.amount()]
+        return ", ".join([*share, *self.speed(now_s)])
 
     def summed_up(self, now_s: float) -> str:
         """What was done in all, in how long and at which rate; nothing where it was nothing to count."""
@@ -135,8 +140,8 @@ class Bars:
         return _display(color=self._color)  # not before it is needed: it takes a while to load
 
     @cached_property
-    def _wide(self) -> bool:
-        return self._display.console.width >= WIDE_COLUMNS
+    def _columns(self) -> int:
+        return self._display.console.width
 
     def start(self, task: str, total: int | None = None, unit: str = "bytes") -> None:
         """A bar appears."""
@@ -153,7 +158,7 @@ class Bars:
             id, work = self._bars[task]
             work.done += amount
             full = max(work.total, work.done) if work.total else None
-            told = work.told(time.monotonic(), wide=self._wide)
+            told = work.told(time.monotonic(), columns=self._columns)
             self._display.update(id, total=full, completed=work.done, told=told)
 
     def finish(self, task: str, note: str = "") -> None:
@@ -198,7 +203,8 @@ def _display(*, color: bool) -> RichProgress:
         name = TextColumn("{task.description}", markup=False)
         told = TextColumn("{task.fields[told]}", markup=False)
         return Progress(name, BarColumn(BAR_COLUMNS), told, TimeElapsedColumn(), console=console)
-    short = Column(no_wrap=True, max_width=NAME_COLUMNS, overflow="ellipsis")
+    most = NAME_COLUMNS if console.width >= NARROW_COLUMNS else NARROW_NAME_COLUMNS
+    short = Column(no_wrap=True, max_width=most, overflow="ellipsis")
     return Progress(
         TextColumn("{task.description}", markup=False, table_column=short), Told(""), console=console
     )

@@ -13,7 +13,8 @@ def test_what_is_done_its_rate_and_what_is_left_are_told_as_far_as_they_are_know
     work.done = 25 * MIB
     assert work.told(50.5) == "25%, 25.0 MiB of 100.0 MiB", "half a second says no rate"
     assert work.told(60.0) == "25%, 25.0 MiB of 100.0 MiB, 2.5 MiB/s, 30s left"
-    assert work.told(60.0, wide=False) == "25.0 MiB of 100.0 MiB, 2.5 MiB/s, 30s left"
+    assert work.told(60.0, 80) == "25.0 MiB of 100.0 MiB, 2.5 MiB/s, 30s left"
+    assert work.told(60.0, 40) == "25%, 2.5 MiB/s, 30s left"
     work.done = 100 * MIB
     assert work.summed_up(60.0) == "100.0 MiB, 10s, 10.0 MiB/s"
     assert work.told(60.0) == "100%, 100.0 MiB, 10.0 MiB/s"
@@ -23,8 +24,8 @@ def test_where_the_total_is_not_known_or_was_a_wrong_guess_no_share_is_told():
     for total in (None, 0, 2 * MIB):
         work = Work(total, "bytes", 0.0, done=4 * MIB)
         assert work.told(2.0) == "4.0 MiB, 2.0 MiB/s"
-        assert work.told(2.0, wide=False) == "4.0 MiB, 2.0 MiB/s"
-        assert work.told(0.0, wide=False) == "4.0 MiB"
+        assert work.told(2.0, 40) == "4.0 MiB, 2.0 MiB/s"
+        assert work.told(0.0, 40) == "4.0 MiB"
     assert Work(None, "objects", 0.0, done=8).told(4.0) == "8 objects, 2 objects/s"
 
 

@@ -66,7 +66,7 @@ def with_last_bits(content: bytes) -> str:
 def test_what_is_no_public_key_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         recipient_of(text)
-    assert "keys recipient" in (caught.value.next or "")
+    assert "when the key pair was made" in (caught.value.next or "")
 
 
 # -------------------------------------------------------------------------------------------- the private key
