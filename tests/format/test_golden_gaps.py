@@ -13,6 +13,7 @@ from refloat.cli.system import SystemClock
 from refloat.flows import baselines, points
 from refloat.vault.check import check
 from refloat.vault.keys import KeyFile
+from refloat.vault.missed_records import BASELINES
 from refloat.vault.replica import Replica
 from refloat.vault.stores.local import LocalStore
 
@@ -54,5 +55,5 @@ def test_the_second_reader_says_the_same() -> None:
     other = SecondReader(GOLDEN / "eu", Key.load(GOLDEN / "key"))
     assert {name: body.get("not_captured", {}) for name, body in other.points.items()} == EXPECTED["points"]
     assert other.check()["points"] == 2
-    (kept,) = other.log(baselines.STREAM)
+    (kept,) = other.log(BASELINES)
     assert kept.body["identities"] == EXPECTED["identities"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from refloat.cli.console import Console
 from refloat.evidence.model import Evidence
-from refloat.evidence.render import figure, headline
+from refloat.evidence.render import headline, row
 from refloat.units import format_duration
 
 
@@ -33,17 +33,7 @@ def _results(console: Console, evidence: Evidence) -> None:
     if evidence.checks:
         console.table(
             ("measured", "before", "after", "bound", "samples", "verdict"),
-            [
-                (
-                    c.name,
-                    figure(c.baseline, c.unit),
-                    figure(c.recovered, c.unit),
-                    c.bound,
-                    str(c.samples),
-                    c.verdict,
-                )
-                for c in evidence.checks
-            ],
+            [row(check) for check in evidence.checks],
         )
 
 

@@ -36,7 +36,7 @@ def plan(
     override: OverrideOption = [],  # noqa: B006 - typer copies it
 ) -> int:
     """Print the steps of a recovery by phase and layer, with estimates and what they rest on."""
-    from refloat.flows.baselines import remark
+    from refloat.flows import baselines
     from refloat.flows.prepare import Wanted, prepare, room, with_doubts
     from refloat.flows.request import known_rules, moment
     from refloat.plan import explain
@@ -58,7 +58,7 @@ def plan(
     )
     _show_room(session, found)
     if prepared.doubts:
-        session.console.warn(remark(prepared.doubts))
+        session.console.warn(baselines.remark(prepared.doubts))
     session.console.emit(
         {
             "hash": prepared.plan.hash,
@@ -67,7 +67,7 @@ def plan(
             "phases": explain.phases(prepared.plan),
             "rto": expected,
             "room": [one.document() for one in found],
-            "unverifiable": {name: dict(bounds) for name, bounds in prepared.doubts.items()},
+            "unverifiable": baselines.document(prepared.doubts),
         }
     )
     return 0

@@ -206,7 +206,7 @@ def why(
 ) -> int:
     """Why a point has its grade, and why it would or would not be chosen for a recovery now."""
     from refloat.errors import RefloatError
-    from refloat.flows.baselines import doubts_of, remark
+    from refloat.flows.baselines import document, doubts_of, remark
     from refloat.flows.points import candidates, find, newest
     from refloat.flows.suspects import marked
     from refloat.point.select import select
@@ -229,7 +229,7 @@ def why(
         session.console.emit(
             {
                 "points": [{"point": n, "reason": r} for n, r in reasons.items()],
-                "unverifiable": {n: dict(bounds) for n, bounds in doubts.items()},
+                "unverifiable": document(doubts),
             }
         )
         return 0
@@ -258,7 +258,7 @@ def why(
             "reason": reasons.get(name),
             "groups": _groups(body),
             "not_captured": dict(body.not_captured),
-            "unverifiable": {n: dict(bounds) for n, bounds in doubts.items()},
+            "unverifiable": document(doubts),
         }
     )
     return 0

@@ -80,12 +80,15 @@ def _of_the_newest(found: Status) -> Iterator[str]:
         return
     name = newest.name[:12]
     if not newest.grade.consistent:
-        why = "; ".join(f"group {group}: {reason}" for group, reason in newest.reasons.items())
+        groups = newest.point.groups.items()
+        why = "; ".join(
+            f"group {name}: {group.reason}" for name, group in groups if not group.grade.consistent
+        )
         yield (
-            f"the newest point {name} of {format_time(newest.created_at)[:19]}Z is {newest.grade}, and does not "
+            f"the newest point {name} of {format_time(newest.point.created_at)[:19]}Z is {newest.grade}, and does not "
             f"count: {why}: refloat points why {name}"
         )
-    for component, reason in newest.not_captured.items():
+    for component, reason in newest.point.not_captured.items():
         yield f"{component} could not be captured with the newest point, and is as old as before: {reason}"
     if newest.doubts:
         yield f"the newest point: {remark(newest.doubts)}"

@@ -19,6 +19,8 @@ from refloat.cli.common import (
 from refloat.cli.completion import regions as region_names
 from refloat.cli.places import pin_heads
 from refloat.cli.vault_replicate import (
+    FromOption,
+    LimitOption,
     count_points,
     document_of,
     exit_code,
@@ -28,7 +30,6 @@ from refloat.cli.vault_replicate import (
     show_made_up,
     sources_of,
 )
-from refloat.errors import UsageError
 
 if TYPE_CHECKING:
     from refloat.flows.rejoin import Rejoined, Rejoining
@@ -49,15 +50,8 @@ RegionArgument = Annotated[
 def add_region(
     context: typer.Context,
     region: RegionArgument,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="REGION", help="Copy from this region alone.", autocompletion=region_names
-        ),
-    ] = None,
-    limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="At most so many bytes a second, as 20MiB.")
-    ] = None,
+    source: FromOption = None,
+    limit: LimitOption = None,
 ) -> int:
     """Make the empty place at a region's address a replica of this vault, and fill it; the same again goes on."""
     from refloat.flows import replicate as flow
@@ -95,12 +89,11 @@ def rejoin(
     """Let a region count again that came back with an old state: say what it alone holds, then bring what it missed."""
     from refloat.errors import VaultError
     from refloat.flows import rejoin as flow
+    from refloat.flows.opening import require_region
 
     session = session_of(context)
     manifest, _ = load_manifest(session.file)
-    if region not in manifest.regions:
-        known = ", ".join(manifest.regions)
-        raise UsageError(f"the manifest knows no region {region!r}", next=f"its regions: {known}")
+    require_region(region, manifest.regions)
     vault = open_vault(session, manifest, resolver(session))
     plan = flow.plan_rejoin(vault, region)
     _show_plan(session, plan)

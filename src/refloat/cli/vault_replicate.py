@@ -33,14 +33,20 @@ REPLICATE = examples(
 )
 
 
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="REGION", help="Copy from this region alone.", autocompletion=region_names
+    ),
+]
+LimitOption = Annotated[
+    str | None, typer.Option("--limit", metavar="SIZE", help="At most so many bytes a second, as 20MiB.")
+]
+
+
 def replicate(
     context: typer.Context,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="REGION", help="Copy from this region alone.", autocompletion=region_names
-        ),
-    ] = None,
+    source: FromOption = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -49,9 +55,7 @@ def replicate(
             autocompletion=region_names,
         ),
     ] = None,
-    limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="At most so many bytes a second, as 20MiB.")
-    ] = None,
+    limit: LimitOption = None,
 ) -> int:
     """Copy what a region's replica lacks from another, every object verified by its name. Needs no key."""
     from refloat.flows import replicate as flow
@@ -100,11 +104,11 @@ def pace_of(session: Session, limit: str | None) -> Pace | None:
 
 def require_known(known: Collection[str], source: str | None, to: str | None) -> None:
     """Raises ``UsageError`` for a region that the manifest does not know, or that is both."""
+    from refloat.flows.opening import require_region
+
     for region in (source, to):
-        if region is not None and region not in known:
-            raise UsageError(
-                f"the manifest knows no region {region!r}", next=f"its regions: {', '.join(known)}"
-            )
+        if region is not None:
+            require_region(region, known)
     if source is not None and source == to:
         raise UsageError(f"{source} has all that it has", next="name another region with --to")
 

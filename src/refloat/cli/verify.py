@@ -37,6 +37,7 @@ def verify(
 
     session = session_of(context)
     manifest, _ = load_manifest(session.file)
+    flow.require_verification(manifest)  # before a vault is asked
     components = Components(manifest, resolver(session))
     vault = open_vault(session, manifest, components.resolver)
     what = components, flow.golden_files(components, session.file.parent), vault
@@ -77,20 +78,9 @@ def _show_measured(console: Console, kept: Measured) -> None:
 
 
 def _show_checks(console: Console, checks: Sequence[Check]) -> None:
-    from refloat.evidence.render import figure
+    from refloat.evidence.render import row
 
-    rows = [
-        (
-            c.component,
-            c.name,
-            figure(c.baseline, c.unit),
-            figure(c.recovered, c.unit),
-            c.bound,
-            str(c.samples),
-            c.verdict,
-        )
-        for c in checks
-    ]
+    rows = [(check.component, *row(check)) for check in checks]
     console.table(("component", "measured", "baseline", "now", "bound", "samples", "verdict"), rows)
     for check in checks:
         if check.reason:

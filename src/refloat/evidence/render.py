@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
 from refloat.units import format_duration, format_size, format_time
+from refloat.verification.model import Check
 
 LABELS_WIDTH = 240.0  # of the picture's 1000 units, for the names of the steps
 SINCE = {
@@ -96,6 +97,18 @@ def figure(value: float | None, unit: str) -> str:
     if unit == "1/s":
         return f"{value:.1f} /s"
     return f"{value:.3f}{unit}"
+
+
+def row(check: Check) -> tuple[str, ...]:
+    """A check for people: what was measured, before and after, the bound, the samples and the verdict."""
+    return (
+        check.name,
+        figure(check.baseline, check.unit),
+        figure(check.recovered, check.unit),
+        check.bound,
+        str(check.samples),
+        check.verdict,
+    )
 
 
 def _moment(moment: datetime) -> str:

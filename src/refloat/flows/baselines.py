@@ -16,13 +16,12 @@ from refloat.manifest.model import Manifest
 from refloat.manifest.parse import parse
 from refloat.point.model import Point
 from refloat.vault.keys import Role
+from refloat.vault.missed_records import BASELINES
 from refloat.vault.replica import Replica
 from refloat.verification.golden import read_golden
 from refloat.verification.judge import undecidable
 from refloat.verification.model import Baseline, PipelineBaseline
 from refloat.verification.reference import Reference, nearest
-
-STREAM = "baselines"
 
 Kept = Sequence[Baseline | PipelineBaseline]
 """What regions keep, as it was written."""
@@ -42,7 +41,7 @@ def save(baselines: Iterable[Baseline], replicas: Sequence[Replica]) -> dict[str
     for baseline in baselines:
         for replica in replicas:
             try:
-                replica.log(STREAM, Role.OPERATOR).append(json_form(baseline))
+                replica.log(BASELINES, Role.OPERATOR).append(json_form(baseline))
             except RefloatError as error:
                 outcome[replica.region] = outcome[replica.region] or error.message
     return outcome
@@ -53,7 +52,7 @@ def kept(replicas: Iterable[Replica]) -> Kept:
     found: list[Baseline | PipelineBaseline] = []
     for replica in replicas:
         with contextlib.suppress(VaultError, StoreError):
-            for entry in replica.log(STREAM, Role.OPERATOR).entries():
+            for entry in replica.log(BASELINES, Role.OPERATOR).entries():
                 with contextlib.suppress(ValidationError):  # a form that a later refloat writes
                     if not entry.void:
                         found.append(_read(entry.body))
@@ -141,6 +140,11 @@ def doubts_of(replica: Replica, point: Point, replicas: Iterable[Replica], regio
     files = points.manifest_files(replica, point)
     manifest = parse(files[points.MANIFEST], file=points.MANIFEST)
     return doubts(kept(replicas), point, manifest, files, region) if manifest.verify else {}
+
+
+def document(found: Doubts) -> dict[str, Json]:
+    """Doubts as JSON."""
+    return {component: dict(bounds) for component, bounds in found.items()}
 
 
 def spoken(found: Doubts) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.digest import Json
-from refloat.errors import StoreError, UsageError, VaultError
+from refloat.errors import StoreError, VaultError
 from refloat.flows import points
 from refloat.flows.protect import Protected, captured_of, previous_of
 from refloat.manifest import graph
@@ -69,9 +69,6 @@ def look(manifest: Manifest, vault: Vault, clock: Clock, region: str | None = No
 
     Raises ``Refused`` (rule ``primary_moved``) and ``UsageError`` as ``protect`` does.
     """
-    if region is not None and region not in manifest.regions:
-        known = ", ".join(manifest.regions)
-        raise UsageError(f"the manifest knows no region {region!r}", next=f"its regions: {known}")
     return schedule.due(units(manifest), _known(manifest, vault, region), clock.now())
 
 

@@ -24,21 +24,22 @@ def measure_with(
     components: Components,
     files: Mapping[str, bytes],
     replicas: Sequence[Replica],
+    known: baselines.Kept,
     clock: Clock,
     progress: Progress | None = None,
-) -> dict[str, str | None]:
-    """Measure what ``with_points`` asks for and keep it; for each component measured, why it is not kept, or None.
+) -> tuple[dict[str, str | None], list[Baseline]]:
+    """Measure what ``with_points`` asks for beyond what is ``known``, and keep it in every region.
 
+    For each component measured, why it is not kept, or None; and what some region keeps now.
     What answers worse than the nearest baseline does is not kept: nobody has said that it is as it should be. An
     error of one component is its own.
     """
-    manifest, outcome = components.manifest, dict[str, str | None]()
-    known = (
-        baselines.kept(replicas) if any(v.with_points != "never" for v in manifest.verify.values()) else ()
-    )
+    manifest, outcome, added = components.manifest, dict[str, str | None](), list[Baseline]()
     for name, asked in manifest.verify.items():
+        if asked.with_points == "never":
+            continue
         held = baselines.reference_for(known, point, manifest, name, point.primary)
-        if not _is_asked_for(asked, held):
+        if asked.with_points == "when_identity_moved" and held is not None and held.exact:
             continue
         try:
             made = verify.measure_baseline(
@@ -60,13 +61,8 @@ def measure_with(
             kept = baselines.save([made], replicas)
             lacking = {region: error for region, error in kept.items() if error}
             outcome[name] = "; ".join(f"{r} did not keep it: {error}" for r, error in lacking.items()) or None
-    return outcome
-
-
-def _is_asked_for(asked: Verification, held: Reference | None) -> bool:
-    if asked.with_points == "when_identity_moved":
-        return held is None or not held.exact
-    return asked.with_points == "always"
+            added += [made] if len(lacking) < len(kept) else []
+    return outcome, added
 
 
 def _require_fit(made: Baseline, captured: Mapping[str, str]) -> None:

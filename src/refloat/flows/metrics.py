@@ -12,7 +12,6 @@ from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.digest import Json
-from refloat.flows import points
 from refloat.flows.status import Status, status
 from refloat.manifest.model import Manifest
 from refloat.point.exposure import SEVERITY
@@ -84,14 +83,13 @@ def _escaped(text: str, *, quoted: bool = False) -> str:
 
 
 def metrics(manifest: Manifest, vault: Vault, clock: Clock) -> Measured:
-    """Read what ``status`` reads, and the newest point. Raises as ``status``."""
+    """Read what ``status`` reads. Raises as it does."""
     found = status(manifest, vault, clock)
-    newest = points.newest(list(vault.replicas.values()))
     samples = [
         Sample("refloat_build_info", 1, {"version": refloat_version()}),
         *_components(found, clock.now()),
         *_regions(found),
-        *(_point(newest[1]) if newest else ()),
+        *(_point(found.newest.point) if found.newest else ()),
     ]
     return Measured(manifest.pipeline, samples)
 

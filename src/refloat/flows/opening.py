@@ -310,6 +310,13 @@ class Opener:
         return Vault({**reached.replicas, **more.replicas}, {**reached.unreachable, **more.unreachable})
 
 
+def require_region(region: str, known: Iterable[str]) -> None:
+    """Raises ``UsageError`` for a region that is none of the manifest's."""
+    names = list(known)
+    if region not in names:
+        raise UsageError(f"the manifest knows no region {region!r}", next=f"its regions: {', '.join(names)}")
+
+
 def target_replica(reached: Vault, to: str, address: str | None) -> Replica:
     """The replica to recover from: the one at ``address``, else that of the region to recover in.
 
@@ -317,12 +324,10 @@ def target_replica(reached: Vault, to: str, address: str | None) -> Replica:
     """
     if address is not None:
         return next(iter(reached.replicas.values()))
-    if to in reached.replicas:
-        return reached.replicas[to]
+    require_region(to, [*reached.replicas, *reached.unreachable])
     if to in reached.unreachable:
         raise reached.unreachable[to]
-    known = ", ".join([*reached.replicas, *reached.unreachable])
-    raise UsageError(f"the manifest knows no region {to!r}", next=f"its regions: {known}")
+    return reached.replicas[to]
 
 
 def require_not_rolled_back(vault: Vault, needed: Collection[str], overrides: frozenset[str]) -> list[str]:

@@ -19,6 +19,7 @@ from refloat.flows import baselines, points, verify
 from refloat.flows.anew import known_anew
 from refloat.flows.components import Components
 from refloat.flows.measured import measure_with
+from refloat.flows.opening import require_region
 from refloat.flows.suspects import suspects
 from refloat.manifest.model import Group, Manifest
 from refloat.manifest.resolve import redact
@@ -100,7 +101,7 @@ class Protected:
                 for name, snapshot in self.point.components.items()
             },
             "measured": dict(self.measured),
-            "unverifiable": {name: dict(bounds) for name, bounds in self.doubts.items()},
+            "unverifiable": baselines.document(self.doubts),
         }
 
 
@@ -128,9 +129,6 @@ def protect(
     know; ``StoreError`` where no region took the point.
     """
     manifest = components.manifest
-    if region is not None and region not in manifest.regions:
-        known = ", ".join(manifest.regions)
-        raise UsageError(f"the manifest knows no region {region!r}", next=f"its regions: {known}")
     replicas = list(vault.replicas.values())
     region, previous = previous_of(replicas, manifest, region)
     with (
@@ -161,7 +159,8 @@ def protect(
     _make_up_records(answering)
     lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}
     required = min(manifest.copies_required, len(regions) + len(lost))
-    measured = measure_with(point, components, files, answering, clock, progress)
+    known = baselines.kept(answering) if manifest.verify else ()
+    measured, added = measure_with(point, components, files, answering, known, clock, progress)
     return Protected(
         name,
         point,
@@ -172,16 +171,8 @@ def protect(
         tuple(writer.warnings),
         suspects(answering).get(name, {}),
         measured,
-        _doubts(point, manifest, files, answering),
+        baselines.doubts([*known, *added], point, manifest, files),
     )
-
-
-def _doubts(
-    point: Point, manifest: Manifest, files: Mapping[str, bytes], replicas: Sequence[Replica]
-) -> baselines.Doubts:
-    if not manifest.verify:
-        return {}
-    return baselines.doubts(baselines.kept(replicas), point, manifest, files)
 
 
 def _make_up_records(replicas: Sequence[Replica]) -> None:
@@ -203,9 +194,11 @@ def previous_of(
 ) -> tuple[str, Point | None]:
     """Where the pipeline runs, and the newest point that was made there of it, on which the next one builds.
 
-    What was captured elsewhere holds the addresses of that region. Raises as ``_running``, and the error of a
-    replica where none can be read.
+    What was captured elsewhere holds the addresses of that region. Raises ``UsageError`` for a region that the manifest
+    does not know, as ``_running``, and the error of a replica where none can be read.
     """
+    if region is not None:
+        require_region(region, manifest.regions)
     earlier = points.newest(replicas)
     previous = earlier[1] if earlier and earlier[1].pipeline == manifest.pipeline else None
     region = region or _running(manifest, previous)

@@ -10,7 +10,7 @@ from datetime import datetime
 from refloat.clock import Clock
 from refloat.digest import Json
 from refloat.errors import ManifestError, Missing, RefloatError, StoreError, VaultError
-from refloat.flows import points
+from refloat.flows import baselines, points
 from refloat.flows.baselines import Doubts, doubts_of
 from refloat.flows.suspects import Judged, judged
 from refloat.manifest.model import Manifest
@@ -59,30 +59,28 @@ class ComponentStatus:
 class Newest:
     """The newest point that any region lists, whether a recovery would take it or not.
 
-    ``doubts`` is what could not be verified if it were recovered now.
+    ``grade`` is what it is found to be now; ``doubts`` is what could not be verified if it were recovered now.
     """
 
     name: str
-    created_at: datetime
+    point: Point
     grade: Grade
-    reasons: Mapping[str, str]
     suspect: Mapping[str, tuple[str, ...]]
-    not_captured: Mapping[str, str]
     doubts: Doubts
 
     @property
     def sound(self) -> bool:
         """Whether it is consistent, whole, and could be verified."""
-        return self.grade.consistent and not (self.suspect or self.not_captured or self.doubts)
+        return self.grade.consistent and not (self.suspect or self.point.not_captured or self.doubts)
 
     def document(self) -> dict[str, Json]:
         """What `status` prints of it."""
         return {
             "point": self.name,
-            "created_at": format_time(self.created_at),
+            "created_at": format_time(self.point.created_at),
             "grade": str(self.grade),
-            "not_captured": dict(self.not_captured),
-            "unverifiable": {name: dict(bounds) for name, bounds in self.doubts.items()},
+            "not_captured": dict(self.point.not_captured),
+            "unverifiable": baselines.document(self.doubts),
         }
 
 
@@ -190,14 +188,11 @@ def _newest(
         return None
     body = known.bodies.get(committed.name) or points.read(holder, committed.name)
     (now,) = known.graded_now([points.candidate(committed)], [holder])
-    broken = {name: group.reason for name, group in body.groups.items() if not group.grade.consistent}
     return Newest(
         name=committed.name,
-        created_at=committed.created_at,
+        point=body,
         grade=now.grade,
-        reasons={} if now.grade.consistent else broken,
         suspect=known.suspects.get(committed.name, {}),
-        not_captured=body.not_captured,
         doubts=_doubts(holder, body, replicas, manifest),
     )
 

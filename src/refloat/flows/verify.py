@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -233,8 +233,9 @@ def verify(
 
     Raises ``UsageError`` where the manifest verifies nothing, and as ``measure_baseline``.
     """
+    require_verification(components.manifest)
     known, measured, checks = baselines.kept(vault.replicas.values()), dict[str, Baseline](), list[Check]()
-    for name, asked in _asked(components.manifest):
+    for name, asked in components.manifest.verify.items():
         reference_of = functools.partial(
             baselines.reference, known, name, profile=DEFAULT_PROFILE, region=region
         )
@@ -265,8 +266,9 @@ def save_baseline(
 
     Raises as ``verify``, and ``ConnectorError`` where something does not answer: then none is kept.
     """
+    require_verification(components.manifest)
     measured = {}
-    for name, asked in _asked(components.manifest):
+    for name, asked in components.manifest.verify.items():
         made = measure_baseline(components, name, files[carried_as(name)], region, clock, progress=progress)
         require_answers(made.measurement, asked)
         measured[name] = made
@@ -274,12 +276,12 @@ def save_baseline(
     return Measured(measured, {**baselines.save(measured.values(), list(vault.replicas.values())), **lost})
 
 
-def _asked(manifest: Manifest) -> Iterable[tuple[str, Verification]]:
+def require_verification(manifest: Manifest) -> None:
+    """Raises ``UsageError`` where the manifest verifies nothing."""
     if not manifest.verify:
         raise UsageError(
             "the manifest asks for no verification", next="add a `verify:` section: docs/MANIFEST.md"
         )
-    return manifest.verify.items()
 
 
 def require_answers(measurement: Measurement, asked: Verification) -> None:
@@ -288,11 +290,11 @@ def require_answers(measurement: Measurement, asked: Verification) -> None:
     failed = any(check.name == ERRORS and check.verdict == "fail" for check in checks)
     if failed or not measurement.answers:
         share = measurement.metrics.get(ERRORS)
-        told = f"{share.value:.0%} of {share.samples} questions" if share else "no question"
+        name = measurement.component
+        told = f"{share.value:.0%} of {share.samples} questions to {name} got no answer" if share else ""
         raise ConnectorError(
-            f"{told} to {measurement.component} got {'no ' if share else 'an '}answer: "
-            "that is no baseline, and none is kept",
-            component=measurement.component,
+            f"{told or f'no question to {name} got an answer'}: that is no baseline, and none is kept",
+            component=name,
             region=measurement.region,
             retry=Retry.LATER,
             next="refloat check tells what answers; start what does not, then measure again",

@@ -54,9 +54,10 @@ def make_up_records(replicas: Sequence[Replica], targets: Collection[str] | None
                 continue
             if not replica.keyring.can(Role.OPERATOR):
                 continue
+            log = replica.log(stream, Role.OPERATOR)
             with suppress(VaultError):
-                for said in (said for said in everything if said not in known[replica.region]):
-                    replica.log(stream, Role.OPERATOR).append(everything[said])
+                for body in (body for said, body in everything.items() if said not in known[replica.region]):
+                    log.append(body)
                     made[replica.region] += 1
     return made
 

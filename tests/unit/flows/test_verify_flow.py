@@ -10,6 +10,7 @@ from refloat.errors import ConnectorError
 from refloat.flows import baselines, verify
 from refloat.testing.world import GROUP, World
 from refloat.vault.keys import Role
+from refloat.vault.missed_records import BASELINES
 from refloat.verification.model import Baseline, Measurement, PipelineBaseline
 
 VERIFY = """
@@ -100,11 +101,11 @@ def test_what_is_saved_in_every_region_is_read_from_any_that_answers(world: Worl
 
 def test_a_form_that_a_later_refloat_writes_is_passed_over(world: World) -> None:
     (eu, _) = world.vault().replicas.values()
-    eu.log(baselines.STREAM, Role.OPERATOR).append({"by": "a later refloat"})
+    eu.log(BASELINES, Role.OPERATOR).append({"by": "a later refloat"})
     made = PipelineBaseline(
         identity_digest="d", profile="default", region="eu", measured_at=world.clock.now(), components={}
     )
-    eu.log(baselines.STREAM, Role.OPERATOR).append(json_form(made))
+    eu.log(BASELINES, Role.OPERATOR).append(json_form(made))
     assert list(baselines.kept([eu])) == [made]
 
 
