@@ -10,13 +10,13 @@ from enum import StrEnum
 from refloat.contracts import Facts, Health
 from refloat.errors import Missing, RefloatError
 from refloat.flows.baselines import Doubts, unverified
-from refloat.flows.opening import rolled_back_message
 from refloat.flows.rejoin import Standing
 from refloat.manifest import graph
 from refloat.manifest.model import Manifest
 from refloat.point.model import Verdict
 from refloat.units import format_duration
 from refloat.vault.layout import Descriptor
+from refloat.vault.witness import rolled_back_message
 
 
 class Level(StrEnum):

@@ -42,8 +42,7 @@ def target_replica(reached: Vault, to: str, vault: str | None) -> Replica:
 
 def warn_rolled_back(session: Session, vault: Vault) -> Collection[str]:
     """Say of each region that its log of points is not the one that was seen; those regions."""
-    from refloat.flows.opening import rolled_back_message
-    from refloat.vault.witness import rolled_back
+    from refloat.vault.witness import rolled_back, rolled_back_message
 
     shorter = rolled_back(list(vault.replicas.values()))
     for region, (seen, there) in shorter.items():

@@ -41,15 +41,12 @@ if TYPE_CHECKING:
 
     from refloat.contracts import Store
     from refloat.errors import RefloatError
+    from refloat.flows.repair import Mended, Repair
     from refloat.vault.check import CheckReport, Damage
     from refloat.vault.keys import KeyFile
-    from refloat.vault.missed import MadeUp
     from refloat.vault.reading import Reading
-    from refloat.vault.repair import Repaired
     from refloat.vault.replica import Replica
-
-    Mended = tuple[Mapping[str, Repaired], Mapping[str, RefloatError]]
-    """What was mended in each region, and the errors of those that do not answer."""
+    from refloat.vault.vault import Vault
 
 vault = typer.Typer(
     no_args_is_help=True,
@@ -191,7 +188,6 @@ def check(
 ) -> int:
     """Is everything there that the points need, and is it still what was written?"""
     from refloat.errors import Damaged, VaultError, WrongKey
-    from refloat.units import format_time
     from refloat.vault.check import check as inspect
 
     session = session_of(context)
@@ -200,7 +196,11 @@ def check(
     progress = session.console.progress()
     reports = {
         region: inspect(
-            replica, read_data=read_data, progress=progress, reading=_reading(session, replica, part)
+            replica,
+            read_data=read_data,
+            progress=progress,
+            reading=_reading(session, replica, part),
+            others=[other for name, other in opened.replicas.items() if name != region],
         )
         for region, replica in opened.replicas.items()
     }
@@ -214,39 +214,45 @@ def check(
         for region, error in opened.unreachable.items()
         if isinstance(error, Damaged | WrongKey)
     ]
-    session.console.emit(
-        {
-            "ok": all(report.ok and not report.lapsed for report in reports.values())
-            and not opened.unreachable,
-            "packs": sum(report.packs for report in reports.values()),
-            "chunks": sum(report.chunks for report in reports.values()),
-            "bytes_read": sum(report.bytes_read for report in reports.values()),
-            "damaged": [*(found for report in reports.values() for found in _told(report.damaged)), *wrong],
-            "covered": [found for report in reports.values() for found in _told(report.covered)],
-            "unreachable": sorted(opened.unreachable),
-            "read": {
-                region: {
-                    "since": None if far.since is None else format_time(far.since),
-                    "unread_bytes": far.unread_bytes,
-                    "began_at": None if far.began_at is None else format_time(far.began_at),
-                    "before_bytes": far.before_bytes,
-                }
-                for region, report in reports.items()
-                if (far := report.so_far) is not None
-            },
-            "locks": {
-                region: {
-                    "until": None if held.until is None else format_time(held.until),
-                    "lapsed": list(held.lapsed),
-                }
-                for region, report in reports.items()
-                if (held := report.held) is not None
-            },
-        }
-    )
+    session.console.emit(_checked(reports, sorted(opened.unreachable), wrong))
     if wrong or any(not report.ok for report in reports.values()):
         return VaultError.exit_code
     return 1 if opened.unreachable or any(report.lapsed for report in reports.values()) else 0
+
+
+def _checked(
+    reports: Mapping[str, CheckReport], unreachable: list[str], wrong: list[dict[str, object]]
+) -> dict[str, object]:
+    """The JSON document of a check; ``wrong`` is what is damaged in regions that could not be opened."""
+    from refloat.units import format_time
+
+    return {
+        "ok": all(report.ok and not report.lapsed for report in reports.values()) and not unreachable,
+        "packs": sum(report.packs for report in reports.values()),
+        "chunks": sum(report.chunks for report in reports.values()),
+        "bytes_read": sum(report.bytes_read for report in reports.values()),
+        "damaged": [*(found for report in reports.values() for found in _told(report.damaged)), *wrong],
+        "covered": [found for report in reports.values() for found in _told(report.covered)],
+        "unreachable": unreachable,
+        "read": {
+            region: {
+                "since": None if far.since is None else format_time(far.since),
+                "unread_bytes": far.unread_bytes,
+                "began_at": None if far.began_at is None else format_time(far.began_at),
+                "before_bytes": far.before_bytes,
+            }
+            for region, report in reports.items()
+            if (far := report.so_far) is not None
+        },
+        "locks": {
+            region: {
+                "until": None if held.until is None else format_time(held.until),
+                "lapsed": list(held.lapsed),
+            }
+            for region, report in reports.items()
+            if (held := report.held) is not None
+        },
+    }
 
 
 def _told(damages: Iterable[Damage]) -> Iterator[dict[str, object]]:
@@ -281,33 +287,44 @@ def _reading(session: Session, replica: Replica, share: Fraction | None) -> Read
     return Reading(local_state_dir(), replica.descriptor, session.clock, share)
 
 
-@vault.command("repair", epilog=examples("refloat vault repair", "refloat vault repair --read-data"))
+@vault.command(
+    "repair",
+    epilog=examples(
+        "refloat vault repair",
+        "refloat vault repair --read-data",
+        "refloat vault repair --override log_damaged",
+    ),
+)
 def repair(
     context: typer.Context,
     read_data: Annotated[
         bool, typer.Option("--read-data", help="Read every byte to find what is damaged.")
     ] = False,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE", help="Break the glass: go on where this rule says no (log_damaged). Repeatable."
+        ),
+    ] = None,
 ) -> int:
-    """Mend what is missing or damaged in a replica from another where it verifies; what names show, without a key."""
+    """Mend what is missing or damaged, until a check finds nothing more to mend; what names show, without a key.
+
+    Objects are mended from another region where they verify, and a damaged pack that no region has whole from what is
+    whole of it. What is wrong in a log is set aside below aside/, and what is known of it is said again.
+    """
     from refloat.errors import VaultError
 
     session = session_of(context)
     keyed = has_key()
-    found, unreachable = (_mended if keyed else _mended_by_names)(session, read_data=read_data)
-    made_up = _made_up(session) if keyed else {}
+    done = (
+        _repaired(session, read_data=read_data, overrides=override or [])
+        if keyed
+        else _repaired_by_names(session, read_data=read_data)
+    )
     session.console.close()
-    for region, done in found.items():
-        told = f", {len(done.uncovered)} uncovered" if done.uncovered else ""
-        session.console.print(
-            f"region {region}: {len(done.mended)} objects mended, {len(done.left)} left{told}"
-        )
-        if region in made_up:
-            vault_replicate.show_made_up(session, region, made_up[region])
-        for name, how in done.uncovered.items():
-            session.console.print(f"  {name}: {how}")
-        for name, why in done.left.items():
-            session.console.print(f"  {name}: {why}")
-    for region, error in unreachable.items():
+    for region, mended in done.regions.items():
+        _show_mended(session, region, mended, keyed=keyed)
+    for region, error in done.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
     if not keyed:
         session.console.warn(
@@ -317,58 +334,53 @@ def repair(
     session.console.emit(
         {
             "regions": {
-                region: {
-                    "mended": done.mended,
-                    "left": done.left,
-                    "uncovered": done.uncovered,
-                    "again": done.again,
-                }
-                for region, done in found.items()
+                region: {"mended": one.mended, "left": one.left, "uncovered": one.uncovered}
+                for region, one in done.regions.items()
             },
-            "points": {region: made.document() for region, made in made_up.items()},
-            "unreachable": sorted(unreachable),
+            "points": {region: one.points.document() for region, one in done.regions.items()}
+            if keyed
+            else {},
+            "unreachable": sorted(done.unreachable),
             "key": keyed,
         }
     )
-    if any(done.left for done in found.values()) or any(made.lacking for made in made_up.values()):
+    if any(one.left or one.points.lacking for one in done.regions.values()):
         return VaultError.exit_code
-    again = [region for region, done in found.items() if done.again]
-    for region in again:
-        session.console.warn(f"keys of {region} were mended; `refloat vault repair` looks at the rest")
-    return 1 if unreachable or again else 0
+    return 1 if done.unreachable else 0
 
 
-def _mended(session: Session, *, read_data: bool) -> Mended:
+def _show_mended(session: Session, region: str, done: Mended, *, keyed: bool) -> None:
+    told = f", {len(done.uncovered)} uncovered" if done.uncovered else ""
+    session.console.print(f"region {region}: {len(done.mended)} objects mended, {len(done.left)} left{told}")
+    if keyed:
+        vault_replicate.show_made_up(session, region, done.points)
+    for name, how in (*done.mended.items(), *done.uncovered.items(), *done.left.items()):
+        session.console.print(f"  {name}: {how}")
+
+
+def _repaired(session: Session, *, read_data: bool, overrides: Iterable[str]) -> Repair:
     """Mend all that a key shows."""
-    from refloat.vault.check import check as inspect
-    from refloat.vault.repair import repair as mend
-    from refloat.vault.repair import uncover
+    from refloat.flows.repair import RULES, repair_vault
+    from refloat.flows.request import known_rules
 
+    rules = known_rules(overrides, RULES)
     described = _descriptors_mended(session)
-    opened = open_place(session, None)
+
+    def opened() -> Vault:
+        return open_place(session, None)
+
     progress = session.console.progress()
-    found = {}
-    for region, replica in opened.replicas.items():
-        report = inspect(replica, read_data=read_data, progress=progress)
-        others = [other for name, other in opened.replicas.items() if name != region]
-        found[region] = mend(replica, [damage.object for damage in report.damaged], others, progress)
-        found[region].mended.update(described.get(region, {}))
-        found[region].uncovered.update(uncover(replica, [cover.object for cover in report.covered]))
-    return found, opened.unreachable
+    done = repair_vault(opened, session.clock, read_data=read_data, overrides=rules, progress=progress)
+    for region, mended in described.items():
+        if region in done.regions:
+            done.regions[region].mended.update(mended)
+    return done
 
 
-def _made_up(session: Session) -> dict[str, MadeUp]:
-    """Let what the regions missed count in them: points where the log of each is whole, and records."""
-    from refloat.flows.replicate import make_points_count
-
-    opened = open_place(session, None).sound()
-    regions = list(opened.replicas)
-    return make_points_count(opened, regions, regions, session.console.progress())
-
-
-def _mended_by_names(session: Session, *, read_data: bool) -> Mended:
+def _repaired_by_names(session: Session, *, read_data: bool) -> Repair:
     """Mend what names show, where no key is given. Raises the first region's error where none answers."""
     from refloat.errors import UsageError
+    from refloat.flows.repair import Mended, Repair
     from refloat.flows.replicate import look
     from refloat.vault.repair_names import repair_by_names
 
@@ -385,8 +397,9 @@ def _mended_by_names(session: Session, *, read_data: bool) -> Mended:
     found = {}
     for region, place in regions.places.items():
         others = [other for name, other in regions.places.items() if name != region]
-        found[region] = repair_by_names(place, others, read_data=read_data, progress=progress)
-    return found, unreachable
+        by_names = repair_by_names(place, others, read_data=read_data, progress=progress)
+        found[region] = Mended(by_names.mended, by_names.left)
+    return Repair(found, unreachable)
 
 
 vault.command("replicate", epilog=vault_replicate.REPLICATE)(vault_replicate.replicate)

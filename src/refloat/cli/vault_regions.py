@@ -107,8 +107,8 @@ def rejoin(
 
 
 def _show_plan(session: Session, plan: Rejoining) -> None:
-    from refloat.flows.opening import rolled_back_message
     from refloat.units import format_size, format_time
+    from refloat.vault.witness import rolled_back_message
 
     say, standing, alone = session.console.print, plan.standing, plan.alone
     region = standing.region

@@ -18,7 +18,6 @@ from refloat.errors import Missing, RefloatError, Refused, VaultError
 from refloat.evidence.seal import records
 from refloat.flows import points, request
 from refloat.flows.anew import graded_now
-from refloat.flows.opening import rolled_back_message
 from refloat.flows.recover import unfinished
 from refloat.flows.suspects import Listings, accepted, overridden, part_of
 from refloat.manifest.model import Keep, Manifest
@@ -31,7 +30,7 @@ from refloat.vault.keys import Role
 from refloat.vault.prune import plan_prune
 from refloat.vault.replica import GETS_AT_ONCE, CommittedPoint, Replica
 from refloat.vault.vault import Vault
-from refloat.vault.witness import rolled_back
+from refloat.vault.witness import rolled_back, rolled_back_message
 
 
 @dataclass(frozen=True)

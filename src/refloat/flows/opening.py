@@ -31,7 +31,7 @@ from refloat.vault.replica import Replica
 from refloat.vault.resealed import Resealed, outdated, resealed_in
 from refloat.vault.stores import open_store
 from refloat.vault.vault import Vault
-from refloat.vault.witness import rolled_back
+from refloat.vault.witness import rolled_back, rolled_back_message
 from refloat.vault.wraps import Secret, opened
 from refloat.verification.metrics import mistakes
 
@@ -358,10 +358,3 @@ def pin_heads(vault: Vault, key_file: str | Path | None, but: Collection[str]) -
     heads = {replica.region: point for replica in replicas if (point := replica.last_point()) is not None}
     if key_file and isinstance(load_key(key_file), KeyFile):
         KeyFile.pin(key_file, {region: (point.slot, point.hash) for region, point in heads.items()})
-
-
-def rolled_back_message(region: str, seen: int, there: int) -> str:
-    """What is said of a log that was cut, rolled back or replaced, or that is gone."""
-    if not there:
-        return f"the log of points in {region} is gone: of {seen} entries that were seen there, none is left"
-    return f"the log of points in {region} was rolled back: of {seen} entries that were seen there, {there} are left"

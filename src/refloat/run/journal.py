@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from refloat.clock import Clock
 from refloat.digest import Json, json_form
 from refloat.errors import Damaged, HoldLost, Missing, RefloatError, Retry, StoreError, VaultError
-from refloat.run.state import JOURNAL_FORMAT, RECORD, AnyRecord, Held, Stamped, View, follow
+from refloat.run.state import JOURNAL_FORMAT, RECORD, AnyRecord, Finished, Held, Stamped, View, follow
 from refloat.vault.slotlog import Entry, SlotLog, SlotTaken
 
 APPEND_ATTEMPTS_MAX = 5  # with the pauses between them about three seconds of a store's absence
@@ -157,6 +157,11 @@ class Journal:
             "another orchestrator has taken over this run; this one stops",
             next=f"follow the run with `refloat run show {self._log.stream.removeprefix(RUNS)} --to REGION`",
         ) from taken
+
+
+def is_over(entry: Entry) -> bool:
+    """Whether an entry of a journal says that its run is over. Raises ``VaultError`` for one that is no record."""
+    return not entry.void and isinstance(_parsed(entry), Finished)
 
 
 def _parsed(entry: Entry) -> AnyRecord:

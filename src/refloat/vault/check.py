@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from refloat.contracts import Keeping, Progress, Silent
 from refloat.digest import object_name
-from refloat.errors import Missing, VaultError, WrongKey
+from refloat.errors import Missing, StoreError, VaultError, WrongKey
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
+from refloat.vault.aside import role_of, sound_entries
 from refloat.vault.forgotten import told
 from refloat.vault.keys import Role
-from refloat.vault.layout import (
-    FORGOTTEN_STREAM,
-    OPERATOR_STREAMS,
-    POINTS_STREAM,
-    PRUNE_STREAM,
-    RENEWED_STREAM,
-    damaged,
-)
+from refloat.vault.layout import FORGOTTEN_STREAM, POINTS_STREAM, damaged
 from refloat.vault.lock import Held, held
 from refloat.vault.pack import PackRecord, can_open, directory_of, open_records
 from refloat.vault.points import roots
+from refloat.vault.quarantine import lift, quarantine, quarantined
 from refloat.vault.reading import Reading, ReadSoFar
 from refloat.vault.replica import CommittedPoint, Replica, committed
+from refloat.vault.replicate import good_copy, is_let_go, let_go
 from refloat.vault.slotlog import Entry
 from refloat.vault.tree import chunk_names
+from refloat.vault.witness import rolled_back, rolled_back_message
 
 PACKS_AT_ONCE = 2  # read and opened: each takes the memory of a pack and of what is opened of it
 
@@ -86,28 +83,32 @@ def check(
     forgetting: Collection[str] = (),
     spared: Collection[str] = (),
     reading: Reading | None = None,
-    keeping: bool = True,
+    others: Sequence[Replica] = (),
+    needed_only: bool = False,
 ) -> CheckReport:
     """Check the structure of a replica and, with ``read_data``, every byte of every pack.
 
-    Structure: the log's chain, every point's seal, every folder, every chunk placed by the index, every pack
-    there in its full size. Bytes: each pack's name computed anew, each record opened where the key allows, and
-    every entry of every other log, such as the journals of runs. ``keeping``: in a locked vault also what lies over an
-    object, and how what the newest point needs is locked.
+    Structure: the chain of every log, every point's seal, every folder, every chunk placed by the index, every pack
+    there in its full size; in a locked vault also what lies over an object, and how what the newest point needs is
+    locked. What ``others`` hold tells what is gone without a trace: a key, or the end of the log of points.
+    Bytes: each pack's name computed anew, each record opened where the key allows. A pack that is not what was written
+    is put in quarantine, and damage from then on whether it is read or not; one that is what it was is let out.
+    ``needed_only``: only what the points need, and nothing else that is wrong.
     A point that is forgotten needs nothing. ``forgetting`` are looked upon as forgotten as well, and ``spared`` are
     not, as long as their bodies are there. With ``reading`` only the packs are read that it names, and it is told.
     Raises ``StoreError`` where the store does not answer.
     """
     run = _Check(replica, progress or Silent())
-    run.keys()
+    run.keys(others)
     run.points(forgetting, spared)
     run.packs()
-    if keeping:
+    if not needed_only:
+        run.logs()
+        run.witnesses(others)
         run.covers()
         run.locks()
     if read_data:
         run.read(reading)
-        run.logs()
     return run.report()
 
 
@@ -152,6 +153,7 @@ class _Check:
         self._so_far: ReadSoFar | None = None
         replica.recover_index()
         self._sizes = {entry.name: entry.size for entry in replica.store.list(layout.PACKS)}
+        self._doubted = quarantined(replica.store)
 
     def report(self) -> CheckReport:
         found = self._damages(self._reasons, self._affects)
@@ -174,13 +176,14 @@ class _Check:
         self._reasons.setdefault(name, reason)
         self._affects.setdefault(name, set()).update(points or ())
 
-    def keys(self) -> None:
+    def keys(self, others: Sequence[Replica]) -> None:
         names = [entry.name for entry in self._replica.store.list(layout.KEYS)]
         damaged_names = [name for name in names if not self._is_named(name)]
         for name in damaged_names:
             self._blame(name, "its bytes do not match its name")
         if not damaged_names:
             self._lacking_keys()
+        self._keys_elsewhere(set(names), others)
 
     def _lacking_keys(self) -> None:
         """A key object that is gone leaves no name behind, only what can no longer be signed, opened or locked."""
@@ -195,6 +198,16 @@ class _Check:
                 can_open(self._replica.keyring, key_id)
             except VaultError as error:
                 self._blame(layout.KEYS, error.message)
+
+    def _keys_elsewhere(self, here: Collection[str], others: Sequence[Replica]) -> None:
+        """The keys that only other regions have, but those that were let go, which are brought to none."""
+        for other in others:
+            lacking = [name for name in layout.objects(other.store, layout.KEYS) if name not in here]
+            gone = let_go([self._replica, *others]) if lacking else frozenset[str]()
+            for name in lacking:
+                copy = good_copy(name, [other])
+                if copy is not None and not is_let_go(copy[1], gone):
+                    self._blame(name, f"it is not there, and {other.region} has it")
 
     def _is_named(self, name: str) -> bool:
         content = self._replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
@@ -229,38 +242,31 @@ class _Check:
             self._tree(tree, point)
 
     def _committed(self) -> Iterator[CommittedPoint]:
-        for entry in self._entries(POINTS_STREAM, Role.WRITER):
-            if entry.void:
-                continue
-            try:
-                yield committed(entry)
-            except VaultError as error:
-                self._blame(layout.slot_name(POINTS_STREAM, entry.slot), error.message)
+        yield from (committed(entry) for entry in self._entries(POINTS_STREAM, Role.WRITER) if not entry.void)
 
     def _forgotten(self) -> Iterator[str]:
         for entry in self._entries(FORGOTTEN_STREAM, Role.ADMIN):
-            try:
-                yield from told(entry).points
-            except VaultError as error:
-                self._blame(layout.slot_name(FORGOTTEN_STREAM, entry.slot), error.message)
+            yield from () if entry.void else told(entry).points
 
     def _entries(self, stream: str, role: Role) -> Iterator[Entry]:
         """The entries of a log up to the first that is not what was written."""
-        try:
-            yield from self._replica.log(stream, role).entries()
-        except VaultError as error:
-            self._blame(error.file or layout.stream_prefix(stream), error.message)
+        found = yield from sound_entries(self._replica.log(stream, role))
+        if found is not None:
+            self._blame(found.error.file or layout.stream_prefix(stream), found.error.message)
 
     def logs(self) -> None:
-        """Every log but that of points. What is in a stream that is not known here is left alone."""
+        """Every other log. What is in one that is not known here is left alone."""
         for stream in self._replica.streams():
-            if stream.partition("/")[0] not in OPERATOR_STREAMS:
-                continue
-            for _ in self._entries(stream, Role.OPERATOR):
+            role = None if stream in (POINTS_STREAM, FORGOTTEN_STREAM) else role_of(stream)
+            for _ in self._entries(stream, role) if role is not None else ():
                 pass
-        for stream in (PRUNE_STREAM, RENEWED_STREAM):
-            for _ in self._entries(stream, Role.ADMIN):
-                pass
+
+    def witnesses(self, others: Sequence[Replica]) -> None:
+        """Whether the log of points is the one that other regions, and this machine, saw."""
+        region = self._replica.region
+        if seen := rolled_back([self._replica, *others]).get(region):
+            told = f"{rolled_back_message(region, *seen)}: `refloat vault rejoin {region}`"
+            self._blame(layout.stream_prefix(POINTS_STREAM), told)
 
     def _tree(self, tree: str, point: str) -> None:
         if tree not in self._trees:
@@ -303,6 +309,8 @@ class _Check:
             if size != pack.size:
                 found = "it is not there" if size is None else f"it has {size} bytes, not {pack.size}"
                 self._blame(name, found, self._users.get(pack.name))
+            elif name in self._doubted:
+                self._blame(name, "it was read and is not what was written", self._users.get(pack.name))
             elif pack.name in self._unlisted:
                 self._blame(name, "no index object lists it; its own directory was used")
         for name, error in self._replica.index_damage.items():
@@ -364,11 +372,21 @@ class _Check:
         found = read.result()
         self._bytes_read += found.bytes
         self._unopened += found.unopened
+        name = layout.pack_name(pack.name)
         if found.damage is not None:
-            self._blame(layout.pack_name(pack.name), found.damage.message, self._users.get(pack.name))
-        elif reading is not None:
-            reading.done(pack.name)
+            self._blame(name, found.damage.message, self._users.get(pack.name))
+            quarantine(self._replica.store, name)
+        else:
+            self._acquit(name)
+            if reading is not None:
+                reading.done(pack.name)
         self._progress.advance(task, pack.size)
+
+    def _acquit(self, name: str) -> None:
+        """A pack that was in quarantine is what was written: mended by hand, or only read badly before."""
+        if name in self._doubted and self._reasons.pop(name, None) is not None:
+            with suppress(StoreError):
+                lift(self._replica.store, [name])
 
     def _read_pack(self, pack: PackRecord) -> _PackRead:
         """Read a pack and open its records; several threads may do so."""

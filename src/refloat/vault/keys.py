@@ -250,6 +250,10 @@ class Keyring:
         """The signer id of this holder in a role that signs. Raises ``WrongKey`` without the role."""
         return signer_id(public_of(self._seed(role)))
 
+    def vouches(self, role: Role, signer: str) -> bool:
+        """Whether a certificate lies in the vault for a key, removed or not, by its signer id."""
+        return self._public(role, signer) is not None
+
     def unvouched(self) -> list[Role]:
         """The roles of this holder for which the vault keeps no certificate, so that they count for nothing."""
         own = {role: signer_id(public) for role, public in publics_of(self._file).items()}

@@ -16,6 +16,7 @@ from refloat.vault.index import is_there
 from refloat.vault.indexrun import Location
 from refloat.vault.marks import marked_objects
 from refloat.vault.pack import Directory, PackRecord
+from refloat.vault.quarantine import quarantined
 from refloat.vault.replica import Replica
 from refloat.vault.replicate import store_checked
 
@@ -107,8 +108,9 @@ class Lane:
     def look(self) -> None:
         """See which packs are there to rely on. What a listing does not show yet is only stored again."""
         listed = self.replica.store.list(layout.PACKS)
+        doubted = self.marked | quarantined(self.replica.store)
         self._packs = {
-            entry.name.rpartition("/")[2]: entry.size for entry in listed if entry.name not in self.marked
+            entry.name.rpartition("/")[2]: entry.size for entry in listed if entry.name not in doubted
         }
 
     def store_pack(self, record: PackRecord, stored: memoryview, uses: Uses) -> None:

@@ -31,8 +31,11 @@ POINTS_STREAM = "points"
 PRUNE_STREAM = "prune"
 FORGOTTEN_STREAM = "forgotten"
 RENEWED_STREAM = "renewed"
-OPERATOR_STREAMS = frozenset({"audit", "baselines", "drills", "evidence", "runs", "targets"})
+AUDIT_STREAM = "audit"
+OPERATOR_STREAMS = frozenset({AUDIT_STREAM, "baselines", "drills", "evidence", "runs", "targets"})
 """The logs that operators sign: how they are called up to the first ``/``."""
+ADMIN_STREAMS = frozenset({FORGOTTEN_STREAM, PRUNE_STREAM, RENEWED_STREAM})
+"""The logs that the admin signs."""
 
 DESCRIPTOR_BYTES_MAX = 64 * KIB  # a few hundred bytes; more is not a descriptor
 CHUNK_BYTES_LEAST = 64  # what the cutter can do; nobody signs how to cut, so it is held within bounds

@@ -247,7 +247,7 @@ def open_records(
     What rests on a base that cannot be read is not opened: that is no fault of this pack.
     """
     secret = record_secret(keyring, directory.key_id)
-    bases = _Bases(read)
+    bases = Bases(read)
     opened = 0
     whole = memoryview(stored)
     for row in directory.entries:
@@ -263,14 +263,15 @@ def open_records(
     return Opened(opened, frozenset(bases.lost))
 
 
-class _Bases:
-    """Reads bases, and remembers which could not be read."""
+class Bases:
+    """Gives the raw bytes of bases as ``read`` does, and remembers in ``lost`` which could not be read."""
 
     def __init__(self, read: Callable[[bytes], bytes]) -> None:
         self._read = read
         self.lost: set[bytes] = set()
 
     def __call__(self, name: bytes) -> bytes:
+        """The bytes of a base. Raises what ``read`` raises."""
         try:
             return self._read(name)
         except VaultError:

@@ -109,7 +109,7 @@ def plan_prune(
             progress=progress,
             forgetting=forgetting,
             spared=spared,
-            keeping=False,
+            needed_only=True,
         )
         if report.damaged:
             raise _incomplete(report.damaged[0])

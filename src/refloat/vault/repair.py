@@ -1,7 +1,7 @@
 """Mends a replica from the others: an object that is missing or damaged is fetched where it verifies.
 
 An object's name is the BLAKE3 of its bytes, so no key is needed to know a good copy, and a damaged one is
-never copied onward. A region's log is its own: its entries have no copy elsewhere, and are not mended.
+never copied onward. A region's log is its own and has no copy: ``aside`` and the flow of a repair see to it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from refloat.contracts import Keeping, Progress, Silent, Store
 from refloat.digest import object_name
@@ -23,13 +23,16 @@ from refloat.vault.keys import KeyFile, Keyring, Role
 from refloat.vault.lock import locked_view
 from refloat.vault.pack import PackRecord, directory_of, open_records
 from refloat.vault.points import roots
+from refloat.vault.quarantine import lift
 from refloat.vault.replica import Replica
-from refloat.vault.replicate import Place, copy_index, is_let_go, let_go, store_checked
+from refloat.vault.replicate import Place, copy_index, good_copy, is_let_go, let_go, store_checked
+from refloat.vault.salvage import salvage
 from refloat.vault.tree import chunk_names
 
 _CHUNK = re.compile(r"(?:chunk )?([0-9a-f]{64})")  # what a check names where no pack has it
 
 NO_GOOD_COPY = "no other region that answers has a good copy"
+NOWHERE = "no other region that answers has it; where what is live still holds it: `refloat protect`"
 LET_GO = "the admin's note that it was let go"
 _WHOLE = (
     "it is whole, so no copy is better: a newer refloat may read it, or its writer did not tell the truth"
@@ -40,14 +43,11 @@ _WHOLE = (
 class Repaired:
     """What was mended, by object name, with the region or the record that it came from; what could not be, and why.
 
-    ``uncovered``: what was done with what lay over an object of a locked vault. ``again``: keys were mended, so what
-    could not be verified without them must be checked anew.
+    What is no object, such as a chunk that is in no pack, is not told here where it is still so: a check says it.
     """
 
     mended: dict[str, str]
     left: dict[str, str]
-    again: bool = False
-    uncovered: dict[str, str] = field(default_factory=dict)
 
 
 def repair(
@@ -61,8 +61,7 @@ def repair(
     mended: dict[str, str] = {}
     left: dict[str, str] = {}
     whole: list[str] = []
-    chunks: list[bytes] = []
-    again = False
+    chunks: dict[str, bytes] = {}
     progress, task = progress or Silent(), f"mend {replica.region}"
     names = sorted(dict.fromkeys(damaged), key=lambda name: not name.startswith(layout.KEYS))
     progress.start(task, len(names), "objects")
@@ -74,35 +73,32 @@ def repair(
             left |= {} if keys else {name: "no other region that answers has a key that is lacking here"}
             continue
         if chunk := _CHUNK.fullmatch(name):
-            chunks.append(bytes.fromhex(chunk[1]))
+            chunks[name] = bytes.fromhex(chunk[1])
             continue
-        if not name.startswith((layout.PACKS, layout.INDEX, layout.POINTS, layout.KEYS)):
-            if any(fetched.startswith(layout.KEYS) for fetched in mended):
-                again = True
-                continue
-            left[name] = "it is this region's own, and has no copy elsewhere"
+        if not name.startswith(layout.OBJECTS):
             continue
         if good_copy(name, [replica]) is not None:
             whole.append(name)
             continue
         region = replaced(replica, name, others)
-        if region is None:
-            left[name] = NO_GOOD_COPY
-        else:
+        if region is not None:
             mended[name] = region
+        elif name.startswith(layout.PACKS) and (saved := salvage(replica, name, others)) is not None:
+            mended[name] = f"{saved.kept} of its {saved.of} pieces are whole, and lie in another pack now"
+        else:
+            left[name] = NO_GOOD_COPY
     progress.finish(task)
     if chunks or any(name.startswith(layout.POINTS) for name in mended):
         packs = _packs_cut_short(replica, others)
         mended |= packs
         whole += packs
-    left |= {name.hex(): "no other region that answers has it" for name in chunks if not replica.locate(name)}
+    left |= {name: NOWHERE for name, chunk in chunks.items() if not replica.locate(chunk)}
     for other in others:  # an index object that is gone leaves no name behind, only packs that none lists
         mended |= dict.fromkeys(copy_index(other, replica), other.region)
     mended |= _listed_anew(replica, [name for name in whole if name.startswith(layout.PACKS)])
     if not mended:
         left |= dict.fromkeys(whole, _WHOLE)
-    keys_mended = any(name.startswith(layout.KEYS) for name in mended)
-    return Repaired(mended, left, again or (keys_mended and bool(whole)))
+    return Repaired(mended, left)
 
 
 def uncover(replica: Replica, covered: Iterable[str]) -> dict[str, str]:
@@ -223,11 +219,11 @@ def _lacking_keys(replica: Replica, others: Sequence[Replica]) -> dict[str, str]
     gone = let_go([replica, *others])
     for other in others:
         for entry in other.store.list(layout.KEYS):
-            content = _read(other.store, entry.name)
-            if content is None or object_name(content) != entry.name.rpartition("/")[2]:
+            if replica.store.size(entry.name) is not None:
                 continue
-            if replica.store.size(entry.name) is None and not is_let_go(content, gone):
-                store_checked(replica.store, entry.name, content)
+            copy = good_copy(entry.name, [other])
+            if copy is not None and not is_let_go(copy[1], gone):
+                store_checked(replica.store, entry.name, copy[1])
                 mended[entry.name] = other.region
     return mended
 
@@ -250,20 +246,6 @@ def replaced(place: Place, name: str, others: Sequence[Place]) -> str | None:
     if gone:
         return LET_GO
     store_checked(place.store, name, content)
+    if name.startswith(layout.PACKS) and not isinstance(place.store, Keeping):
+        lift(place.store, [name])
     return region
-
-
-def good_copy(name: str, others: Sequence[Place]) -> tuple[str, bytes] | None:
-    """The region and the bytes of a copy whose bytes have the object's name; None where none has."""
-    for other in others:
-        content = _read(other.store, name)
-        if content is not None and object_name(content) == name.rpartition("/")[2]:
-            return other.region, content
-    return None
-
-
-def _read(store: Store, name: str) -> bytes | None:
-    try:
-        return store.get(name, 0, OBJECT_BYTES_MAX + 1)
-    except (Missing, StoreError):
-        return None

@@ -295,6 +295,11 @@ class Replica:
                 )
             return self._logs[key]
 
+    def reread(self, stream: str) -> None:
+        """Forget what was seen of a log: part of it was set aside."""
+        with self._lock:
+            self._logs = {key: log for key, log in self._logs.items() if key[0] != stream}
+
     def streams(self) -> list[str]:
         """What the logs of this replica are called, as far as a listing tells."""
         names = (entry.name.removeprefix(layout.LOG) for entry in self.store.list(layout.LOG))

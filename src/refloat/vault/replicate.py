@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -254,3 +254,19 @@ def store_checked(store: Store, name: str, content: bytes | memoryview) -> Put:
             next="check the store; `refloat vault check` says what else is not there",
         )
     return put
+
+
+def good_copy(name: str, others: Sequence[Place]) -> tuple[str, bytes] | None:
+    """The region and the bytes of a copy whose bytes have the object's name; None where none has."""
+    for other in others:
+        content = _content(other.store, name)
+        if content is not None and object_name(content) == name.rpartition("/")[2]:
+            return other.region, content
+    return None
+
+
+def _content(store: Store, name: str) -> bytes | None:
+    try:
+        return store.get(name, 0, OBJECT_BYTES_MAX + 1)
+    except (Missing, StoreError):
+        return None

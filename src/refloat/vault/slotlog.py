@@ -139,6 +139,11 @@ class SlotLog:
         """What the log is called."""
         return self._stream
 
+    @property
+    def seen(self) -> int:
+        """The last slot that this object has seen; -1 where it has seen none."""
+        return -1 if self._last is None else self._last.slot
+
     def head(self) -> Entry | None:
         """The last entry, or None for an empty log. Raises ``Damaged`` for one shorter than seen before."""
         known = self._last if self._last is not None else self._hint()
@@ -151,15 +156,30 @@ class SlotLog:
 
     def read(self, slot: int) -> Entry:
         """The entry in a slot, verified. Raises ``Missing``, or ``Damaged`` naming the slot."""
-        name = slot_name(self._stream, slot)
-        stored = self._store.get(name, 0, ENTRY_BYTES_MAX + 1)
-        envelope = _envelope(stored, name)
+        return self._remember(
+            self.said(slot, self._store.get(slot_name(self._stream, slot), 0, ENTRY_BYTES_MAX + 1))
+        )
+
+    def said(self, slot: int, stored: bytes) -> Entry:
+        """The entry for a slot that these bytes are, verified by itself, wherever they lie; no link of the chain.
+
+        Raises ``Damaged`` naming the slot.
+        """
+        envelope = _envelope(stored, slot_name(self._stream, slot))
         if envelope.stream != self._stream or envelope.slot != slot:
             raise self._damaged(slot, f"it holds slot {envelope.slot} of {envelope.stream!r}")
         self._verify(slot, envelope)
         void = self._is_void(slot, envelope.signer)
         body = {} if void else self._open(slot, envelope)
-        return self._remember(self._entry(envelope, stored, body, void=void))
+        return self._entry(envelope, stored, body, void=void)
+
+    def stranger(self, slot: int) -> str | None:
+        """Who signed what has the form of an entry in a slot, if the vault does not vouch for them here; else None."""
+        name = slot_name(self._stream, slot)
+        with suppress(VaultError):
+            signer = _envelope(self._store.get(name, 0, ENTRY_BYTES_MAX + 1), name).signer
+            return None if self._keyring.vouches(self._role, signer) else signer
+        return None
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The entries from ``start`` to the head, in order, the chain checked.
@@ -205,9 +225,15 @@ class SlotLog:
         stored = self._store.get(slot_name(self._stream, slot - 1), 0, ENTRY_BYTES_MAX + 1)
         return self._write(slot, object_name(stored), body, refs)
 
+    def listed(self) -> list[int]:
+        """The slots that a listing names, in order, whatever lies in them."""
+        prefix = stream_prefix(self._stream)
+        slots = (_slot(info.name, prefix) for info in self._store.list(prefix))
+        return sorted(slot for slot in slots if slot is not None)
+
     def last_slot(self) -> int:
         """The last slot that is there, whole or not; -1 in an empty log."""
-        return self._gallop(-1 if self._last is None else self._last.slot)
+        return self._gallop(self.seen)
 
     # ------------------------------------------------------------------------------------------- writing
 
@@ -370,9 +396,7 @@ class SlotLog:
 
     def _hint(self) -> Entry | None:
         """The last entry a listing names, if it verifies: a listing may lag, and anybody may add to it."""
-        prefix = stream_prefix(self._stream)
-        slots = [slot for info in self._store.list(prefix) if (slot := _slot(info.name, prefix)) is not None]
-        for slot in sorted(slots, reverse=True)[: _HINTS_MAX if self._keeping else 1]:
+        for slot in reversed(self.listed()[-_HINTS_MAX if self._keeping else -1 :]):
             with suppress(VaultError):
                 if self._keeping is None or self._there(slot):
                     return self.read(slot)

@@ -34,6 +34,13 @@ def rolled_back(replicas: Sequence[Replica]) -> dict[str, tuple[int, int]]:
     }
 
 
+def rolled_back_message(region: str, seen: int, there: int) -> str:
+    """What is said of a log that was cut, rolled back or replaced, or that is gone."""
+    if not there:
+        return f"the log of points in {region} is gone: of {seen} entries that were seen there, none is left"
+    return f"the log of points in {region} was rolled back: of {seen} entries that were seen there, {there} are left"
+
+
 def _contradicted(replica: Replica, logs: Mapping[str, _Log]) -> tuple[int, int] | None:
     """How many entries of a log were seen, and how many of them are there; None where all are."""
     seen = _gone(replica, logs)

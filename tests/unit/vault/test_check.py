@@ -71,7 +71,7 @@ def test_a_pack_of_another_size_is_found_without_reading_it(world: VaultWorld) -
     assert f"{len(content) - 1} bytes, not {len(content)}" in damage.reason
 
 
-def test_every_flipped_byte_of_contents_is_found_by_reading_and_only_by_reading(world: VaultWorld) -> None:
+def test_every_flipped_byte_of_contents_is_found_by_reading_and_known_from_then_on(world: VaultWorld) -> None:
     point = world.capture(FILES).point
     name = packs_of(world)["contents"]
     for byte in range(0, len(world.stores["eu"].get(name)), 5):
@@ -79,7 +79,9 @@ def test_every_flipped_byte_of_contents_is_found_by_reading_and_only_by_reading(
         assert checked(world).ok
         (damage,) = checked(world, read_data=True).damaged
         assert (damage.object, damage.region, damage.affects) == (name, "eu", (point,))
+        assert [again.object for again in checked(world).damaged] == [name]
         world.flip(name, byte)
+        assert checked(world, read_data=True).ok
 
 
 def test_a_broken_folder_costs_the_points_that_show_it(world: VaultWorld) -> None:

@@ -114,7 +114,7 @@ def chunks_that_lie(world: World, pack: str) -> list[SealedChunk]:
 def test_what_is_damaged_everywhere_is_left_as_it_is_and_said_so(tmp_path: Path) -> None:
     world = World.small(tmp_path)
     world.protect()
-    name = objects(world, "packs/")[0]
+    name = objects(world, "points/")[0]
     for region in ("us", "eu"):
         FaultyStore(world.stores[region]).flip_bit(name, 7)
     damaged = world.stores["us"].get(name)
@@ -123,9 +123,20 @@ def test_what_is_damaged_everywhere_is_left_as_it_is_and_said_so(tmp_path: Path)
     assert world.stores["us"].get(name) == damaged
 
 
-def test_a_log_is_the_regions_own(tmp_path: Path) -> None:
+def test_of_a_pack_that_is_damaged_everywhere_the_whole_pieces_are_kept(tmp_path: Path) -> None:  # fault 3
     world = World.small(tmp_path)
     world.protect()
-    vault = world.vault()
-    done = repair(vault.replicas["us"], ["log/points/0000000000000000"], [vault.replicas["eu"]])
-    assert done.mended == {} and "own" in done.left["log/points/0000000000000000"]
+    name = packs_of_folders_and_of_files(world)[1]
+    pieces = (
+        world.vault()
+        .replicas["us"]
+        .read_directory(name.rpartition("/")[2], len(world.stores["us"].get(name)))
+    )
+    first, last = pieces.entries[0], pieces.entries[-1]
+    for region, row in (("us", first), ("eu", last)):  # one piece of each copy: each is whole in the other
+        FaultyStore(world.stores[region]).flip_bit(name, 8 * int(row["offset"]) + 40)
+    done = mend(world)
+    count = len(pieces.entries)
+    assert done.mended[name] == f"{count} of its {count} pieces are whole, and lie in another pack now"
+    assert world.stores["us"].size(name) is None
+    assert check(world.vault().replicas["us"], read_data=True).ok

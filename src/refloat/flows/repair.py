@@ -1,0 +1,132 @@
+"""Mend every region of a vault, and check it again: what is wrong then is left, and nothing else.
+
+Objects are mended from where they verify, a pack of which nobody has a whole copy from what is whole of it, logs as
+``mend_logs`` says, and what a region missed counts there at last. Whatever was mended may let more be seen, so that the
+vault is opened and checked anew until there is nothing more to mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from refloat.clock import Clock
+from refloat.contracts import Keeping, Progress
+from refloat.errors import RefloatError, StoreError, VaultError
+from refloat.flows.mend_logs import LogsMended, mend_logs
+from refloat.flows.prepare import LOG_DAMAGED
+from refloat.flows.replicate import make_points_count
+from refloat.vault import layout
+from refloat.vault.check import CheckReport, check
+from refloat.vault.missed import MadeUp
+from refloat.vault.repair import repair, uncover
+from refloat.vault.replica import Replica
+from refloat.vault.vault import Vault
+
+RULES = (LOG_DAMAGED,)
+"""The safety rules that are asked, and can be overridden, where a vault is mended."""
+ROUNDS_MAX = (
+    5  # a mended key shows what it opens, a mended folder what lies below it; more is a store that lies
+)
+
+
+@dataclass
+class Mended:
+    """What was mended in a region, by object, and from where; what is wrong there still, and why.
+
+    ``uncovered``: what was done with what lay over an object of a locked vault. ``points``: what the region missed and
+    counts there now.
+    """
+
+    mended: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    uncovered: dict[str, str] = field(default_factory=dict)
+    points: MadeUp = field(default_factory=MadeUp)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What came of a repair, by region, and the errors of those that do not answer."""
+
+    regions: Mapping[str, Mended]
+    unreachable: Mapping[str, RefloatError]
+
+
+def repair_vault(
+    open_vault: Callable[[], Vault],
+    clock: Clock,
+    *,
+    read_data: bool = False,
+    overrides: frozenset[str] = frozenset(),
+    progress: Progress | None = None,
+) -> Repair:
+    """Mend what can be mended in every region that answers; with ``read_data`` every byte is read to find damage.
+
+    Raises the error of ``open_vault``, and ``StoreError`` where a region does not take a write.
+    """
+    found: dict[str, Mended] = {}
+    for round_ in range(ROUNDS_MAX):
+        vault = open_vault()
+        work = _Round(vault, clock, overrides, progress)
+        for region in vault.replicas:
+            found.setdefault(region, Mended())
+        reports = work.checked(read_data=read_data and (not round_ or work.must_read(found)))
+        more = [work.mend(region, reports[region], found[region]) for region in vault.replicas]
+        if not any(more):
+            break
+    return Repair(found, vault.unreachable)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One look at every region."""
+
+    vault: Vault
+    clock: Clock
+    overrides: frozenset[str]
+    progress: Progress | None
+
+    def must_read(self, found: Mapping[str, Mended]) -> bool:
+        """Whether what was read before says too little: keys were mended, or a locked vault keeps no quarantine."""
+        keys = any(name.startswith(layout.KEYS) for one in found.values() for name in one.mended)
+        return keys or any(isinstance(replica.store, Keeping) for replica in self.vault.replicas.values())
+
+    def checked(self, *, read_data: bool) -> dict[str, CheckReport]:
+        return {
+            region: check(replica, read_data=read_data, progress=self.progress, others=self._others(region))
+            for region, replica in self.vault.replicas.items()
+        }
+
+    def mend(self, region: str, report: CheckReport, done: Mended) -> bool:
+        """Mend what the check of a region names, and tell in ``done``; whether that was anything."""
+        replica, others = self.vault.replicas[region], self._others(region)
+        wrong = {damage.object: damage.reason for damage in report.damaged}
+        objects = [name for name in wrong if not name.startswith(layout.LOG)]
+        by_copy = repair(replica, objects, others, self.progress)
+        logs = LogsMended({}, {})
+        if not any(name.startswith(layout.KEYS) for name in wrong):  # without a key a whole log looks damaged
+            logs = mend_logs(self.vault, region, self.clock, self.overrides, self.progress)
+        made = self._made_up(region)
+        done.uncovered |= uncover(replica, [cover.object for cover in report.covered])
+        mended = {**by_copy.mended, **logs.mended}
+        done.left = {**wrong, **by_copy.left, **logs.left}
+        done.left = {name: why for name, why in done.left.items() if name not in mended}
+        done.points = MadeUp(
+            (*done.points.committed, *made.committed), made.lacking, done.points.records + made.records
+        )
+        more = bool(mended.keys() - done.mended.keys()) or bool(made.committed)
+        done.mended |= mended
+        return more
+
+    def _made_up(self, region: str) -> MadeUp:
+        """Let what a region missed count there, where its log and that of another are whole."""
+        try:
+            sound = self.vault.sound()
+        except (VaultError, StoreError):
+            return MadeUp()
+        if region not in sound.replicas:
+            return MadeUp()
+        return make_points_count(sound, list(sound.replicas), [region], self.progress)[region]
+
+    def _others(self, region: str) -> list[Replica]:
+        return [replica for name, replica in self.vault.replicas.items() if name != region]
