@@ -7,8 +7,8 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from pathlib import Path
+from types import MappingProxyType
 
 from small_desk import Desk
 

@@ -109,9 +109,7 @@ PROGRAMS = {"restic": restic, "sqlite3": sqlite, "litestream": litestream, "expo
 def test_every_command_of_the_page_about_other_tools_does_what_it_says(empty: Desk) -> None:
     (manifest,) = blocks((DOCS / "COMING_FROM.md").read_text(), "yaml")
     empty.manifest.write_text(manifest)
-    ran = [
-        typed(empty, line, PROGRAMS)[0] for lines in sections("COMING_FROM.md").values() for line in lines
-    ]
+    ran = [typed(empty, line, PROGRAMS)[0] for lines in sections("COMING_FROM.md").values() for line in lines]
     assert ran.count("refloat") > 10 and PROGRAMS.keys() <= set(ran)
     assert (empty.root / "for-restic").is_dir()
     newest = empty.ask("points", "show", "latest")
