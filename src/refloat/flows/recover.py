@@ -38,7 +38,6 @@ from refloat.vault.witness import lost_points
 from refloat.verification import judge
 from refloat.verification.model import Check
 
-
 OnUnknown = Callable[[Sequence[Check]], None]
 """Is told all checks of a component of which nobody can tell whether it answers as before."""
 
@@ -99,8 +98,8 @@ def recover(
 
     ``vault`` holds every replica that still answers: the new point and the evidence go there. The claim
     and the journal are in the target's own. With ``turn_back``, which says why, a run that was begun is put back
-    instead. ``on_unknown`` is told the checks for which it waits. Raises what ``engine.execute`` raises; a run that ended in any state, also rolled back, is returned with
-    its evidence.
+    instead. ``on_unknown`` is told the checks for which it waits. Raises what ``engine.execute`` raises; a run
+    that ended in any state, also rolled back, is returned with its evidence.
     """
     plan, replica = prepared.plan, prepared.replica
     name = run or secrets.token_hex(6)
