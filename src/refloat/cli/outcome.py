@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from refloat.cli.console import Console
 from refloat.evidence.model import Evidence
 from refloat.evidence.render import headline, row
 from refloat.units import format_duration
+from refloat.verification.model import Check
 
 
 def show_outcome(console: Console, evidence: Evidence) -> None:
@@ -30,10 +33,14 @@ def _results(console: Console, evidence: Evidence) -> None:
             for name, part in evidence.components.items()
         ],
     )
-    if evidence.checks:
+    show_checks(console, evidence.checks)
+
+
+def show_checks(console: Console, checks: Sequence[Check]) -> None:
+    """What was measured, beside what was before, where anything was."""
+    if checks:
         console.table(
-            ("measured", "before", "after", "bound", "samples", "verdict"),
-            [row(check) for check in evidence.checks],
+            ("measured", "before", "after", "bound", "samples", "verdict"), [row(check) for check in checks]
         )
 
 

@@ -13,7 +13,7 @@ from refloat.cli.alarm import bell, recovering, ring
 from refloat.cli.common import Session, examples, opener, resolver, session_of, telling
 from refloat.cli.completion import POINT_HELP, components, points, regions, rules, runs
 from refloat.cli.places import VaultOption, open_place, warn_passed_over
-from refloat.errors import Refused, UsageError
+from refloat.errors import Refused, UsageError, Waiting
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from refloat.flows.prepare import Prepared
     from refloat.flows.recover import Recovered
     from refloat.flows.request import Request
+    from refloat.verification.model import Check
 
 EXAMPLES = examples(
     "refloat recover --to us",
@@ -126,7 +127,7 @@ def _recover(session: Session, request: Request, to: str, vault: str | None) -> 
     prepared, everywhere = request.ready(reached, vault, opener(session), lambda: resolver(session))
     _announce(session, prepared, request.declared_at)
     ringing = bell(session, prepared.manifest, prepared.components.resolver)
-    with recovering(session, ringing, to):
+    with recovering(session, ringing, to), _shown_where_it_waits(session) as unknown:
         done = flow.recover(
             prepared,
             everywhere,
@@ -135,12 +136,27 @@ def _recover(session: Session, request: Request, to: str, vault: str | None) -> 
             overrides=request.wanted.overrides,
             declared_at=request.declared_at,
             progress=session.console.progress(),
+            on_unknown=unknown.extend,
         )
     session.console.close()
     with flow.resumable(to, done.evidence.run):
         session.console.emit({**done.document(), "page": tell(session, done)})
     ring(session, ringing, of_recovered(done, to), recovery_looked_at(done, to))
     return _exit_code(done)
+
+
+@contextmanager
+def _shown_where_it_waits(session: Session) -> Iterator[list[Check]]:
+    """Whoever must decide sees what was measured: checks that are put here are shown where the run waits."""
+    from refloat.cli.outcome import show_checks
+
+    unknown: list[Check] = []
+    try:
+        yield unknown
+    except Waiting:
+        session.console.close()
+        show_checks(session.console, unknown)
+        raise
 
 
 def tell(session: Session, done: Recovered) -> str | None:

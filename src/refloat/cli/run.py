@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refloat.cli.alarm import bell, ring
 from refloat.cli.common import examples, opener, resolver, session_of
 from refloat.cli.completion import RUN_HELP, runs
 from refloat.cli.places import VaultOption, open_place, target_replica
@@ -113,6 +114,7 @@ def abort(
     """Put back everything that a run has done which waits, was stopped or died; what it had replaced is live again."""
     from refloat.cli.recover import tell
     from refloat.flows import recover as flow
+    from refloat.flows.alerts import recovery_looked_at
     from refloat.flows.request import Request
     from refloat.run.state import RunState
 
@@ -129,6 +131,8 @@ def abort(
         turn_back="a person put it back",
     )
     session.console.close()
+    ringing = bell(session, prepared.manifest, prepared.components.resolver)
+    ring(session, ringing, (), recovery_looked_at(done, to))  # whoever put it back has heard of it
     with flow.resumable(to, name):
         session.console.emit({"run": name, "state": done.evidence.state, "page": tell(session, done)})
     return 0 if done.evidence.state == RunState.ROLLED_BACK else 1

@@ -121,7 +121,7 @@ def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade
     import sys
     from pathlib import Path
 
-    from refloat.flows.archive import new_file, write_archive
+    from refloat.flows.archive import new_file, require_room, write_archive
 
     progress = session.console.progress()
     if tar == STANDARD_OUTPUT:
@@ -131,6 +131,7 @@ def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade
         return
     path = Path(tar).resolve()
     with new_file(path) as file:
+        require_room(path, wanted, reader)
         done = write_archive(wanted, reader, file, session.clock, progress=progress)
     session.console.close()
     _show(session, wanted, str(path), grade, done, events=False)

@@ -21,7 +21,8 @@ from refloat.contracts import Entry, EntryType, Progress, Silent
 from refloat.durable import partial_of, sync_folder
 from refloat.errors import RefloatError, UsageError
 from refloat.flows.anywhere import Anywhere
-from refloat.flows.export import Export, Exported, Part, size_of
+from refloat.flows.export import Export, Exported, Part, size_of, sizes_of
+from refloat.flows.room import require_room_in
 from refloat.patterns import Selection, rank
 from refloat.vault.extract import explained
 from refloat.vault.source import SnapshotSource
@@ -32,6 +33,9 @@ _KINDS = {
     EntryType.SYMLINK: tarfile.SYMTYPE,
 }
 _LINK_MODE = 0o777  # what a file system shows of a link
+_ROOMIER = (
+    "name a file where there is more room, or less of the point: a component, --include GLOB, --exclude GLOB"
+)
 _SECOND_NS = 10**9
 _PRIVATE = 0o600  # what was captured may be secret
 
@@ -54,6 +58,11 @@ def write_archive(
             except RefloatError as error:
                 raise error.at(component=name) from error.__cause__
     return done
+
+
+def require_room(path: Path, wanted: Export, reader: Anywhere) -> None:
+    """Raises ``Refused`` (rule ``target_full``) where an archive of what is meant does not fit beside ``path``."""
+    require_room_in(path, sizes_of(wanted, reader), next=_ROOMIER)
 
 
 @contextmanager

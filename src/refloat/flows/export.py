@@ -124,7 +124,7 @@ def export(
     written until then stays, and the same call goes on with it.
     """
     done = {}
-    require_room_in(into, _sizes(wanted, reader), next=_ROOMIER)
+    require_room_in(into, sizes_of(wanted, reader), next=_ROOMIER)
     with filling(into, wanted.described()) as folder:
         for name, part in wanted.parts.items():
             try:
@@ -167,7 +167,7 @@ def _part(
     )
 
 
-def _sizes(wanted: Export, reader: Anywhere) -> dict[str, tuple[int, int]]:
+def sizes_of(wanted: Export, reader: Anywhere) -> dict[str, tuple[int, int]]:
     """How much is exported of each part; without those that cannot be read, which is said when it is their turn."""
     found = {}
     for name, part in wanted.parts.items():

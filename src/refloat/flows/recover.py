@@ -38,6 +38,9 @@ from refloat.vault.witness import lost_points
 from refloat.verification import judge
 from refloat.verification.model import Check
 
+OnUnknown = Callable[[Sequence[Check]], None]
+"""Is told all checks of a component of which nobody can tell whether it answers as before."""
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -89,13 +92,14 @@ def recover(
     progress: Progress | None = None,
     on_event: engine.OnEvent | None = None,
     turn_back: str = "",
+    on_unknown: OnUnknown = lambda checks: None,
 ) -> Recovered:
     """Execute the prepared plan, or what is left of it when ``run`` names one that was begun.
 
     ``vault`` holds every replica that still answers: the new point and the evidence go there. The claim
     and the journal are in the target's own. With ``turn_back``, which says why, a run that was begun is put back
-    instead. Raises what ``engine.execute`` raises; a run that ended in any state, also rolled back, is returned with
-    its evidence.
+    instead. ``on_unknown`` is told the checks for which it waits. Raises what ``engine.execute`` raises; a run
+    that ended in any state, also rolled back, is returned with its evidence.
     """
     plan, replica = prepared.plan, prepared.replica
     name = run or secrets.token_hex(6)
@@ -112,7 +116,9 @@ def recover(
     with resumable(plan.to, name, lambda: journal_of(replica, name, clock).view.plan is not None):
         with scratch_folder() as scratch:
             more: dict[Action, StepAction] = {
-                Action.VERIFY: Verify(prepared, tuple(vault.replicas.values()), clock, progress or Silent()),
+                Action.VERIFY: Verify(
+                    prepared, tuple(vault.replicas.values()), clock, progress or Silent(), on_unknown
+                ),
                 Action.PROTECT: Protect(prepared, vault, clock, progress or Silent()),
             }
             view = engine.execute(
@@ -246,6 +252,7 @@ class Verify(ReadOnly):
     replicas: Sequence[Replica]
     clock: Clock
     progress: Progress = field(default_factory=Silent)
+    on_unknown: OnUnknown = lambda checks: None
 
     def do(self, step: Step, context: Context) -> Mapping[str, Json]:
         """Raises ``Refused`` (rule ``quality_unverified``) for a broken bound, ``Waiting`` for an unknown one."""
@@ -281,6 +288,7 @@ class Verify(ReadOnly):
         ]
         message = f"{name} is not known to answer as well as before: {'; '.join(told)}"
         if judge.verified(checks) is None and rule not in context.overrides:
+            self.on_unknown(checks)
             go_on = f"refloat recover --to {to} --resume {context.run}"
             raise Waiting(
                 f"{message}; what was recovered stays as it is until a person decides",

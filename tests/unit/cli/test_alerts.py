@@ -11,7 +11,7 @@ from refloat.cli.main import run
 from refloat.connectors.files import Files
 from refloat.connectors.predictions import Predictions
 from refloat.errors import ConnectorError
-from small_desk import GROUP, Desk, set_clock
+from small_desk import GROUP, VERIFY, Desk, set_clock
 
 NOTIFY = """\
 notify:
@@ -157,6 +157,33 @@ def test_a_recovery_that_fails_is_told_and_the_next_that_succeeds_ends_it(told, 
     assert heard(told) == [("raised", "recovery_failed", "us")]
     told.ask("recover", "--to", "us", "--override", "source_alive")
     assert heard(told) == [("ended", "recovery_failed", "us")]
+
+
+@pytest.fixture
+def waiting(verified, endpoint) -> tuple[Desk, str]:
+    """A recovery that waits, since another identity came back than was measured; the alarm is told; the run."""
+    verified.write_manifest(GROUP, VERIFY, NOTIFY, url=endpoint.url)
+    verified.release(2)
+    verified.ask("protect")
+    heard(verified)
+    verified.ask("recover", "--to", "us", exits=5)
+    assert heard(verified) == [("raised", "recovery_waiting", "us")]
+    return verified, verified.ask("run", "list", "--to", "us")["runs"][0]["run"]
+
+
+def test_a_recovery_that_waits_is_told_once_and_is_over_when_its_run_ends(waiting) -> None:
+    desk, run = waiting
+    desk.ask("recover", "--to", "us", "--resume", run, exits=5)
+    assert heard(desk) == []
+    desk.ask("verify", "--save-baseline")
+    desk.ask("recover", "--to", "us", "--resume", run)
+    assert heard(desk) == [("ended", "recovery_waiting", "us")]
+
+
+def test_whoever_puts_back_what_waits_ends_its_alarm(waiting) -> None:
+    desk, run = waiting
+    desk.ask("run", "abort", run, "--to", "us")
+    assert heard(desk) == [("ended", "recovery_waiting", "us")]
 
 
 def test_a_recovery_that_a_rule_refuses_is_told_to_whoever_typed_it(told) -> None:

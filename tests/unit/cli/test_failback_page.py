@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from pages import DOCS, sections, typed
 from small_desk import VERIFY
 
 pytestmark = pytest.mark.slow
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "FAILBACK.md"
-SECTION = re.compile(r"^## (.*)$", re.MULTILINE)
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def sections() -> dict[str, list[str]]:
-    """The commands of each section, in their order."""
-    _, *parts = SECTION.split(PAGE.read_text())
-    titles, texts = parts[::2], parts[1::2]
-    return {
-        title: [line for block in BLOCK.findall(text) for line in block.splitlines()]
-        for title, text in zip(titles, texts, strict=True)
-    }
+PAGE = "FAILBACK.md"
 
 
 def loses_its_disk(desk) -> None:
@@ -74,19 +59,16 @@ def desk(unprotected, endpoint):
 @pytest.mark.timeout(600)  # thirty commands, on a machine that may be busy
 def test_every_command_of_the_page_does_what_it_says(desk) -> None:
     said, ran = "", 0
-    for title, commands in sections().items():
+    for title, commands in sections(PAGE).items():
         HAPPENS.get(title, lambda desk: None)(desk)
         for line in commands:
-            words = shlex.split(line)
+            words = typed(desk, line)
             if words[0] == "refloat":
-                desk.ask(*words[1:])
                 said += "" if "rejoin" in words else desk.said
                 ran += 1
-            else:
-                subprocess.run(words, cwd=desk.root, check=True)
         if title in HAPPENS:
             found = desk.answer("check")[1]["problems"]
             assert not [problem for problem in found if problem["where"].startswith("regions.")], title
-    assert HAPPENS.keys() <= sections().keys() and ran > 20
-    assert "rolled back" not in said and "--override" not in PAGE.read_text()
+    assert HAPPENS.keys() <= sections(PAGE).keys() and ran > 20
+    assert "rolled back" not in said and "--override" not in (DOCS / PAGE).read_text()
     assert desk.ask("status")["runs_in"] == "eu"

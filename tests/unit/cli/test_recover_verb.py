@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from refloat.errors import UsageError
 from refloat.flows.request import moment
+from small_desk import set_clock
 
 KEYS = {
     "run",
@@ -306,6 +308,16 @@ def unknown(desk) -> str:
     return run["run"]
 
 
+def test_where_it_waits_a_person_sees_every_check_and_not_only_what_is_unknown(verified) -> None:
+    verified.release(2)
+    verified.ask("protect")
+    shown = verified.read("recover", "--to", "us")
+    verdicts = {
+        row.split()[0]: row.split()[-1] for row in shown.splitlines() if row.endswith(("pass", "unknown"))
+    }
+    assert verdicts == {"accuracy": "unknown", "exact_match": "unknown", "errors": "pass"}
+
+
 def test_a_person_takes_into_service_what_waits(verified) -> None:
     run = unknown(verified)
     go_on = ("recover", "--to", "us", "--resume", run)
@@ -360,3 +372,14 @@ def test_people_read_objectives_beside_results(verified) -> None:
     assert "small is back in us, and answers as well as before" in out
     assert "at least" in out or "drop at most 0.01" in out
     assert "warning: the recovered pipeline is in fewer regions" in verified.said
+
+
+def test_the_closing_sentence_names_each_objective_that_was_missed(verified, monkeypatch) -> None:
+    set_clock(verified, monkeypatch, 6 * 3600)
+    begun = verified.ask("points", "list")["points"][0]["created_at"]
+    out = verified.read(*bare(verified), "--lost-at", begun)
+    said = " ".join(out.split()).partition("small is back in us")[2].partition(" run ")[0]
+    assert "and answers as well as before, after 6h" in said
+    for name, objective in (("pages", "5m"), ("ledger", "4h"), ("answers", "4h")):
+        assert re.search(rf"the RTO of {name} \(6h[^()]*, objective {objective}\)", said), said
+    assert "the RPO of" not in said, "nothing was lost"

@@ -61,3 +61,13 @@ def test_an_export_needs_room_for_what_is_asked_of_it(desk, monkeypatch: pytest.
     error = desk.error("vault", "export", point, "--into", str(out), exits=3)
     assert error["rule"] == "target_full" and not out.exists()
     desk.ask("vault", "export", point, "pages", "--include", "*.json", "--into", str(out))
+
+
+def test_an_archive_needs_room_for_what_is_asked_of_it(desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_bavail=9, f_frsize=1024))
+    out = desk.root / "here" / "out.tar"
+    out.parent.mkdir()
+    error = desk.error("vault", "export", "latest", "--tar", str(out), exits=3)
+    assert error["rule"] == "target_full" and "9.0 KiB free" in error["message"]
+    assert [*out.parent.iterdir()] == [], "nothing was begun"
+    desk.ask("vault", "export", "latest", "pages", "--include", "*.json", "--tar", str(out))
