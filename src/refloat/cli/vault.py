@@ -28,6 +28,7 @@ from refloat.cli.common import (
     has_key,
     key_file,
     load_manifest,
+    open_vault,
     resolver,
     session_of,
     telling,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from refloat.vault.reading import Reading
     from refloat.vault.repair import Repaired
     from refloat.vault.replica import Replica
+    from refloat.vault.vault import Vault
 
     Mended = tuple[Mapping[str, Repaired], Mapping[str, RefloatError]]
     """What was mended in each region, and the errors of those that do not answer."""
@@ -198,12 +200,11 @@ def check(
     part = _share(share, read_data=read_data)
     opened = open_place(session, vault)
     progress = session.console.progress()
-    reports = {
-        region: inspect(
+    reports = opened.each(
+        lambda replica: inspect(
             replica, read_data=read_data, progress=progress, reading=_reading(session, replica, part)
         )
-        for region, replica in opened.replicas.items()
-    }
+    )
     session.console.close()
     for region, report in reports.items():
         _show(session.console.print, region, report)
@@ -294,7 +295,7 @@ def repair(
     session = session_of(context)
     keyed = has_key()
     found, unreachable = (_mended if keyed else _mended_by_names)(session, read_data=read_data)
-    made_up = _made_up(session) if keyed else {}
+    made_up = _made_up(session, unreachable) if keyed and found else {}
     session.console.close()
     for region, done in found.items():
         told = f", {len(done.uncovered)} uncovered" if done.uncovered else ""
@@ -344,24 +345,32 @@ def _mended(session: Session, *, read_data: bool) -> Mended:
     from refloat.vault.repair import repair as mend
     from refloat.vault.repair import uncover
 
-    described = _descriptors_mended(session)
-    opened = open_place(session, None)
+    described, silent = _descriptors_mended(session)
+    opened = _opened_again(session, silent)
     progress = session.console.progress()
-    found = {}
-    for region, replica in opened.replicas.items():
-        report = inspect(replica, read_data=read_data, progress=progress)
-        others = [other for name, other in opened.replicas.items() if name != region]
-        found[region] = mend(replica, [damage.object for damage in report.damaged], others, progress)
-        found[region].mended.update(described.get(region, {}))
-        found[region].uncovered.update(uncover(replica, [cover.object for cover in report.covered]))
-    return found, opened.unreachable
+    reports = opened.each(lambda replica: inspect(replica, read_data=read_data, progress=progress))
+
+    def mended(replica: Replica) -> Repaired:
+        report = reports[replica.region]
+        others = [other for other in opened.replicas.values() if other is not replica]
+        done = mend(replica, [damage.object for damage in report.damaged], others, progress)
+        done.mended.update(described.get(replica.region, {}))
+        done.uncovered.update(uncover(replica, [cover.object for cover in report.covered]))
+        return done
+
+    return opened.each(mended), opened.unreachable
 
 
-def _made_up(session: Session) -> dict[str, MadeUp]:
+def _opened_again(session: Session, silent: Mapping[str, RefloatError]) -> Vault:
+    manifest, _ = load_manifest(session.file)
+    return open_vault(session, manifest, resolver(session), silent)
+
+
+def _made_up(session: Session, unreachable: Mapping[str, RefloatError]) -> dict[str, MadeUp]:
     """Let what the regions missed count in them: points where the log of each is whole, and records."""
     from refloat.flows.replicate import make_points_count
 
-    opened = open_place(session, None).sound()
+    opened = _opened_again(session, unreachable).sound()
     regions = list(opened.replicas)
     return make_points_count(opened, regions, regions, session.console.progress())
 
@@ -400,8 +409,12 @@ vault.command("cat", epilog=vault_look.CAT)(vault_look.cat)
 vault.command("export", epilog=vault_export.EXPORT)(vault_export.export)
 
 
-def _descriptors_mended(session: Session) -> dict[str, dict[str, str]]:
-    """Write each region's descriptor anew where it is gone or wrong, from what the key file knows."""
+def _descriptors_mended(session: Session) -> tuple[dict[str, dict[str, str]], dict[str, RefloatError]]:
+    """Write each region's descriptor anew where it is gone or wrong, from what the key file knows.
+
+    Also the error of each region that does not answer.
+    """
+    from refloat.errors import StoreError
     from refloat.vault.layout import VAULT
     from refloat.vault.repair import mend_descriptor
     from refloat.vault.stores import open_store
@@ -409,11 +422,15 @@ def _descriptors_mended(session: Session) -> dict[str, dict[str, str]]:
     manifest, _ = load_manifest(session.file)
     urls = vault_urls(manifest, resolver(session))
     keys = key_file(session, urls.values())
-    return {
-        region: {VAULT: "the key file"}
-        for region, url in urls.items()
-        if mend_descriptor(region, open_store(url), keys, urls)
-    }
+    described: dict[str, dict[str, str]] = {}
+    silent: dict[str, RefloatError] = {}
+    for region, url in urls.items():
+        try:
+            if mend_descriptor(region, open_store(url), keys, urls):
+                described[region] = {VAULT: "the key file"}
+        except StoreError as error:
+            silent[region] = error.at(region=region)
+    return described, silent
 
 
 def _show(say: Callable[[str], None], region: str, report: CheckReport) -> None:

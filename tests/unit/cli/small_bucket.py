@@ -81,7 +81,8 @@ class _Asked(http.server.BaseHTTPRequestHandler):
             return
         self._answer(206, content[first : last + 1], span=f"bytes {first}-{last}/{len(content)}")
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def do_PUT(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -106,7 +107,7 @@ class _Asked(http.server.BaseHTTPRequestHandler):
         with self.server.bucket.lock:
             found = [(key, len(of)) for key, of in sorted(self.server.bucket.objects.items())]
         told = "".join(
-            f"<Contents><Key>{key}</Key><Size>{size}</Size><ETag>\"1\"</ETag>"
+            f'<Contents><Key>{key}</Key><Size>{size}</Size><ETag>"1"</ETag>'
             "<LastModified>2026-11-01T00:00:00.000Z</LastModified></Contents>"
             for key, size in found
             if key.startswith(prefix)

@@ -22,7 +22,8 @@ class Patience:
 
     Where a call ended in vain, the next one begins with something small, and fails where that fails; where nobody says
     a word to it, every call fails at once for as long as ``again_s``: so a command that asks a dead store for many
-    things waits for few of them. While much is being written, something small is asked every ``silence_s``: a store that answers that is only slow.
+    things waits for few of them. While much is being written, something small is asked every ``silence_s``: a store
+    that answers that is only slow.
 
     A write whose reply was lost is read back after that, which is a call of its own.
     """
