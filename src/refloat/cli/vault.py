@@ -208,6 +208,11 @@ def check(
     session.console.close()
     for region, report in reports.items():
         _show(session.console.print, region, report)
+        if report.packs_unopened:
+            session.console.warn(
+                f"{report.packs_unopened} packs of {region} were only held against their names: this key opens none of "
+                "their records; a reader's key does"
+            )
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
     wrong: list[dict[str, object]] = [
