@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from refloat.vault.keyfile import KeyFile
+from refloat.vault.keys import Role
 
 KEYS = {"ok", "packs", "chunks", "bytes_read", "damaged", "covered", "unreachable", "read", "locks"}
 
