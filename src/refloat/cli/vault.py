@@ -208,11 +208,7 @@ def check(
     session.console.close()
     for region, report in reports.items():
         _show(session.console.print, region, report)
-        if report.packs_unopened:
-            session.console.warn(
-                f"{report.packs_unopened} packs of {region} were only held against their names: this key opens none of "
-                "their records; a reader's key does"
-            )
+        _warn_unopened(session, region, report)
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
     wrong: list[dict[str, object]] = [
@@ -253,6 +249,14 @@ def check(
     if wrong or any(not report.ok for report in reports.values()):
         return VaultError.exit_code
     return 1 if opened.unreachable or any(report.lapsed for report in reports.values()) else 0
+
+
+def _warn_unopened(session: Session, region: str, report: CheckReport) -> None:
+    if report.packs_unopened:
+        session.console.warn(
+            f"{report.packs_unopened} packs of {region} were only held against their names: this key opens none of "
+            "their records; a reader's key does"
+        )
 
 
 def _told(damages: Iterable[Damage]) -> Iterator[dict[str, object]]:
