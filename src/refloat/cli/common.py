@@ -20,6 +20,7 @@ from refloat.flows.environment import PASSPHRASE as PASSPHRASE
 if TYPE_CHECKING:
     import typer
 
+    from refloat.errors import RefloatError
     from refloat.flows.opening import Opener
     from refloat.manifest.model import Manifest
     from refloat.manifest.resolve import Resolver
@@ -144,6 +145,14 @@ def vault_urls(manifest: Manifest, resolver: Resolver) -> Mapping[str, str]:
     return opening.vault_urls(manifest, resolver)
 
 
-def open_vault(session: Session, manifest: Manifest, resolver: Resolver) -> Vault:
-    """The manifest's vault, opened with the key; regions that do not answer are its ``unreachable``."""
-    return opener(session).of_manifest(manifest, resolver)
+def open_vault(
+    session: Session,
+    manifest: Manifest,
+    resolver: Resolver,
+    silent: Mapping[str, RefloatError] | None = None,
+) -> Vault:
+    """The manifest's vault, opened with the key; regions that do not answer are its ``unreachable``.
+
+    Those that are known to be ``silent`` are not asked again.
+    """
+    return opener(session).of_manifest(manifest, resolver, silent)

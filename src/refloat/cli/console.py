@@ -109,8 +109,9 @@ class Console:
         self.close()
         document = error.document()
         if self.json_mode and not self._emitted:
-            self.emit({"error": document})
-            return
+            with suppress(OSError):  # it takes no more: then it is said as to a person
+                self.emit({"error": document})
+                return
         lines = [f"{self._styled('error:', '1;31')} {error.message}"]
         lines += [
             f"  {place}: {document[place]}" for place in ("component", "region", "file") if document[place]

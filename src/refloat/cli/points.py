@@ -69,14 +69,15 @@ def list_points(
 
 def _listed(opened: Vault) -> list[dict[str, Json]]:
     """Every point, newest first, with the regions that list it, and those that have forgotten it."""
-    from refloat.flows.points import candidates
+    from refloat.flows.points import candidates, in_order
     from refloat.flows.suspects import judged
     from refloat.units import format_time
 
     judgement = judged(list(opened.replicas.values()))
     held: dict[str, dict[str, Json]] = {}
-    for region, replica in opened.replicas.items():
-        for known in judgement.mark(candidates(replica)):
+    logs = {region: judgement.mark(candidates(replica)) for region, replica in opened.replicas.items()}
+    for region, log in logs.items():
+        for known in log:
             entry = held.setdefault(
                 known.name,
                 {
@@ -90,7 +91,7 @@ def _listed(opened: Vault) -> list[dict[str, Json]]:
             )
             place = "forgotten_in" if known.forgotten else "regions"
             entry[place] = [*_texts(entry[place]), region]
-    return sorted(held.values(), key=lambda entry: str(entry["created_at"]), reverse=True)
+    return [held[name] for name in reversed(in_order(list(logs.values())))]
 
 
 def _texts(value: Json) -> list[str]:

@@ -13,7 +13,7 @@ from refloat.cli.alarm import bell, recovering, ring
 from refloat.cli.common import Session, examples, opener, resolver, session_of, telling
 from refloat.cli.completion import POINT_HELP, components, points, regions, rules, runs
 from refloat.cli.places import VaultOption, open_place, warn_passed_over
-from refloat.errors import Refused, UsageError, Waiting
+from refloat.errors import Refused, StoreError, UsageError, Waiting
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from refloat.flows.prepare import Prepared
     from refloat.flows.recover import Recovered
     from refloat.flows.request import Request
+    from refloat.vault.vault import Vault
     from refloat.verification.model import Check
 
 EXAMPLES = examples(
@@ -118,11 +119,26 @@ def recover(
     return _recover(session, request, to, vault)
 
 
+@contextmanager
+def of_region(region: str) -> Iterator[None]:
+    """Let the error of a store, of which nothing else says where it is, be that of a region."""
+    try:
+        yield
+    except StoreError as error:
+        error.at(region=region)
+        raise
+
+
 def _recover(session: Session, request: Request, to: str, vault: str | None) -> int:
+    reached = open_place(session, vault)
+    with of_region(to if vault is None else next(iter(reached.replicas))):
+        return _recover_from(session, request, to, vault, reached)
+
+
+def _recover_from(session: Session, request: Request, to: str, vault: str | None, reached: Vault) -> int:
     from refloat.flows import recover as flow
     from refloat.flows.alerts import of_recovered, recovery_looked_at
 
-    reached = open_place(session, vault)
     request = request.named(reached, vault)
     prepared, everywhere = request.ready(reached, vault, opener(session), lambda: resolver(session))
     _announce(session, prepared, request.declared_at)

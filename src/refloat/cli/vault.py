@@ -28,6 +28,7 @@ from refloat.cli.common import (
     has_key,
     key_file,
     load_manifest,
+    open_vault,
     resolver,
     session_of,
     telling,
@@ -194,19 +195,19 @@ def check(
     part = _share(share, read_data=read_data)
     opened = open_place(session, vault)
     progress = session.console.progress()
-    reports = {
-        region: inspect(
+    reports = opened.each(
+        lambda replica: inspect(
             replica,
             read_data=read_data,
             progress=progress,
             reading=_reading(session, replica, part),
-            others=[other for name, other in opened.replicas.items() if name != region],
+            others=[other for other in opened.replicas.values() if other is not replica],
         )
-        for region, replica in opened.replicas.items()
-    }
+    )
     session.console.close()
     for region, report in reports.items():
         _show(session.console.print, region, report)
+        _warn_unopened(session, region, report)
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
     wrong: list[dict[str, object]] = [
@@ -253,6 +254,14 @@ def _checked(
             if (held := report.held) is not None
         },
     }
+
+
+def _warn_unopened(session: Session, region: str, report: CheckReport) -> None:
+    if report.packs_unopened:
+        session.console.warn(
+            f"{report.packs_unopened} packs of {region} were only held against their names: this key opens none of "
+            "their records; a reader's key does"
+        )
 
 
 def _told(damages: Iterable[Damage]) -> Iterator[dict[str, object]]:
@@ -364,10 +373,11 @@ def _repaired(session: Session, *, read_data: bool, overrides: Iterable[str]) ->
     from refloat.flows.request import known_rules
 
     rules = known_rules(overrides, RULES)
-    described = _descriptors_mended(session)
+    described, silent = _descriptors_mended(session)
+    manifest, _ = load_manifest(session.file)
 
-    def opened() -> Vault:
-        return open_place(session, None)
+    def opened(unasked: Mapping[str, RefloatError]) -> Vault:
+        return open_vault(session, manifest, resolver(session), {**silent, **unasked})
 
     progress = session.console.progress()
     done = repair_vault(opened, session.clock, read_data=read_data, overrides=rules, progress=progress)
@@ -413,8 +423,12 @@ vault.command("cat", epilog=vault_look.CAT)(vault_look.cat)
 vault.command("export", epilog=vault_export.EXPORT)(vault_export.export)
 
 
-def _descriptors_mended(session: Session) -> dict[str, dict[str, str]]:
-    """Write each region's descriptor anew where it is gone or wrong, from what the key file knows."""
+def _descriptors_mended(session: Session) -> tuple[dict[str, dict[str, str]], dict[str, RefloatError]]:
+    """Write each region's descriptor anew where it is gone or wrong, from what the key file knows.
+
+    Also the error of each region that does not answer.
+    """
+    from refloat.errors import StoreError
     from refloat.vault.layout import VAULT
     from refloat.vault.repair import mend_descriptor
     from refloat.vault.stores import open_store
@@ -422,11 +436,15 @@ def _descriptors_mended(session: Session) -> dict[str, dict[str, str]]:
     manifest, _ = load_manifest(session.file)
     urls = vault_urls(manifest, resolver(session))
     keys = key_file(session, urls.values())
-    return {
-        region: {VAULT: "the key file"}
-        for region, url in urls.items()
-        if mend_descriptor(region, open_store(url), keys, urls)
-    }
+    described: dict[str, dict[str, str]] = {}
+    silent: dict[str, RefloatError] = {}
+    for region, url in urls.items():
+        try:
+            if mend_descriptor(region, open_store(url), keys, urls):
+                described[region] = {VAULT: "the key file"}
+        except StoreError as error:
+            silent[region] = error.at(region=region)
+    return described, silent
 
 
 def _show(say: Callable[[str], None], region: str, report: CheckReport) -> None:

@@ -16,12 +16,13 @@ lost, and a person says so first: rule ``log_damaged``. By log:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from refloat.clock import Clock
 from refloat.contracts import Progress
 from refloat.digest import Json, canonical_json
-from refloat.errors import VaultError
+from refloat.errors import StoreError, VaultError
 from refloat.flows.prepare import LOG_DAMAGED
 from refloat.flows.rejoin import plan_rejoin, rejoin
 from refloat.run.claim import standing
@@ -158,7 +159,7 @@ class _Mending:
     def _is_known(self, stream: str, role: Role, found: Break) -> bool:
         """Whether nothing is lost with a log's entries from its break on, however little of them can be read."""
         if stream == layout.POINTS_STREAM:
-            whole = [one for one in self._others if first_break(one.log(stream, role)) is None]
+            whole = self._whole(stream, role)
             shorter = rolled_back(whole)
             names = {point.name for one in whole if one.region not in shorter for point in one.points()}
             return len(names) >= found.end
@@ -167,6 +168,14 @@ class _Mending:
         if stream.startswith(RUNS):
             return self._is_over(stream, found)
         return stream in _NEVER_MISSED
+
+    def _whole(self, stream: str, role: Role) -> list[Replica]:
+        """The other regions whose log by this name is what was written, as far as they say."""
+        whole = []
+        for one in self._others:
+            with suppress(StoreError):
+                whole += [one] if first_break(one.log(stream, role)) is None else []
+        return whole
 
     def _records(self, stream: str) -> set[bytes]:
         """What the records of a log say in all regions, up to the break of each."""
@@ -210,7 +219,7 @@ class _Mending:
             for point in map(committed, said_aside(self.replica, stream, role))
             if point.name not in here
         ]
-        whole = [one for one in self._others if first_break(one.log(stream, role)) is None and one.points()]
+        whole = [one for one in self._whole(stream, role) if one.points()]
         if not whole:
             heads = {} if (head := self.replica.head()) is None else {self.replica.region: head}
             made = commit_points(self.replica, _by_age(again), heads)

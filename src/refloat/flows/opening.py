@@ -271,9 +271,14 @@ class Opener:
     cache: Path | None = None
     progress: Callable[[], Progress] = Silent
 
-    def of_manifest(self, manifest: Manifest, resolver: Resolver) -> Vault:
-        """The manifest's vault; regions that do not answer are its ``unreachable``."""
-        urls, unknown = _addresses(manifest, resolver, manifest.regions)
+    def of_manifest(
+        self, manifest: Manifest, resolver: Resolver, silent: Mapping[str, RefloatError] | None = None
+    ) -> Vault:
+        """The manifest's vault; regions that do not answer are its ``unreachable``, the ``silent`` unasked."""
+        silent = silent or {}
+        asked = [region for region in manifest.regions if region not in silent]
+        urls, unknown = _addresses(manifest, resolver, asked)
+        unknown |= silent
         if not urls:
             raise next(iter(unknown.values()))
         key = self.key(urls.values())

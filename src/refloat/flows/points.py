@@ -56,6 +56,25 @@ def candidates(replica: Replica) -> list[Candidate]:
     return [replace(candidate(point), forgotten=point.name in gone) for point in replica.points()]
 
 
+def in_order(logs: Sequence[Sequence[Candidate]]) -> list[str]:
+    """The names of the points of several regions, oldest first, as their logs have them.
+
+    Only between points that no log has one after the other the clocks of their writers decide.
+    """
+    left = [{known.name: known for known in log} for log in logs]
+    order: list[str] = []
+    while left := [log for log in left if log]:
+        heads = [next(iter(log.values())) for log in left]
+        free = [
+            one for one in heads if all(one.name == next(iter(log)) or one.name not in log for log in left)
+        ]
+        chosen = min(free or heads, key=lambda known: (known.created_at, known.name)).name
+        order.append(chosen)
+        for log in left:
+            log.pop(chosen, None)
+    return order
+
+
 def stored(replica: Replica) -> list[Candidate]:
     """Every point whose signed body lies in a region, oldest first, whatever its log says; damaged ones not.
 

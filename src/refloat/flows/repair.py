@@ -53,7 +53,7 @@ class Repair:
 
 
 def repair_vault(
-    open_vault: Callable[[], Vault],
+    open_vault: Callable[[Mapping[str, RefloatError]], Vault],
     clock: Clock,
     *,
     read_data: bool = False,
@@ -62,17 +62,22 @@ def repair_vault(
 ) -> Repair:
     """Mend what can be mended in every region that answers; with ``read_data`` every byte is read to find damage.
 
-    Raises the error of ``open_vault``, and ``StoreError`` where a region does not take a write.
+    ``open_vault`` opens it, without asking again the regions that fell silent; their errors are handed to it.
+    Raises the error of ``open_vault``, and ``StoreError`` where no region is left that answers and takes a write.
     """
     found: dict[str, Mended] = {}
+    silent: Mapping[str, RefloatError] = {}
     for round_ in range(ROUNDS_MAX):
-        vault = open_vault()
+        vault = open_vault(silent)
         work = _Round(vault, clock, overrides, progress)
         for region in vault.replicas:
             found.setdefault(region, Mended())
         reports = work.checked(read_data=read_data and (not round_ or work.must_read(found)))
-        more = [work.mend(region, reports[region], found[region]) for region in vault.replicas]
-        if not any(more):
+        more = vault.each(lambda replica: work.mend(replica, reports[replica.region], found[replica.region]))
+        silent = {
+            region: error for region, error in vault.unreachable.items() if isinstance(error, StoreError)
+        }
+        if not any(more.values()):
             break
     return Repair(found, vault.unreachable)
 
@@ -92,14 +97,15 @@ class _Round:
         return keys or any(isinstance(replica.store, Keeping) for replica in self.vault.replicas.values())
 
     def checked(self, *, read_data: bool) -> dict[str, CheckReport]:
-        return {
-            region: check(replica, read_data=read_data, progress=self.progress, others=self._others(region))
-            for region, replica in self.vault.replicas.items()
-        }
+        return self.vault.each(
+            lambda replica: check(
+                replica, read_data=read_data, progress=self.progress, others=self._others(replica)
+            )
+        )
 
-    def mend(self, region: str, report: CheckReport, done: Mended) -> bool:
+    def mend(self, replica: Replica, report: CheckReport, done: Mended) -> bool:
         """Mend what the check of a region names, and tell in ``done``; whether that was anything."""
-        replica, others = self.vault.replicas[region], self._others(region)
+        region, others = replica.region, self._others(replica)
         wrong = {damage.object: damage.reason for damage in report.damaged}
         objects = [name for name in wrong if not name.startswith(layout.LOG)]
         by_copy = repair(replica, objects, others, self.progress)
@@ -128,5 +134,5 @@ class _Round:
             return MadeUp()
         return make_points_count(sound, list(sound.replicas), [region], self.progress)[region]
 
-    def _others(self, region: str) -> list[Replica]:
-        return [replica for name, replica in self.vault.replicas.items() if name != region]
+    def _others(self, replica: Replica) -> list[Replica]:
+        return [other for other in self.vault.replicas.values() if other is not replica]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from refloat.clock import Clock
 from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError, WrongKey
@@ -12,6 +13,8 @@ from refloat.vault.keys import KeyFile
 from refloat.vault.layout import VAULT, Descriptor
 from refloat.vault.replica import Replica
 from refloat.vault.stores import open_store
+
+T = TypeVar("T")
 
 
 class Vault:
@@ -62,6 +65,22 @@ class Vault:
             if isinstance(error, Missing) and error.file == VAULT:
                 error.next = f"refloat vault add-region {region}"
         return cls(replicas, unreachable)
+
+    def each(self, ask: Callable[[Replica], T]) -> dict[str, T]:
+        """What ``ask`` says of each region; one that falls silent meanwhile is ``unreachable`` from then on.
+
+        Raises ``StoreError`` where none is left.
+        """
+        said: dict[str, T] = {}
+        for region, replica in list(self.replicas.items()):
+            try:
+                said[region] = ask(replica)
+            except StoreError as error:
+                self.unreachable[region] = error.at(region=region)
+                del self.replicas[region]
+        if not self.replicas:
+            raise _none_answers(self.unreachable)
+        return said
 
     def sound(self) -> Vault:
         """The same without the regions whose log of points cannot be read: one that is damaged stops no other.

@@ -428,9 +428,11 @@ class Writer:
             unsure = [name for name in unsure if not lane.holds(name, writer=self._signer)]
         lacking = sum(self._is_lacking(lane, name) for name in unsure)
         if lacking:
+            why = "" if failed is None else f": {failed.message}"
             raise Missing(
-                f"{lane.replica.region} lacks {lacking} of the {len(needed)} chunks that the point needs",
-                next="refloat vault repair",
+                f"{lane.replica.region} lacks {lacking} of the {len(needed)} chunks that the point needs{why}",
+                retry=Retry.NEVER if failed is None else failed.retry,
+                next=(failed and failed.next) or "refloat vault repair",
             ) from failed
 
     def _is_lacking(self, lane: Lane, name: bytes) -> bool:

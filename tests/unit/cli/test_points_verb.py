@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 
 import pytest
+
+from refloat.cli.system import SystemClock
 
 
 def test_the_list_has_exactly_these_keys_newest_first(desk) -> None:
@@ -26,6 +29,14 @@ def test_a_point_that_one_region_missed_is_listed_for_the_other_alone(desk) -> N
     listed = {entry["point"]: entry["regions"] for entry in desk.ask("points", "list")["points"]}
     assert listed[made] == ["eu"]
     assert sorted(listed.values()) == [["eu"], ["eu", "us"]]
+
+
+def test_the_list_is_in_the_order_of_the_logs_whatever_the_clock_of_a_writer_says(desk, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(SystemClock, "now", lambda self: datetime(2035, 1, 1, tzinfo=UTC))
+        ahead = desk.ask("protect")["point"]
+    newest = desk.ask("protect")["point"]
+    assert [point["point"] for point in desk.ask("points", "list")["points"]][:2] == [newest, ahead]
 
 
 def test_one_address_is_enough_and_needs_no_manifest(desk) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from refloat.vault.keyfile import KeyFile
+from refloat.vault.keys import Role
 
 KEYS = {"ok", "packs", "chunks", "bytes_read", "damaged", "covered", "unreachable", "read", "locks"}
 
@@ -195,3 +196,14 @@ def test_a_check_that_was_stopped_goes_on_and_says_so(desk) -> None:
     assert gone_on["began_at"] == began
     assert gone_on["before_bytes"] == everything["bytes_read"] - document["bytes_read"] > 0
     assert desk.ask("vault", "check", "--read-data")["bytes_read"] == everything["bytes_read"]
+
+
+def test_a_check_with_a_writers_key_says_what_it_could_not_open(desk, monkeypatch) -> None:
+    own = desk.root / "writer.key"
+    KeyFile.load(desk.key).for_roles(Role.WRITER).save(own)
+    desk.ask("vault", "check", "--read-data")
+    assert "were only held against their names" not in desk.said
+    monkeypatch.setenv("REFLOAT_KEY_FILE", str(own))
+    desk.ask("vault", "check", "--read-data")
+    for region in ("eu", "us"):
+        assert f"packs of {region} were only held against their names" in desk.said

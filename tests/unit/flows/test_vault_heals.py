@@ -144,7 +144,9 @@ class Hit:
         return [damage.object for damage in check(replica, read_data=True, others=others).damaged]
 
     def repair(self, *overrides: str) -> Repair:
-        return repair_vault(self.open, self.whole.clock, read_data=True, overrides=frozenset(overrides))
+        return repair_vault(
+            lambda _: self.open(), self.whole.clock, read_data=True, overrides=frozenset(overrides)
+        )
 
     def require_no_wrong_byte(self, *regions: str) -> None:
         for region, replica in self.open().replicas.items():

@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from obstore.store import MemoryStore as Backend
 
 from refloat.contracts import Put, Store
 from refloat.errors import DeadlineExceeded, Missing, Retry, StoreError, UsageError
+from refloat.limits import MIB
 from refloat.testing.store_contract import StoreContract
-from refloat.testing.toxic import Line, ToxicProxy, answer, hang
+from refloat.testing.toxic import Line, Reply, Toxic, ToxicProxy, answer, hang
 from refloat.vault.stores import open_store
 from refloat.vault.stores.failures import may_have_landed, status_of, typed
 from refloat.vault.stores.object import ObjectStore, open_bucket
@@ -329,10 +331,49 @@ def test_a_store_that_is_busy_is_asked_again_after_growing_waits(
     shop: ObjectStore, proxy: ToxicProxy
 ) -> None:
     waits = waits_of(shop)
-    proxy.poison(answer(503, "SlowDown"), method="GET", times=3)
+    shop.get("a")  # one that never answered is not asked so often
+    proxy.poison(answer(503, "SlowDown"), method="GET", times=5)
     assert shop.get("a") == b"1"
-    assert len(waits) == 3
-    assert 0 < waits[0] < waits[1] < waits[2]
+    assert len(waits) == 5
+    assert all(0 <= wait <= PATIENT.wait_max_after(number) for number, wait in enumerate(waits, 1))
+
+
+class _Hours:
+    """Time that passes only where somebody waits."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.waits: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now_s += seconds
+
+
+def test_an_outage_of_seconds_is_waited_out_and_the_waits_are_thrown_over_all_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hours, back_s, first = _Hours(), 0.0, []
+    backend = Backend()
+
+    def head(*_: object) -> dict[str, int]:
+        if hours.now_s < back_s:
+            raise xml(503, "SlowDown")
+        return {"size": 1}
+
+    monkeypatch.setattr("obstore.head", head)
+    for seed in range(60):
+        store = ObjectStore(backend, "s3://b", sleep=hours.sleep, monotonic=hours.monotonic, seed=seed)
+        back_s = 0.0
+        assert store.size("a") == 1
+        hours.now_s, hours.waits, back_s = 0.0, [], 4.0
+        assert store.size("a") == 1
+        assert hours.now_s <= Patience().call_s
+        first.append(hours.waits[0] / Patience().wait_first_s)
+    assert min(first) < 0.05 and max(first) > 0.95  # a whole fleet does not come back at one moment
 
 
 def test_a_store_that_stays_busy_is_not_asked_for_ever(shop: ObjectStore, proxy: ToxicProxy) -> None:
@@ -396,8 +437,17 @@ def test_missing_needs_no_retry(shop: ObjectStore, proxy: ToxicProxy) -> None:
 
 # ---------------------------------------------------------------------------------- a store that says nothing
 
-HASTY = Patience(silence_s=0.3, again_s=0.3, request_s=3600.0, call_s=3600.0, wait_first_s=0.001)
+HASTY = Patience(
+    silence_s=0.5,
+    again_s=0.3,
+    bytes_per_s_min=10**9,
+    request_s=3600.0,
+    call_s=3600.0,
+    wait_first_s=0.001,
+)
 """Waits for a word only so long, and for the end of a call longer than any test runs."""
+HEARING = replace(HASTY, again_s=30.0)
+"""As long as it takes for a word that is said on a busy machine."""
 
 
 def test_a_store_that_never_answered_is_given_up_at_the_first_silence(
@@ -412,7 +462,7 @@ def test_a_store_that_never_answered_is_given_up_at_the_first_silence(
     assert len(proxy.seen) == 1
 
 
-def test_a_store_that_was_silent_is_asked_something_small_first_and_heard_when_it_answers(
+def test_a_store_that_falls_silent_is_given_up_where_it_does_not_answer_something_small(
     proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # fault 8
@@ -423,13 +473,86 @@ def test_a_store_that_was_silent_is_asked_something_small_first_and_heard_when_i
     proxy.poison(hang)
     with pytest.raises(StoreError):
         store.get("a")
-    assert proxy.count("GET") == HASTY.silences_max
-    for _ in range(2):
-        with pytest.raises(StoreError, match=r"cannot read b .*did not answer in time"):
+    assert (proxy.count("GET"), proxy.count("HEAD")) == (1, 1)
+
+
+def test_one_answer_that_does_not_come_is_asked_for_again_where_the_store_answers_else(
+    proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fault 8
+    use_endpoint(monkeypatch, proxy.url)
+    store = open_bucket("s3://bucket/v", HEARING)
+    assert store.get("a") == b"1"
+    proxy.seen.clear()
+    proxy.poison(hang, method="GET")
+    with pytest.raises(StoreError, match="did not answer in time"):
+        store.get("a")
+    assert (proxy.count("GET"), proxy.count("HEAD")) == (HASTY.silences_max, HASTY.silences_max - 1)
+
+
+@pytest.mark.parametrize(
+    ("toxic", "questions"), [(hang, 1), (answer(503, "SlowDown"), 5)], ids=["hang", "busy"]
+)
+def test_a_dead_store_is_asked_for_few_of_many_things(
+    proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch, toxic: Toxic, questions: int
+) -> None:
+    # faults 7, 8
+    use_endpoint(monkeypatch, proxy.url)
+    store, hours = open_bucket("s3://bucket/v", HASTY), _Hours()
+    monkeypatch.setattr(store, "_monotonic", hours.monotonic)
+    monkeypatch.setattr(store, "_sleep", lambda seconds: None)
+    assert store.get("a") == b"1"
+    proxy.poison(toxic)
+    with pytest.raises(StoreError) as first:
+        store.get("a")
+    proxy.seen.clear()
+    for _ in range(5):
+        with pytest.raises(StoreError, match="cannot read b ") as caught:
             store.get("b")
-    assert (proxy.count("GET"), proxy.count("HEAD")) == (HASTY.silences_max, 2)
+        assert caught.value.retry is Retry.LATER
+        assert caught.value.message == first.value.message.replace("read a", "read b")
+    assert [seen.method for seen in proxy.seen] == ["HEAD"] * questions
     proxy.heal()
+    hours.sleep(HASTY.again_s)
     assert store.get("b") == b"1"
+
+
+TRICKLES: dict[str, Callable[[ObjectStore], object]] = {
+    "get": lambda store: store.get("a"),
+    "list": lambda store: list(store.list("")),
+}
+
+
+@pytest.mark.parametrize("ask", TRICKLES)
+def test_an_answer_that_trickles_is_given_up(
+    proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    # fault 8
+    use_endpoint(monkeypatch, proxy.url)
+    store = open_bucket("s3://bucket/v", HEARING)
+    assert store.get("a") == b"1"
+    proxy.seen.clear()
+    proxy.poison(trickle, method="GET")
+    with pytest.raises(StoreError, match="did not answer in time") as caught:
+        TRICKLES[ask](store)
+    assert caught.value.retry is Retry.LATER
+    assert proxy.count("GET") == HASTY.silences_max
+
+
+def trickle(line: Line) -> None:
+    """A byte now and then, so often that nobody is silent, of more than anybody waits for."""
+    much = b" " * 2_000
+    told = (("ETag", '"1"'), ("Last-Modified", "Sun, 01 Nov 2026 00:00:00 GMT"))
+    line.head(Reply(200, told, much, len(much)), length=len(much))
+    while line.wait(0.05):
+        line.wfile.write(b" ")
+
+
+def test_what_is_larger_may_take_longer_up_to_a_limit() -> None:
+    patience = Patience()
+    assert patience.limit_s(0) == patience.silence_s
+    assert patience.limit_s(100_000) < 12 < patience.limit_s(MIB) < 30
+    assert patience.limit_s(64 * MIB) == patience.request_s
 
 
 def test_much_that_is_being_written_is_given_up_where_nobody_says_a_word_meanwhile(

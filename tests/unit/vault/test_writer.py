@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from refloat.contracts import Facts
+from refloat.contracts import Facts, Put
 from refloat.errors import Missing, StoreError, UsageError, WrongKey
 from refloat.vault.check import check
 from refloat.vault.index import Index
@@ -405,6 +405,25 @@ def test_a_region_is_not_complete_with_a_pack_that_no_region_has_whole(world: Va
     assert again.regions["us"].complete is False
     assert "lacks" in again.regions["us"].error
     assert world.names("packs/", "us") == []
+
+
+def test_what_a_region_lacks_is_told_with_what_its_store_said(
+    world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fault 2
+    world.capture(FILES)
+    store = world.stores["us"]
+    for name in world.names("packs/", "us"):
+        store.delete(name)
+
+    def full(name: str, content: bytes | memoryview) -> Put:
+        raise StoreError(f"cannot write {name}: it is full", file=name, next="free space there")
+
+    monkeypatch.setattr(store, "create", full)
+    again = world.capture(FILES)
+    assert again.regions["eu"].complete and not again.regions["us"].complete
+    assert "lacks" in again.regions["us"].error and "it is full" in again.regions["us"].error
+    assert again.regions["us"].error.endswith("next: free space there")
 
 
 def test_a_capture_that_is_dropped_leaves_no_point(world: VaultWorld) -> None:

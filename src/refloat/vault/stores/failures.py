@@ -18,6 +18,8 @@ _STATUS = re.compile(r"status code: (\d{3})|\(code: (\d{3})\)")  # the latter of
 _CODE = re.compile(r"<Code>([A-Za-z]+)</Code>|\(code: ([A-Za-z]+)\)")
 _KIND = re.compile(r"kind: (Timeout|Connect)\b")
 _KINDS = {"Timeout": "it did not answer in time", "Connect": "it cannot be reached"}
+_BROKEN = re.compile(r"HTTP error: (error sending request|request or response body error)")
+_BROKEN_SAID = "the connection broke"
 _EXPIRED = ("ExpiredToken", "RequestExpired", "TokenRefreshRequired")
 _WRONG = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed")
 _CLOCK = ("RequestTimeTooSkewed",)
@@ -62,8 +64,10 @@ def may_have_landed(error: Exception) -> bool:
     return status is None or status >= 500
 
 
-def is_silence(error: Exception) -> bool:
+def is_silence(error: Exception | None) -> bool:
     """Whether nobody said anything within the time that was given: not even that it is busy, or not there."""
+    if error is None:
+        return False
     if isinstance(error, DeadlineExceeded):
         return True
     found = _KIND.search(str(error))
@@ -100,6 +104,10 @@ def reason_of(error: Exception) -> str:
         return f"{status} {code}" if status else code
     if kind:
         return _KINDS[kind[1]]
+    if status:
+        return f"it answered {status}"
+    if _BROKEN.search(text):
+        return _BROKEN_SAID
     return _ADDRESS_QUERY.sub("?…", text.strip().split("\n", 1)[0])[:300]
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # obstore has these names for type checkers alone
     from obstore.store import ObjectStore as Backend
 
 BULK_BYTES = 256 * KIB  # sending more may take longer than a server may be silent
+PAGE_BYTES = 256 * KIB  # a listing comes in pages of at most a thousand names
 BACKSTOP_S = 10.0  # what an attempt may take beyond obstore's own limit, before it is given up from outside
 
 _BEYOND_THE_END = ("status code: 416", "Invalid range", "Wanted range starting at")
@@ -105,7 +106,7 @@ def _backend(address: str, patience: Patience, *, checksums: bool) -> Backend:
 class ObjectStore:
     """A bucket, or the part of one below a prefix. ``bulk`` sends what is large, where that is another client.
 
-    ``sleep`` and ``seed`` are there for tests.
+    ``sleep``, ``monotonic`` and ``seed`` are there for tests.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class ObjectStore:
         bulk: Backend | None = None,
         patience: Patience | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
         self.url = url
@@ -124,9 +126,11 @@ class ObjectStore:
         self._patience = patience or Patience()
         self._retries = Retries(self._patience.retries_saved_max)
         self._sleep = sleep
+        self._monotonic = monotonic
         self._dice = random.Random(seed)
         self._bucket_seen = False
-        self._is_silent = False
+        self._in_vain: Exception | None = None
+        self._rests_until = 0.0
         self._keeping: Keeping | None = None
 
     def create(self, name: str, content: bytes | memoryview) -> Put:
@@ -139,7 +143,7 @@ class ObjectStore:
         def attempt() -> Put:
             nonlocal lost
             try:
-                obstore.put(backend, name, content, mode="create", use_multipart=False)
+                self._send(name, content, lambda: _put_new(backend, name, content))
             except AlreadyExistsError as error:
                 if not name_is_taken(str(error)):
                     raise
@@ -152,7 +156,7 @@ class ObjectStore:
             return Put.CREATED
 
         try:
-            put = self._call("write", name, attempt, bulk=backend is self._bulk)
+            put = self._call("write", name, attempt, silences=self._silences(content))
         except StoreError:
             with suppress(StoreError):  # it says no more than that nobody answers
                 if lost and self._holds(name, content):
@@ -186,7 +190,11 @@ class ObjectStore:
         """Remove an object; one that is not there is no error."""
         checked(name)
         with suppress(Missing):
-            self._call("delete", name, lambda: obstore.delete(self._backend, name))
+            self._call(
+                "delete",
+                name,
+                lambda: self._answer("delete", name, lambda: obstore.delete(self._backend, name)),
+            )
 
     # ------------------------------------------------------------------------------------------- versions
 
@@ -209,9 +217,7 @@ class ObjectStore:
     def get_version(self, name: str, version: str, start: int, length: int) -> bytes:
         """``length`` bytes from ``start`` of one version, which has so many. Raises ``Missing``."""
         options: GetOptions = {"version": version, "range": (start, start + length)}
-        return self._call(
-            "read", name, lambda: bytes(obstore.get(self._backend, name, options=options).bytes())
-        )
+        return self._call("read", name, lambda: self._fetch(name, options))
 
     def put_over(self, name: str, content: bytes) -> None:
         """Write another version, whatever is there."""
@@ -219,17 +225,20 @@ class ObjectStore:
         self._call(
             "write",
             name,
-            lambda: obstore.put(backend, name, content, use_multipart=False),
-            bulk=backend is self._bulk,
+            lambda: self._send(
+                name, content, lambda: obstore.put(backend, name, content, use_multipart=False)
+            ),
+            silences=self._silences(content),
         )
 
     def _read(self, name: str, start: int, length: int | None) -> bytes:
+        options: GetOptions = {}
+        if length is not None:
+            options = {"range": (start, start + length)}
+        elif start:
+            options = {"range": {"offset": start}}
         try:
-            if length is not None:
-                return bytes(obstore.get_range(self._backend, name, start=start, length=length))
-            if start:
-                return bytes(obstore.get(self._backend, name, options={"range": {"offset": start}}).bytes())
-            return bytes(obstore.get(self._backend, name).bytes())
+            return self._fetch(name, options)
         except BaseError as error:
             beyond = any(mark in str(error) for mark in _BEYOND_THE_END)
             if beyond and start >= self._size_of(name):
@@ -239,19 +248,19 @@ class ObjectStore:
     def _head(self, name: str) -> ObjectMeta:
         """What is known of an object. What a HEAD cannot say for want of a body, a read of the same object does."""
         try:
-            return obstore.head(self._backend, name)
+            return self._answer("look at", name, lambda: obstore.head(self._backend, name))
         except FileNotFoundError:
             if not self._bucket_seen:  # is it the object that is not there, or the bucket?
-                obstore.get_range(self._backend, name, start=0, length=1)
+                self._fetch(name, {"range": (0, 1)})
             raise
         except BaseError as error:
             if status_of(str(error)) in _BARE_STATUS:
-                obstore.get_range(self._backend, name, start=0, length=1)
+                self._fetch(name, {"range": (0, 1)})
             raise
 
     def _is_there(self, name: str) -> bool:
-        with suppress(BaseError, FileNotFoundError):
-            obstore.head(self._backend, name)
+        with suppress(BaseError, FileNotFoundError, DeadlineExceeded):
+            self._answer("look at", name, lambda: obstore.head(self._backend, name))
             return True
         return False
 
@@ -261,63 +270,124 @@ class ObjectStore:
             raise missing(self.url, name)
         return size
 
-    def _listing(self, folder: str) -> tuple[ObjectInfo, ...]:
-        batches = obstore.list(self._backend, folder or None)
-        return tuple(ObjectInfo(meta["path"], meta["size"]) for batch in batches for meta in batch)
-
     def _holds(self, name: str, content: bytes) -> bool:
         """Whether exactly our bytes are under the name. Raises ``StoreError`` where that cannot be told."""
         with suppress(Missing):
             return self.get(name, 0, len(content) + 1) == content
         return False
 
-    def _call(self, verb: str, name: str, action: Callable[[], T], *, bulk: bool = False) -> T:
-        """The result of ``action``, tried again with jittered waits while that can help."""
+    def _call(self, verb: str, name: str, action: Callable[[], T], *, silences: int | None = None) -> T:
+        """The result of ``action``, tried again with jittered waits while that can help; it bears so many silences."""
         patience = self._patience
-        give_up = time.monotonic() + patience.call_s
-        attempt = silences = 0
+        seen = self._bucket_seen
+        silences_left = (patience.silences_max if silences is None else silences) if seen else 1
+        give_up = self._monotonic() + (patience.call_s if seen else patience.first_call_s)
+        attempt = 0
         self._require_a_word(verb, name)
         while True:
             attempt += 1
             failure: RefloatError
             try:
-                result = self._attempt(verb, name, action, bulk=bulk)
+                result = action()
             except (BaseError, FileNotFoundError, DeadlineExceeded) as error:
-                failure = typed(self.url, verb, name, error)
-                silences += is_silence(error) * (patience.silences_max if bulk else 1)
-                self._is_silent = silences >= (patience.silences_max if self._bucket_seen else 1)
+                failure, why = typed(self.url, verb, name, error), error
             else:
                 self._answered()
                 return result
             if isinstance(failure, Missing):
                 self._answered()
-            wait_s = self._dice.uniform(0.5, 1.0) * min(
-                patience.wait_first_s * 2 ** (attempt - 1), patience.wait_max_s
-            )
-            late = attempt == patience.attempts_max or time.monotonic() + wait_s > give_up or self._is_silent
-            if failure.retry is Retry.NEVER or late or not self._retries.take():
+            if failure.retry is Retry.NEVER:
                 raise failure from None  # the cause's text may quote a signed address
+            silences_left -= is_silence(why)
+            wait_s = self._dice.uniform(0.0, patience.wait_max_after(attempt))
+            late = attempt == patience.attempts_max or self._monotonic() + wait_s > give_up
+            if late or self._is_mute(why, silences_left) or not self._retries.take():
+                self._in_vain = why
+                raise failure from None
             self._sleep(wait_s)
 
-    def _attempt(self, verb: str, name: str, action: Callable[[], T], *, bulk: bool) -> T:
-        """One attempt, in a thread of its own: waiting for a thread ends at once on Ctrl-C, obstore does not."""
+    # ------------------------------------------------------------------------------ how long is waited for what
+
+    def _answer(self, verb: str, name: str, action: Callable[[], T]) -> T:
+        """What is as good as no bytes, in a thread of its own: waiting for a thread ends at once on Ctrl-C."""
+        return within(self._word_s, self._told(verb, name), action)
+
+    @property
+    def _word_s(self) -> float:
+        """How long an answer may take to begin, before it is given up from outside."""
         patience = self._patience
-        watch = Watch(patience.silence_s, lambda: self._says_a_word(patience.silence_s)) if bulk else None
-        return within(patience.request_s + BACKSTOP_S, self._told(verb, name), action, watch=watch)
+        by_itself = patience.silence_s + BACKSTOP_S
+        return by_itself if self._bucket_seen else min(patience.first_word_s, by_itself)
+
+    def _fetch(self, name: str, options: GetOptions) -> bytes:
+        """An object's bytes, as long as they do not trickle."""
+        told = self._told("read", name)
+        begun = within(self._word_s, told, lambda: obstore.get(self._backend, name, options=options))
+        start, end = begun.range
+        return within(self._patience.limit_s(end - start), told, lambda: bytes(begun.bytes()))
+
+    def _send(self, name: str, content: bytes, action: Callable[[], T]) -> T:
+        """Send an object. While that takes long, something small is asked: who answers is only slow."""
+        patience = self._patience
+        watch = Watch(patience.silence_s, lambda: not is_silence(self._why_mute(patience.silence_s)))
+        much = len(content) > BULK_BYTES
+        seconds = patience.limit_s(len(content)) + BACKSTOP_S if self._bucket_seen else self._word_s
+        return within(seconds, self._told("write", name), action, watch=watch if much else None)
+
+    def _silences(self, content: bytes) -> int:
+        """How often sending may meet silence: what is large is not sent again to somebody who said nothing."""
+        return 1 if len(content) > BULK_BYTES else self._patience.silences_max
+
+    def _listing(self, folder: str) -> tuple[ObjectInfo, ...]:
+        """What is below a folder, as long as one page comes after the other."""
+        found: list[ObjectInfo] = []
+        had = -1
+
+        def collect() -> tuple[ObjectInfo, ...]:
+            for batch in obstore.list(self._backend, folder or None):
+                found.extend(ObjectInfo(meta["path"], meta["size"]) for meta in batch)
+            return tuple(found)
+
+        def goes_on() -> bool:
+            nonlocal had
+            before, had = had, len(found)
+            return had > max(before, 0)
+
+        patience = self._patience
+        page_s = patience.limit_s(PAGE_BYTES) if self._bucket_seen else self._word_s
+        seconds, watch = patience.request_s + BACKSTOP_S, Watch(page_s, goes_on)
+        return within(seconds, self._told("list", folder), collect, watch=watch)
+
+    # ------------------------------------------------------------------------------------ who says nothing
+
+    def _is_mute(self, error: Exception, silences_left: int) -> bool:
+        """Whether there is nobody to ask again: too often silent, or silent to something small as well."""
+        if not is_silence(error):
+            return False
+        return silences_left <= 0 or is_silence(self._why_mute(self._patience.again_s))
 
     def _require_a_word(self, verb: str, name: str) -> None:
-        """Raises ``StoreError`` where the store was silent, and is so still."""
-        if self._is_silent and not self._says_a_word(self._patience.again_s):
-            raise typed(self.url, verb, name, DeadlineExceeded(self._told(verb, name)))
-        self._is_silent = False
+        """Raises ``StoreError`` where the last call ended in vain, and the store has not come back since."""
+        why = self._in_vain
+        if why is None:
+            return
+        again_s = self._patience.again_s
+        if self._monotonic() >= self._rests_until:
+            now = self._why_mute(again_s)
+            if now is None or typed(self.url, verb, name, now).retry is Retry.NEVER:
+                self._in_vain = None
+                return
+            if is_silence(now):
+                self._rests_until = self._monotonic() + again_s
+        raise typed(self.url, verb, name, why) from None
 
-    def _says_a_word(self, seconds: float) -> bool:
-        """Whether the store answers anything at all to a small question."""
+    def _why_mute(self, seconds: float) -> Exception | None:
+        """What a small question meets; None where it is answered."""
         try:
             within(seconds, self._told("look at", VAULT), lambda: obstore.head(self._backend, VAULT))
         except (BaseError, FileNotFoundError, DeadlineExceeded) as error:
-            return not is_silence(error)
-        return True
+            return error
+        return None
 
     def _told(self, verb: str, name: str) -> str:
         return f"to {verb} {name} in {self.url}"
@@ -325,3 +395,7 @@ class ObjectStore:
     def _answered(self) -> None:
         self._bucket_seen = True
         self._retries.give_back()
+
+
+def _put_new(backend: Backend, name: str, content: bytes) -> None:
+    obstore.put(backend, name, content, mode="create", use_multipart=False)

@@ -5,29 +5,56 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from refloat.limits import KIB
+
 
 @dataclass(frozen=True)
 class Patience:
-    """The limits of one store's calls. A call ends at most ``call_s`` + ``request_s`` after it began.
+    """The limits of one store's calls.
 
-    One that nobody answers ends after ``silences_max`` times ``silence_s``, and where the store never answered yet,
-    after one: it takes connections, and is not there. Each call after that first asks something small, and ends
-    ``again_s`` later where that is not answered either. While much is being written, something small is asked every
-    ``silence_s``: a store that answers that is only slow, and one that does not is given up.
+    An attempt ends when nobody said anything for ``silence_s``, or when it took longer than its bytes may:
+    ``silence_s`` and ``size / bytes_per_s_min``, at most ``request_s``. A call ends at most ``call_s`` after it began,
+    and its last attempt. Waits between attempts are thrown anew (full jitter): anything up to a limit that doubles.
+
+    One that nobody answers ends after ``silences_max`` silences, and before that where something small is not answered
+    within ``again_s`` either. A store that never answered yet has ``first_word_s`` for each answer and ``first_call_s``
+    for a call: it takes connections, perhaps, and is not there.
+
+    Where a call ended in vain, the next one begins with something small, and fails where that fails; where nobody says
+    a word to it, every call fails at once for as long as ``again_s``: so a command that asks a dead store for many
+    things waits for few of them. While much is being written, something small is asked every ``silence_s``: a store
+    that answers that is only slow.
 
     A write whose reply was lost is read back after that, which is a call of its own.
     """
 
     connect_s: float = 5.0  # a server that takes longer to take a connection is not there
+    first_word_s: float = (
+        5.0  # a name, a connection, a certificate and an answer without a body take under a second
+    )
+    first_call_s: float = (
+        10.0  # other regions wait for it; a server that is being started again has come by then
+    )
     silence_s: float = 10.0  # until the answer begins, and between its parts: beyond it the server hangs
-    silences_max: int = 3  # a recovery has nothing but this store: half a minute without a word is borne
+    silences_max: int = 2
     again_s: float = 5.0  # one that was silent a moment ago, and answers, does so at once
-    request_s: float = 300.0  # a 64 MiB pack over a slow line (about 2 Mbit/s), and a body that trickles
+    bytes_per_s_min: int = 64 * KIB  # half a Mbit/s: what trickles is no answer
+    request_s: float = 300.0  # a 64 MiB pack over a slow line (about 2 Mbit/s)
     call_s: float = 60.0  # no attempt begins later than this after the first
-    attempts_max: int = 8  # with three answers in ten being "busy", one call in 15,000 sees nothing else
+    attempts_max: int = (
+        12  # half a minute on average: an outage of some seconds is over by then, however dice fall
+    )
     wait_first_s: float = 0.2
     wait_max_s: float = 8.0
-    retries_saved_max: int = 50  # see Retries
+    retries_saved_max: int = 100  # see Retries; eight threads that meet one outage of some seconds
+
+    def wait_max_after(self, attempt: int) -> float:
+        """What is waited at most before the next attempt, after so many."""
+        return min(self.wait_first_s * 2.0 ** (attempt - 1), self.wait_max_s)
+
+    def limit_s(self, size: int) -> float:
+        """How long so many bytes may take."""
+        return min(self.request_s, self.silence_s + size / self.bytes_per_s_min)
 
 
 class Retries:

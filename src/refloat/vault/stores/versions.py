@@ -21,6 +21,7 @@ from refloat.vault.stores.failures import typed
 from refloat.vault.stores.patience import Patience
 
 REQUESTS_AT_ONCE = 16  # of all threads, to one bucket
+ATTEMPTS_MAX = 8  # botocore's own, whose waits are up to 20 s
 _COMPLIANCE = "COMPLIANCE"  # the mode in which nobody shortens a lock, not the owner of the account either
 _NO_LOCK = ("ObjectLockConfigurationNotFoundError", "NotImplemented", "MethodNotAllowed")
 
@@ -70,7 +71,7 @@ class VersionedBucket:
         config = Config(
             connect_timeout=patience.connect_s,
             read_timeout=patience.silence_s,
-            retries={"mode": "standard", "total_max_attempts": patience.attempts_max},
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS_MAX},
             max_pool_connections=REQUESTS_AT_ONCE,
             proxies={"http": access.proxy, "https": access.proxy} if access.proxy else None,
             s3={"addressing_style": "path" if access.path_style else "virtual"} if access.endpoint else None,
