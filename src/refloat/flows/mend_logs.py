@@ -45,7 +45,7 @@ from refloat.vault.forgotten import forgotten_points
 from refloat.vault.keys import Role
 from refloat.vault.missed import commit_points
 from refloat.vault.missed_records import STREAMS as RECORDS
-from refloat.vault.replica import CommittedPoint, committed
+from refloat.vault.replica import CommittedPoint, Replica, committed
 from refloat.vault.vault import Vault
 from refloat.vault.witness import accept_gone, rolled_back
 

@@ -73,11 +73,11 @@ def repair_vault(
         for region in vault.replicas:
             found.setdefault(region, Mended())
         reports = work.checked(read_data=read_data and (not round_ or work.must_read(found)))
-        more = vault.each(lambda replica: work.mend(replica, reports[replica.region], found[replica.region]))
+        more = work.mended(reports, found)
         silent = {
             region: error for region, error in vault.unreachable.items() if isinstance(error, StoreError)
         }
-        if not any(more.values()):
+        if not more:
             break
     return Repair(found, vault.unreachable)
 
@@ -102,6 +102,11 @@ class _Round:
                 replica, read_data=read_data, progress=self.progress, others=self._others(replica)
             )
         )
+
+    def mended(self, reports: Mapping[str, CheckReport], found: Mapping[str, Mended]) -> bool:
+        """Mend what the checks name; whether that was anything."""
+        more = self.vault.each(lambda one: self.mend(one, reports[one.region], found[one.region]))
+        return any(more.values())
 
     def mend(self, replica: Replica, report: CheckReport, done: Mended) -> bool:
         """Mend what the check of a region names, and tell in ``done``; whether that was anything."""
