@@ -139,8 +139,9 @@ def _asked_once() -> Iterator[None]:
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is pure and dear is done once for each input: for tests that do the same a hundred times."""
-    from refloat.flows import prepare
     from refloat.testing import world
+    from refloat.testing.remembered import remembered
 
-    for room in (prepare, world):
-        monkeypatch.setattr(room, "parse", functools.cache(room.parse))
+    monkeypatch.setattr(world, "parse", functools.cache(world.parse))
+    for where, name, stand_in in remembered():
+        monkeypatch.setattr(where, name, stand_in)

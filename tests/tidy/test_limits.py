@@ -69,7 +69,7 @@ def test_a_slow_test_has_its_own_limit_and_none_in_a_soak(
 
 
 def test_what_hangs_is_ended_with_the_stacks_of_all_threads(tmp_path: Path) -> None:
-    ran = run_of(tmp_path, HANGS, "--timeout", "1")
+    ran = run_of(tmp_path, HANGS, "--timeout", "1", "-o", "timeout_func_only=true")
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout + ran.stderr
     assert "Stack of another" in ran.stdout, "the other thread's"
     assert "test_hangs" in ran.stdout and "Timeout (>1.0s)" in ran.stdout, "its own"

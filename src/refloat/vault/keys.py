@@ -162,6 +162,7 @@ class Keyring:
 
     def __init__(self, key_file: KeyFile) -> None:
         self._file = key_file
+        self._signers: dict[Role, str] = {}
         self._publics: dict[tuple[Role, str], bytes] = {}
         self._holders: dict[tuple[Role, str], Known] = {}
         self._removed: dict[tuple[Role, str], Removed] = {}
@@ -231,8 +232,7 @@ class Keyring:
         Raises ``WrongKey`` when the holder lacks the role, or when the vault no longer vouches for it. The
         reader signs nothing.
         """
-        seed = self._seed(role)
-        signer = signer_id(public_of(seed))
+        seed, signer = self._seed(role), self.signer(role)
         if self._public(role, signer) is None:
             raise WrongKey(
                 f"the vault does not vouch for this {role}" + self._set_aside(),
@@ -248,7 +248,9 @@ class Keyring:
 
     def signer(self, role: Role) -> str:
         """The signer id of this holder in a role that signs. Raises ``WrongKey`` without the role."""
-        return signer_id(public_of(self._seed(role)))
+        if role not in self._signers:
+            self._signers[role] = signer_id(public_of(self._seed(role)))
+        return self._signers[role]
 
     def vouches(self, role: Role, signer: str) -> bool:
         """Whether a certificate lies in the vault for a key, removed or not, by its signer id."""

@@ -174,7 +174,8 @@ class Replica:
         with ThreadPoolExecutor(GETS_AT_ONCE, thread_name_prefix="index") as pool:
             for at in range(0, len(names), INDEX_OBJECTS_AT_ONCE):
                 some = names[at : at + INDEX_OBJECTS_AT_ONCE]
-                for name, packs in zip(some, pool.map(self._open_index, some), strict=True):
+                each = pool.map if len(some) > 1 else map  # one, as after a protect, needs no thread
+                for name, packs in zip(some, each(self._open_index, some), strict=True):
                     if packs is not None:
                         index.add(packs, name)
                     self.progress.advance(task)

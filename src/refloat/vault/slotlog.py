@@ -83,8 +83,8 @@ class _Stored(BaseModel):
     signature: str = Field("", pattern=r"^([0-9a-f]{128})?$")  # hex: one signature, one spelling
 
     def message(self, vault: str) -> bytes:
-        unsigned = self.model_dump(mode="json", exclude={"signature"})
-        return b"slot:" + canonical_json({**unsigned, "vault": vault})
+        signed = {name: value for name, value in self if name != "signature"}
+        return b"slot:" + canonical_json({**signed, "vault": vault})
 
 
 def _envelope(stored: bytes, name: str) -> _Stored:

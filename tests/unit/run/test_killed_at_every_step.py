@@ -5,12 +5,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from refloat.errors import Damaged, UsageError
 from refloat.run.state import FINAL, Intent, Observe, Outcome, RunState, Status, decide, fold
+from refloat.testing.disk import folder_in_memory
 
 pytestmark = [pytest.mark.usefixtures("remembered"), pytest.mark.slow]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with folder_in_memory() as folder:
+        yield folder
 
 
 def _moments(world, **how) -> list[str]:

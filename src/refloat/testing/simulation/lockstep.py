@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest import mock
@@ -25,22 +24,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from refloat.digest import Json
-from refloat.flows import forget, prepare, suspects
-from refloat.manifest.parse import parse
+from refloat.flows import forget, suspects
 from refloat.point import capture, evaluate, worker
 from refloat.point import language as cel
 from refloat.run import engine
+from refloat.testing.remembered import StandIn, remembered
 from refloat.vault import (
     check,
     keyfile,
     keyobjects,
-    keys,
     lane,
-    layout,
     ranges,
     replica,
     replicate,
-    tree,
     trial,
     writer,
 )
@@ -120,7 +116,7 @@ def _answers(
 @contextmanager
 def in_step(dice: random.Random) -> Iterator[None]:
     """Let refloat run without threads and without chance of its own while the context is open."""
-    stand_ins: list[tuple[Any, str, Any]] = [
+    stand_ins: list[StandIn] = [
         (check, "ThreadPoolExecutor", InPlace),
         (lane, "ThreadPoolExecutor", InPlace),
         (writer, "ThreadPoolExecutor", InPlace),
@@ -140,29 +136,13 @@ def in_step(dice: random.Random) -> Iterator[None]:
         (uuid, "uuid4", lambda: uuid.UUID(bytes=dice.randbytes(16), version=4)),
         (keyfile, "Ed25519PrivateKey", _seeded(Ed25519PrivateKey, dice)),
         (keyobjects, "X25519PrivateKey", _seeded(X25519PrivateKey, dice)),
-        # What follows is pure, and most of the time that a simulation takes.
-        (keys, "is_signed", cache(keyobjects.is_signed)),
-        (layout, "_is_canonical", _by_content(layout._is_canonical)),
-        (tree, "decode_page", cache(tree.decode_page)),
-        (prepare, "parse", cache(parse)),
+        *remembered(),  # most of the time that a simulation takes
         (tempfile, "tempdir", MEMORY if os.access(MEMORY, os.W_OK) else None),
     ]
     with ExitStack() as stack:
         for where, name, stand_in in stand_ins:
             stack.enter_context(mock.patch.object(where, name, stand_in))
         yield
-
-
-def _by_content(is_canonical: Callable[[object, bytes], bool]) -> Callable[[object, bytes], bool]:
-    """The same, asked once for each content: the document is what the content says."""
-    known: dict[bytes, bool] = {}
-
-    def asked(document: object, content: bytes) -> bool:
-        if content not in known:
-            known[content] = is_canonical(document, content)
-        return known[content]
-
-    return asked
 
 
 def _seeded(private: Any, dice: random.Random) -> SimpleNamespace:

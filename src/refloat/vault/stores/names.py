@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from refloat.errors import UsageError
 
 NAME_CHARACTERS_MAX = 512  # S3 allows 1,024; a vault's prefix takes some of it
 SEGMENT_CHARACTERS_MAX = 200  # file systems allow 255; a temporary file adds its suffix
 
+NAMES_KEPT = 4096  # that were found good: each is looked at, read and listed again and again
+
 _ALPHABET = re.compile(r"[a-z0-9_./-]*", re.ASCII)
 
 
+@lru_cache(NAMES_KEPT)
 def checked(name: str) -> str:
     """The name itself, when it may name an object. Raises ``UsageError`` otherwise."""
     segments = name.split("/")
