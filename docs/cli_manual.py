@@ -127,7 +127,7 @@ RULES = """\
 
 The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first thirteen, and the evidence names each rule
 that was overridden. That of `points forget` goes on against the five that hold forgetting, and the record of what is forgotten names
-it. The others have no override. With `--into` only `group_broken`,
+it. `vault repair` asks for `log_damaged` alone. The others have no override. With `--into` only `group_broken`,
 `log_damaged`, `log_rolled_back`, `point_suspect` and `target_full` are asked.
 A damaged log is no refusal but an error of the vault: against `log_damaged` and `claim_damaged` a command ends with exit code 4
 and an error without `rule`, whose `next` names the override. `quality_unverified` rolls back where a bound is broken, exit code 1, and waits where one is not known, exit code 5;
@@ -145,7 +145,7 @@ overriding it keeps the run, and the exit code is 1.
 | `claim_damaged` | the claims on the target region, or the journal of the run that holds it, are damaged or gone | see that no other run is at work there and what is live; nothing that the lost run did counts as done |
 | `target_claimed` | another run holds the target region | `refloat run list --to REGION`; resume that run instead |
 | `target_serving` | what an earlier recovery started in the target still runs, or may | stop it: everything below it is exchanged |
-| `log_damaged` | the region's log of points cannot be read to its end | recover from another region; overriding uses the points that are stored, whether they were committed or not |
+| `log_damaged` | the region's log of points cannot be read to its end | recover from another region; overriding uses the points that are stored, whether they were committed or not. `refloat vault repair` sets aside what is wrong in a log and says again what is known of it; overriding there goes on without what nobody else knows, and the log `audit` of the region keeps that |
 | `log_rolled_back` | the log of points of the region that is recovered from is shorter than another region, or the key file, saw it; of another region a warning says so | recover from the other region: this one has lost or hidden points |
 | `quality_unverified` | a bound of `verify` is not kept, or not known to be | read the checks; overriding takes worse answers into service |
 | `clock_behind` | forgetting: the clock is before the newest point, or the times in a log of points run back by more than an hour | set the clocks right. Overriding accepts the points that are there now |
@@ -671,13 +671,12 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("locks.NAME.lapsed", "what of that is not locked now"),
     ),
     "vault repair": (
-        ("regions.NAME.mended", "by object: the region, or the record, that the good copy came from"),
-        ("regions.NAME.left", "by object: why it could not be mended"),
-        ("regions.NAME.uncovered", "by object of a locked vault: what was done with what lay over it"),
         (
-            "regions.NAME.again",
-            "keys were mended, so what could not be verified without them must be looked at again",
+            "regions.NAME.mended",
+            "by object: the region, or the record, that the good copy came from, or what else was done",
         ),
+        ("regions.NAME.left", "by object: what is wrong there still, and why it could not be mended"),
+        ("regions.NAME.uncovered", "by object of a locked vault: what was done with what lay over it"),
         ("points.NAME.committed", "points that the region missed, and that count there now; only with a key"),
         ("points.NAME.lacking", "points that are not whole there"),
         ("points.NAME.records", "how many baselines and records of evidence came that it missed"),

@@ -79,7 +79,8 @@ def repair_vault(
         }
         if not more:
             break
-    return Repair(found, vault.unreachable)
+    answered = {region: one for region, one in found.items() if region not in silent or one.mended}
+    return Repair(answered, vault.unreachable)
 
 
 @dataclass(frozen=True)

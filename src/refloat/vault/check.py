@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from refloat.vault.slotlog import Entry
 from refloat.vault.tree import chunk_names
 from refloat.vault.witness import rolled_back, rolled_back_message
 
+_CHUNK = re.compile("[0-9a-f]{64}")  # what no pack holds has no object to be named by
 PACKS_AT_ONCE = 2  # read and opened: each takes the memory of a pack and of what is opened of it
 
 
@@ -300,7 +302,7 @@ class _Check:
             raise
         except (VaultError, ValueError) as error:
             where = error.file if isinstance(error, VaultError) and error.file else f"tree {tree}"
-            found.faults[where] = str(error)
+            found.faults[f"chunk {where}" if _CHUNK.fullmatch(where) else where] = str(error)
         return found
 
     def packs(self) -> None:

@@ -15,7 +15,7 @@ PINNED = Path(__file__).parent / "contract"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 TIMES = re.compile(r"(.*_)?(at|as_of|captured_from|captured_to|declared_at)")
 ERROR_KEYS = ["code", "message", "component", "region", "file", "retry", "next"]
-OBJECT = re.compile(r"[a-z]+(/[a-z0-9]+)+")
+OBJECT = re.compile(r"[a-z]+(/[a-z0-9]+)+|chunk [0-9a-f]{64}")
 """The name of an object in a vault, where it is a key: another each time."""
 
 Shape = dict[str, str]

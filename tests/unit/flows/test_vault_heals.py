@@ -322,6 +322,7 @@ NOT_KNOWN_ELSEWHERE = {"log/targets", "log/runs", "log/drills"}
 def test_without_a_person_nothing_is_set_aside_that_only_this_region_may_have_known(
     hit: Hit, kind: str
 ) -> None:
+    # fault 52
     name = first_of(kind, hit.whole.stored["us"])
     replace(hit.stores["us"], name, GARBAGE)
     done = hit.repair()
@@ -345,13 +346,23 @@ def test_the_newest_slot_that_is_gone_while_another_region_knows_it_is_told_and_
 
 
 def test_a_key_that_is_gone_lets_no_log_be_taken_for_damaged(hit: Hit) -> None:
+    # fault 2
     for region in REGIONS:
-        for name in [name for name in hit.whole.stored[region] if name.startswith(layout.KEYS)]:
+        for name in certificates(hit, region, Role.OPERATOR):
             replace(hit.stores[region], name, None)
     logs = {region: by_prefix(hit, region, "log/") for region in REGIONS}
     done = hit.repair("log_damaged")
     assert all(layout.KEYS in one.left for one in done.regions.values())
     assert {region: by_prefix(hit, region, "log/") for region in REGIONS} == logs
+
+
+def certificates(hit: Hit, region: str, role: Role) -> list[str]:
+    told = f'"role":"{role}"'.encode()
+    return [
+        name
+        for name, content in hit.whole.stored[region].items()
+        if name.startswith(layout.KEYS) and told in content
+    ]
 
 
 def by_prefix(hit: Hit, region: str, prefix: str) -> Objects:
