@@ -117,12 +117,15 @@ class _Look:
 
     def source(self, component: str) -> SnapshotSource:
         """The files of a component as captured. Raises ``UsageError`` for one that the point does not hold."""
+        from refloat.flows.into import totals_of
         from refloat.manifest.document import nearest
+        from refloat.vault.unfolded import MANIFEST_TOTALS
 
         if component in self.body.components:
-            return self.bytes.source(self.body.components[component].tree)
+            snapshot = self.body.components[component]
+            return self.bytes.source(snapshot.tree, totals=totals_of(snapshot))
         if component == MANIFEST_TREE:
-            return self.bytes.source(self.body.manifest)
+            return self.bytes.source(self.body.manifest, totals=MANIFEST_TOTALS)
         known = [*self.body.components, MANIFEST_TREE]
         hint = nearest(component, known) or f"it holds {', '.join(known)}"
         raise UsageError(f"the point {self.name[:12]} holds no component {component!r}", next=hint)

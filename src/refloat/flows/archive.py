@@ -98,7 +98,7 @@ def _part(
     progress: Progress,
 ) -> Exported:
     begun, total = clock.monotonic(), _Total()
-    source = reader.source(part.tree, lambda size: progress.advance(name, size))
+    source = reader.source(part.tree, lambda size: progress.advance(name, size), part.totals)
     progress.start(name, size_of(source, part, selection)[0])
     for entry in _needed_first(source, part.priority, selection):
         _add(archive, f"{name}/{entry.path}", entry, source)

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from refloat.contracts import Facts
 from refloat.digest import Json
 from refloat.errors import Damaged, Malformed, Missing, RefloatError, StoreError, UsageError, VaultError
-from refloat.limits import MANIFEST_FILES_BYTES_MAX
 from refloat.point.model import Grade, Point
 from refloat.point.select import Candidate, meant
 from refloat.vault.forgotten import forgotten_points, kept_points
 from refloat.vault.keys import Role
-from refloat.vault.layout import POINTS, damaged, malformed, point_name
+from refloat.vault.layout import POINTS, malformed, point_name
 from refloat.vault.replica import CommittedPoint, Replica
+from refloat.vault.unfolded import MANIFEST_TOTALS
 
 MANIFEST = "refloat.yaml"
 """The path under which a point carries the manifest."""
@@ -134,15 +134,9 @@ def _newest_formed(replica: Replica, last: CommittedPoint) -> tuple[CommittedPoi
 
 def manifest_files(replica: Replica, point: Point) -> dict[str, bytes]:
     """The manifest and the files it names, as a point carries them: path to bytes."""
-    source = replica.source(point.manifest, Facts())
+    source = replica.source(point.manifest, Facts(), totals=MANIFEST_TOTALS)
     found = {}
-    left = MANIFEST_FILES_BYTES_MAX
     for entry in source.entries():
-        left -= entry.size
-        if left < 0:
-            raise damaged(
-                f"folder {point.manifest}", f"it holds more than {MANIFEST_FILES_BYTES_MAX} bytes of files"
-            )
         if entry.type == "file":
             with source.open(entry.path) as file:
                 found[entry.path] = file.read()

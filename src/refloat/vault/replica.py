@@ -36,6 +36,7 @@ from refloat.vault.points import open_point, open_signed_point
 from refloat.vault.ranges import Ranges
 from refloat.vault.slotlog import Entry, SlotLog
 from refloat.vault.source import Heard, SnapshotSource, unheard
+from refloat.vault.unfolded import UNTOLD, Totals
 from refloat.vault.trial import try_out
 
 GETS_AT_ONCE = 8  # requests in flight while index objects are read
@@ -359,6 +360,7 @@ class Replica:
         priority: tuple[str, ...] = (),
         heard: Heard = unheard,
         cancelled: threading.Event | None = None,
+        totals: Totals = UNTOLD,
     ) -> SnapshotSource:
         """The files of a snapshot by its root tree (hex), and the patterns of those that come first.
 
@@ -366,7 +368,14 @@ class Replica:
         """
         same = Kept(self, heard, cancelled).same
         return SnapshotSource(
-            self.read_chunk, tree, facts, priority=priority, heard=heard, same=same, cancelled=cancelled
+            self.read_chunk,
+            tree,
+            facts,
+            priority=priority,
+            heard=heard,
+            same=same,
+            cancelled=cancelled,
+            totals=totals,
         )
 
 

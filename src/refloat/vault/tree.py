@@ -77,6 +77,11 @@ def _document(node: Node) -> dict[str, object]:
     return {**document, **content}
 
 
+def require_storable(node: Node) -> None:
+    """Refuse an entry that its own reader would not take. Raises ``ValueError`` that says what is wrong with it."""
+    _node(_document(node))
+
+
 def encode_page(page: Page) -> bytes:
     """The stored form of a page."""
     entries = [_document(node) for node in page.nodes]
