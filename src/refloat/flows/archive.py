@@ -30,6 +30,7 @@ _KINDS = {
     EntryType.FILE: tarfile.REGTYPE,
     EntryType.DIRECTORY: tarfile.DIRTYPE,
     EntryType.SYMLINK: tarfile.SYMTYPE,
+    EntryType.FIFO: tarfile.FIFOTYPE,
 }
 _LINK_MODE = 0o777  # what a file system shows of a link
 _SECOND_NS = 10**9

@@ -205,9 +205,7 @@ def bring(
             )
             progress.finish(name)
         manifest = manifest_name(chosen.point)
-        _write(
-            reader, chosen.point.manifest, MANIFEST_TOTALS, folder / manifest, manifest, clock, Silent()
-        )
+        _write(reader, chosen.point.manifest, MANIFEST_TOTALS, folder / manifest, manifest, clock, Silent())
     return Brought(chosen, into, written, tuple(sorted(overrides)), tuple(lost))
 
 

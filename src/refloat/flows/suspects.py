@@ -21,7 +21,7 @@ from refloat.vault.tree import chunk_names
 
 @dataclass(frozen=True)
 class Judged:
-    """The points that some regions list and have not forgotten: their bodies, which are suspect, and which no points."""
+    """The points that some regions list and have not forgotten: their bodies, which are suspect, which no points."""
 
     bodies: Mapping[str, Point]
     suspects: Suspects

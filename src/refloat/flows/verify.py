@@ -91,8 +91,8 @@ class Measured:
 def golden_files(components: Components, folder: Path) -> dict[str, bytes]:
     """The golden sets that the manifest names, under the paths by which a point carries them.
 
-    Relative paths start at ``folder``, where the manifest lies. Raises ``ManifestError``, also where all of them together
-    are more than a point may carry; no more than that is ever read, whatever lies there.
+    Relative paths start at ``folder``, where the manifest lies. Raises ``ManifestError``, also where all of them
+    together are more than a point may carry; no more than that is ever read, whatever lies there.
     """
     manifest = components.manifest
     found: dict[str, bytes] = {}

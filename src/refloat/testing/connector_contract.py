@@ -101,10 +101,13 @@ class ActingSink(MemorySink):
         mtime_ns: int = 0,
         token: str | Callable[[], str] = "",
         length: int | None = None,
+        link: str = "",
     ) -> int:
         """Keep the file, acting around the first one of all views."""
         _act_once(self._before)
-        size = super().file(path, content, mode=mode, mtime_ns=mtime_ns, token=token, length=length)
+        size = super().file(
+            path, content, mode=mode, mtime_ns=mtime_ns, token=token, length=length, link=link
+        )
         _act_once(self._after)
         return size
 

@@ -53,7 +53,9 @@ def seal_index(keyring: Keyring, packs: Sequence[tuple[PackRecord, Directory]]) 
     Raises ``WrongKey`` without the writer's role, ``Damaged`` for what ``open_index`` would not read.
     """
     content = index_content(packs)
-    _parse(content, keyring.writer, what="the new index object")  # by its own reader: nothing else is committed
+    _parse(
+        content, keyring.writer, what="the new index object"
+    )  # by its own reader: nothing else is committed
     return seal_signed(keyring, Kind.INDEX, content)
 
 

@@ -36,8 +36,8 @@ from refloat.vault.points import open_point, open_signed_point
 from refloat.vault.ranges import Ranges
 from refloat.vault.slotlog import Entry, SlotLog
 from refloat.vault.source import Heard, SnapshotSource, unheard
-from refloat.vault.unfolded import UNTOLD, Totals
 from refloat.vault.trial import try_out
+from refloat.vault.unfolded import UNTOLD, Totals
 
 GETS_AT_ONCE = 8  # requests in flight while index objects are read
 INDEX_OBJECTS_AT_ONCE = 16  # in memory; one lists what a capture had new

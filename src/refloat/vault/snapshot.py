@@ -209,6 +209,7 @@ class SnapshotSink:
         mtime_ns: int = 0,
         token: str | Callable[[], str] = "",
         length: int | None = None,
+        link: str = "",
     ) -> int:
         """Store a file and return its size in bytes.
 
@@ -232,6 +233,8 @@ class SnapshotSink:
         node = Node(
             names[-1], EntryType.FILE, mode & FILE_MODE_MASK, mtime_ns, segmenter=found.segmenter, token=told
         )
+        if link:
+            node = replace(node, link=b"/".join(_checked(link)))
         if found.refused:
             self._chunks.warn(f"{path} is not cut at its tensors or columns: {found.refused}")
         size = sum(chunk.raw_bytes for chunk in placed)
@@ -273,6 +276,11 @@ class SnapshotSink:
                 f"the link {path} has a target that no link can have", file=path, next="exclude the link"
             )
         self._place(names, Node(names[-1], EntryType.SYMLINK, target=stored))
+
+    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+        """Record a named pipe."""
+        names = _checked(path)
+        self._place(names, Node(names[-1], EntryType.FIFO, mode & FILE_MODE_MASK, mtime_ns))
 
     def under(self, prefix: str) -> Below:
         """A sink whose paths land below ``prefix``."""
@@ -399,10 +407,17 @@ class Below:
         mtime_ns: int = 0,
         token: str | Callable[[], str] = "",
         length: int | None = None,
+        link: str = "",
     ) -> int:
         """As ``SnapshotSink.file``."""
         return self._sink.file(
-            self._at(path), content, mode=mode, mtime_ns=mtime_ns, token=token, length=length
+            self._at(path),
+            content,
+            mode=mode,
+            mtime_ns=mtime_ns,
+            token=token,
+            length=length,
+            link=self._at(link) if link else "",
         )
 
     def earlier(self, path: str) -> str:
@@ -420,6 +435,10 @@ class Below:
     def symlink(self, path: str, target: str) -> None:
         """As ``SnapshotSink.symlink``."""
         self._sink.symlink(self._at(path), target)
+
+    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+        """As ``SnapshotSink.fifo``."""
+        self._sink.fifo(self._at(path), mode=mode, mtime_ns=mtime_ns)
 
     def under(self, prefix: str) -> Below:
         """A sink further below."""

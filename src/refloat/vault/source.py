@@ -118,8 +118,8 @@ class SnapshotSource:
     ``cancelled`` is set nothing more is read or written: every method, and whoever reads a file, raises ``Cancelled``
     at the next chunk.
 
-    ``totals`` are what the signed point says of the snapshot: a tree that unfolds to more is neither listed nor written,
-    and no larger file is opened; each raises ``Malformed``.
+    ``totals`` are what the signed point says of the snapshot: a tree that unfolds to more is neither listed nor
+    written, and no larger file is opened; each raises ``Malformed``.
     """
 
     def __init__(
@@ -226,7 +226,9 @@ class SnapshotSource:
         require_room(self._tree.extent, folder, self._root.hex())
         top = self._tree.find(self._prefix)
         if top is not None and top.type is EntryType.DIRECTORY:
-            extract.Extractor(self._read, self.pieces, wish, self._wanted).fill(folder, top.tree)
+            extract.Extractor(self._read, self.pieces, wish, self._wanted, self._tree.find).fill(
+                folder, top.tree
+            )
 
     def holds(self, path: str) -> bool:
         """Whether anything lies at a path. Raises ``Missing`` or ``Damaged`` for folders that are not whole."""

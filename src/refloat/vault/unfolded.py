@@ -6,6 +6,7 @@ file larger than any disk. So before anything of a tree is listed or written, it
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -43,7 +44,7 @@ class Extent:
     entries: int = 0
     files: int = 0
     bytes: int = 0
-    largest: tuple[int, bytes] = (0, b"")
+    largest: tuple[int, builtins.bytes] = (0, b"")
 
     def and_file(self, node: Node) -> Extent:
         """The same with one more file."""

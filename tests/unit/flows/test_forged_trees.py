@@ -1,4 +1,4 @@
-"""Trees that a valid writer signed and that unfold to more than any disk: refused at once, by name, and nowhere written."""
+"""Trees that a valid writer signed and that unfold to more than any disk: refused at once, and nowhere written."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_what_unfolds_to_more_than_its_point_says_is_brought_nowhere(world: Worl
     with pytest.raises(Malformed) as caught:
         export(wanted, reader_of(world), into, world.clock)
     assert "large.bin" in caught.value.message or kind != "one chunk for ever"
-    assert not [path for path in world.root.rglob("large.bin")]
+    assert not list(world.root.rglob("large.bin"))
     assert not world.recover().ok
 
 

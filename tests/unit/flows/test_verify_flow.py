@@ -156,15 +156,15 @@ def test_golden_sets_are_read_up_to_what_a_point_may_carry_and_no_further(
         "verify/answers.jsonl",
     }
     monkeypatch.setattr(verify, "MANIFEST_FILES_BYTES_MAX", verify.MANIFEST_BYTES_MAX + len(GOLDEN) * 2 - 1)
-    with pytest.raises(ManifestError, match="answers.golden is larger together with those before it"):
+    with pytest.raises(ManifestError, match=r"answers\.golden is larger together with those before it"):
         verify.golden_files(two.components(), world.root)
     with golden.open("r+b") as file:
-        file.truncate(1 << 40)  # a file that says it is empty, as those of a kernel do, is read no further, either
-    with pytest.raises(ManifestError, match="pages.golden is larger than a point may carry"):
+        file.truncate(1 << 40)
+    with pytest.raises(ManifestError, match=r"pages\.golden is larger than a point may carry"):
         verify.golden_files(world.components(), world.root)
 
 
 def test_a_golden_set_that_is_a_pipe_is_not_waited_for(world: World) -> None:
     os.mkfifo(world.root / "golden.jsonl")
-    with pytest.raises(ManifestError, match="pages.golden cannot be read: it is not a regular file"):
+    with pytest.raises(ManifestError, match=r"pages\.golden cannot be read: it is not a regular file"):
         verify.golden_files(world.components(), world.root)
