@@ -28,6 +28,6 @@ def test_the_second_reader_reads_pipes_and_files_of_several_names(tmp_path: Path
     (tmp_path / "key").write_bytes(world.key_file.to_bytes())
     other = SecondReader(tmp_path / "vault" / "eu", Key.load(tmp_path / "key"))
     other.restore(made.name, tmp_path / "out")
-    content = tmp_path / "out" / "pages" / "content"
+    content = tmp_path / "out" / "components" / "pages" / "content"
     assert (content / "again.txt").read_bytes() == (content / "deep" / "page-1.txt").read_bytes()
     assert stat.S_ISFIFO((content / "pipe").lstat().st_mode)
