@@ -187,6 +187,8 @@ class Damaged(VaultError):
 class Malformed(Damaged):
     """An object is what its writer signed, and nothing that refloat writes: by another program, or to do harm."""
 
+    code = "vault_malformed"
+
 
 class WrongKey(VaultError):
     """The key does not open this vault."""
