@@ -471,7 +471,8 @@ class Replica:
             page = parsed(self.chunk(bytes.fromhex(following), page=True), where, 2)
             more = page.get("format") == 2
             shaped(page, "page_of_more" if more else "page", where)
-            odd = [one for one in page["entries"] if "link" in one or one.get("type") == "fifo"]
+            listed = [one for one in page["entries"] if isinstance(one, dict)]
+            odd = [one for one in listed if "link" in one or one.get("type") == "fifo"]
             need(bool(odd) == more, where, "its format is not that of what it holds")
             following = page["next"]
             need(
