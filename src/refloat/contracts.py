@@ -286,6 +286,7 @@ class EntryType(StrEnum):
     FILE = "file"
     DIRECTORY = "directory"
     SYMLINK = "symlink"
+    FIFO = "fifo"
 
 
 @dataclass(frozen=True)
@@ -316,8 +317,11 @@ class Sink(Protocol):
         mtime_ns: int = 0,
         token: str | Callable[[], str] = "",
         length: int | None = None,
+        link: str = "",
     ) -> int:
         """Store a file and return its size; at most ``length`` bytes of it where given.
+
+        ``link`` is the path under which the same file was given before: where it can be, it comes back as one file.
 
         ``token`` is kept with the entry, so that the next capture may ``carry`` it; one that depends on the content is
         asked for when that was read.
@@ -334,6 +338,9 @@ class Sink(Protocol):
 
     def symlink(self, path: str, target: str) -> None:
         """Record a symbolic link; its target is stored, never followed."""
+
+    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+        """Record a named pipe, of which nothing is read."""
 
     def under(self, prefix: str) -> Sink:
         """A sink whose paths land below ``prefix``: what a part is given."""

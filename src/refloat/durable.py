@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import hashlib
 import mmap
 import os
 import secrets
@@ -22,6 +23,9 @@ from refloat.errors import RefloatError, Retry
 from refloat.limits import KIB
 
 BLOCK_BYTES = 4 * KIB  # of a disk, and of the page cache
+NAME_BYTES_MAX = 255  # of one name on every file system of Linux that matters (``NAME_MAX``)
+STEM_BYTES_MAX = 150  # of a name in those that stand beside it: what else is in them takes at most 105
+STEM_BYTES_CUT = 100
 _PRIVATE = 0o700
 _ANYBODY = 0o666  # less what the umask takes
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP)  # what a memory stick's file system answers
@@ -131,9 +135,25 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
 
 
+def name_beside(path: Path, ending: str, *, keep_bytes_max: int = STEM_BYTES_MAX) -> str:
+    """The name ``.NAME.ENDING`` of what lies beside ``path``. It never grows beyond what a file may be called.
+
+    Of a name that is longer than ``keep_bytes_max`` the beginning stands for it, with a digest of all of it.
+    """
+    name = os.fsencode(path.name)
+    if len(name) > keep_bytes_max:
+        name = name[:STEM_BYTES_CUT].decode("utf-8", "ignore").encode() + b"~" + _digest_of(name)
+    return f".{os.fsdecode(name)}.{ending}"
+
+
+def _digest_of(name: bytes) -> bytes:
+    return hashlib.sha256(name).hexdigest()[:16].encode()
+
+
 def partial_of(path: Path) -> Path:
     """Where ``replace_file`` writes before it renames; what a crash left there is removed by the next."""
-    return path.with_name(f".{path.name}.refloat-partial")
+    ending = "refloat-partial"
+    return path.with_name(name_beside(path, ending, keep_bytes_max=NAME_BYTES_MAX - len(ending) - 2))
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -163,7 +183,8 @@ def written_beside(path: Path, content: bytes, mode: int | None = None) -> Itera
 
     It has ``mode`` whatever the umask says; None: as the umask says. Raises ``OSError``, leaving nothing.
     """
-    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    ending = f"{secrets.token_hex(4)}.part"
+    whole = path.with_name(name_beside(path, ending, keep_bytes_max=NAME_BYTES_MAX - len(ending) - 2))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(whole, flags, _ANYBODY if mode is None else mode)
     try:

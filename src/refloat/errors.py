@@ -7,6 +7,7 @@
     ├── VaultError               4   what is stored is not what was written
     │   ├── Missing              4   an object that must be there is not
     │   ├── Damaged              4   an object's bytes do not match its name, seal or signature
+    │   │   └── Malformed        4   they do, and are still nothing that refloat writes
     │   └── WrongKey             4   the key does not open this vault
     ├── Waiting                  5   a person must decide before anything more happens
     ├── StoreError               1   a store did not answer as it should; usually worth another try
@@ -181,6 +182,12 @@ class Damaged(VaultError):
     """An object's bytes do not match its name, its seal or its signature."""
 
     code = "vault_damaged"
+
+
+class Malformed(Damaged):
+    """An object is what its writer signed, and nothing that refloat writes: by another program, or to do harm."""
+
+    code = "vault_malformed"
 
 
 class WrongKey(VaultError):

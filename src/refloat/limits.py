@@ -11,6 +11,7 @@ MIB = 1024 * KIB
 MANIFEST_BYTES_MAX = 1 * MIB  # a manifest is written by people; more is a mistake or an attack
 MANIFEST_DEPTH_MAX = 32  # nesting deeper than this is not a manifest
 MANIFEST_FILES_BYTES_MAX = 64 * MIB  # golden sets and other files that travel with a point
+MANIFEST_FILES_MAX = 10_000  # of them; a golden set a component
 
 CHUNK_BYTES_MIN = 1 * MIB  # measured best for checkpoints at an average of 4 MiB
 CHUNK_BYTES_AVG = 4 * MIB

@@ -111,7 +111,14 @@ SHAPES = {  # what each document has, and nothing else; hexadecimal digits by th
         token:text""",
     "directory": "name:text type mode:number mtime_ns:signed tree:64",
     "symlink": "name:text type target:text",
+    "fifo": "name:text type mode:number mtime_ns:signed",
+    "page_of_more": "format entries:array next:64?",
+    "file_again": """name:text type mode:number mtime_ns:signed size:number chunks:text segmenter:byte
+        token:text link:text""",
 }
+
+
+OF_FORMAT_2 = ("point_with_gaps", "page_of_more")
 
 
 def canonical(value: object) -> bytes:
@@ -155,7 +162,7 @@ def shaped(document: Any, kind: str, where: str, *, more: bool = False) -> None:
     need(isinstance(document, dict), where, f"no {kind}")
     need(more or document.keys() <= fields.keys(), where, f"has more than the fields of a {kind}")
     need(document.keys() >= fields.keys(), where, f"has not all the fields of a {kind}")
-    need(document.get("format", 1) == (2 if kind == "point_with_gaps" else 1), where, "states no format")
+    need(document.get("format", 1) == (2 if kind in OF_FORMAT_2 else 1), where, "states no format")
     for name, check in fields.items():
         need(CHECKS[check](document[name]), where, f"its {name} is not what it must be")
 

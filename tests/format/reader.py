@@ -468,8 +468,12 @@ class Replica:
         where, following, found = f"folder {first}", first, list[Entry]()
         need(depth <= FOLDERS_DEEP_MAX, where, "lies too deep")
         while following is not None:
-            page = parsed(self.chunk(bytes.fromhex(following), page=True), where)
-            shaped(page, "page", where)
+            page = parsed(self.chunk(bytes.fromhex(following), page=True), where, 2)
+            more = page.get("format") == 2
+            shaped(page, "page_of_more" if more else "page", where)
+            listed = [one for one in page["entries"] if isinstance(one, dict)]
+            odd = [one for one in listed if "link" in one or one.get("type") == "fifo"]
+            need(bool(odd) == more, where, "its format is not that of what it holds")
             following = page["next"]
             need(
                 page["entries"] or (not found and following is None), where, "an empty page of more than one"
@@ -484,8 +488,10 @@ class Replica:
         self._entries_left -= 1
         need(self._entries_left >= 0, where, "unfolds to more entries than a tree may have")
         kind = one.get("type") if isinstance(one, dict) else None
-        need(kind in ("file", "directory", "symlink"), where, f"holds a {kind}")
-        shaped(one, str(kind), where)
+        need(kind in ("file", "directory", "symlink", "fifo"), where, f"holds a {kind}")
+        shaped(one, "file_again" if kind == "file" and "link" in one else str(kind), where)
+        names = decoded(one["link"], where).split(b"/") if "link" in one else []
+        need(not {b"", b".", b".."} & set(names), where, "another name that leads elsewhere")
         name, target, listed = (decoded(one.get(each, ""), where) for each in ("name", "target", "chunks"))
         mode, size = one.get("mode", 0), one.get("size", 0)
         need(1 <= len(name) <= 4096 and not {0, ord("/")} & set(name), where, "holds what no name can be")
@@ -510,6 +516,9 @@ class Replica:
         for one in entries:
             if one.type == "symlink":
                 os.symlink(one.target, one.name, dir_fd=folder)
+                continue
+            if one.type == "fifo":
+                os.mkfifo(one.name, one.mode, dir_fd=folder)
                 continue
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             if one.type == "directory":

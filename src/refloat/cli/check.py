@@ -344,14 +344,15 @@ def _open(
         return there, frozenset(), None
     replica = Replica.open(region, store, key, session.clock)
     points = kept_points(replica)
-    held = _components_of(replica, points[-1].name) if points else frozenset[str]()
+    held = _components_of(replica) if points else frozenset[str]()
     return replace(there, points=len(points)), held, replica
 
 
-def _components_of(replica: Replica, point: str) -> frozenset[str]:
+def _components_of(replica: Replica) -> frozenset[str]:
     from refloat.flows import points
 
-    return frozenset(points.read(replica, point).components)
+    newest = points.newest([replica])
+    return frozenset(newest[1].components) if newest else frozenset()
 
 
 def _verdicts(manifest: Manifest, components: Mapping[str, ComponentSeen]) -> dict[str, list[Verdict]]:

@@ -36,8 +36,8 @@ MANIFEST_TREE = "manifest"
 """What the manifest and its golden sets are called where a component is named, unless a component is."""
 _READ_BYTES = 1024 * 1024  # handed on at a time; a chunk is in memory anyway
 COMPARED_MAX = 1000  # names that a wrong one is compared with; more would take seconds
-_LETTERS = {"file": "-", "directory": "d"}
-_WORDS = {"directory": "folder", "symlink": "symbolic link"}
+_LETTERS = {"file": "-", "directory": "d", "fifo": "p"}
+_WORDS = {"directory": "folder", "symlink": "symbolic link", "fifo": "pipe"}
 
 PointArgument = Annotated[str, typer.Argument(help=POINT_HELP, autocompletion=points)]
 
@@ -117,12 +117,15 @@ class _Look:
 
     def source(self, component: str) -> SnapshotSource:
         """The files of a component as captured. Raises ``UsageError`` for one that the point does not hold."""
+        from refloat.flows.into import totals_of
         from refloat.manifest.document import nearest
+        from refloat.vault.unfolded import MANIFEST_TOTALS
 
         if component in self.body.components:
-            return self.bytes.source(self.body.components[component].tree)
+            snapshot = self.body.components[component]
+            return self.bytes.source(snapshot.tree, totals=totals_of(snapshot))
         if component == MANIFEST_TREE:
-            return self.bytes.source(self.body.manifest)
+            return self.bytes.source(self.body.manifest, totals=MANIFEST_TOTALS)
         known = [*self.body.components, MANIFEST_TREE]
         hint = nearest(component, known) or f"it holds {', '.join(known)}"
         raise UsageError(f"the point {self.name[:12]} holds no component {component!r}", next=hint)
@@ -279,4 +282,6 @@ def no_file(source: SnapshotSource, path: str, within: str) -> RefloatError:
 def _instead(entry: Entry, within: str) -> str:
     if entry.type == "symlink":
         return f"it leads to {escaped(entry.target)}, and is not followed: name that file"
+    if entry.type == "fifo":
+        return "a pipe holds nothing: name a file"
     return f"name a file in it: `refloat vault ls {within}` shows them below {escaped(entry.path)}/"

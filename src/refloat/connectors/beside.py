@@ -8,6 +8,8 @@ Beside ``index`` there may lie, for an operation with the token ``t``:
     .index.refloat-t.set-aside   the same where it is somebody else's: nothing here ever discards that
     .index.refloat.json          the marker: which point, run and epoch put there what is live
 
+Of a name of more than 150 bytes only the beginning and a digest stand in these, so that none is ever too long.
+
 Every move is written to the record before it is made, and what lies where is told by the inode and its
 time of birth, never by name alone, so each method may be cut at any system call and called again.
 """
@@ -17,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import functools
 import json
 import os
 import re
@@ -27,15 +28,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
 
 from refloat.connectors.allowance import os_errors
+from refloat.connectors.births import birth_ns, libc
 from refloat.contracts import Instance, Observed, Op, Place
 from refloat.digest import Json, canonical_json, json_digest
-from refloat.durable import opened_file, opened_folder, partial_of, remove_tree, replace_file, sync_folder
+from refloat.durable import (
+    name_beside,
+    opened_file,
+    opened_folder,
+    partial_of,
+    remove_tree,
+    replace_file,
+    sync_folder,
+)
 from refloat.errors import ConnectorError
 
-_PLAIN_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_TOKEN_MAX = 64
+_PLAIN_TOKEN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{_TOKEN_MAX - 1}}}")
 _OWN_NAME = re.compile(r"\..+\.refloat(\.json|-.+)", re.DOTALL)
 _DOCUMENT_BYTES_MAX = 64 * 1024  # a record or a marker has a few hundred
 _NO_DOCUMENT = (
@@ -46,8 +56,6 @@ _NO_DOCUMENT = (
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-_STATX_BTIME = 0x800  # linux/stat.h
-_AT_SYMLINK_NOFOLLOW = 0x100
 
 
 class _State(StrEnum):
@@ -103,11 +111,11 @@ class Beside:
     def __init__(self, live: Path, token: str, *, companions: tuple[str, ...] = ()) -> None:
         slug = token if _PLAIN_TOKEN.fullmatch(token) else json_digest(token)[:32]
         self.live = live
-        self.staged = live.with_name(f".{live.name}.refloat-{slug}")
+        self.staged = live.with_name(name_beside(live, f"refloat-{slug}"))
         self.done = self.staged.with_name(f"{self.staged.name}.done")
         self.previous = self.staged.with_name(f"{self.staged.name}.previous")
         self.aside = self.staged.with_name(f"{self.staged.name}.set-aside")
-        self.marker = live.with_name(f".{live.name}.refloat.json")
+        self.marker = live.with_name(name_beside(live, "refloat.json"))
         self._token = token
         self._companions = companions
 
@@ -222,6 +230,24 @@ class Beside:
             except ConnectorError:
                 return Observed.UNKNOWN
             return self._observe_without_record() if record is None else self._observe(record)
+
+    def try_names(self) -> None:
+        """See that the file system takes the longest names that an operation gives, before one is under way.
+
+        Raises ``ConnectorError`` where it does not: what cannot be named cannot be taken away again, either.
+        """
+        longest = Beside(self.live, "t" * _TOKEN_MAX, companions=self._companions)
+        names = [longest.aside, partial_of(longest.done), partial_of(self.marker)]
+        names += [_ending(owner, end) for owner in (longest.aside, self.live) for end in self._companions]
+        for path in names:
+            try:
+                fingerprint(path)
+            except OSError as error:
+                raise ConnectorError(
+                    f"the file system does not take the name {path.name}: {error.strerror}",
+                    file=str(self.live),
+                    next="give the component a path with a shorter name there, or on another file system",
+                ) from error
 
     def holder(self) -> str | None:
         """Who put there what is live, in the terms of ``contracts.Occupied``.
@@ -414,8 +440,13 @@ class StagedBeside(ABC):
         return self.beside(op.place, op.token).observe()
 
     def holder(self, place: Place) -> str | None:
-        """Who put there what is live; what is empty counts as nothing. See ``contracts.Occupied``."""
-        return self.beside(place, place.token).holder()
+        """Who put there what is live; what is empty counts as nothing. See ``contracts.Occupied``.
+
+        It is asked before anything is staged, so the names that staging will give are tried as well.
+        """
+        beside = self.beside(place, place.token)
+        beside.try_names()
+        return beside.holder()
 
     def sites(self, place: Place) -> Mapping[str, Path]:
         """All of it beside what is live; see ``contracts.Sited``."""
@@ -432,7 +463,7 @@ def fingerprint(path: Path) -> str | None:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return f"{found.st_ino}:{_birth_ns(path)}"
+    return f"{found.st_ino}:{birth_ns(path)}"
 
 
 def _ending(owner: Path, ending: str) -> Path:
@@ -484,18 +515,13 @@ def _read_document(path: Path) -> dict[str, Json] | None:
 # ----------------------------------------------------------------------------------------- system calls
 
 
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
 def _rename(source: Path, target: Path) -> None:
     source.rename(target)
 
 
 def _exchange(one: Path, other: Path) -> bool:
     """Swap two paths in one step (``renameat2(2)``); False where the file system cannot."""
-    call = getattr(_libc(), "renameat2", None)
+    call = getattr(libc(), "renameat2", None)
     if call is None:
         return False
     if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
@@ -506,29 +532,6 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
-class _Statx(ctypes.Structure):
-    """``struct statx`` up to the time of birth, and room for the rest (256 bytes in all)."""
-
-    _fields_: ClassVar = [
-        ("mask", ctypes.c_uint32),
-        ("until_birth", ctypes.c_uint8 * 76),
-        ("birth_s", ctypes.c_int64),
-        ("birth_ns", ctypes.c_uint32),
-        ("rest", ctypes.c_uint8 * 164),
-    ]
-
-
-def _birth_ns(path: Path) -> int:
-    """When a file was made, in nanoseconds since 1970; 0 where that is not kept."""
-    call = getattr(_libc(), "statx", None)
-    found = _Statx()
-    if call is None or call(
-        _AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, ctypes.byref(found)
-    ):
-        return 0
-    return found.birth_s * 10**9 + found.birth_ns if found.mask & _STATX_BTIME else 0
-
-
 def _sync_folder(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         sync_folder(path)
@@ -537,7 +540,7 @@ def _sync_folder(path: Path) -> None:
 def _sync_file_system(path: Path) -> None:
     """Bring everything written to a file system to its disk (``syncfs(2)``)."""
     with opened_folder(path) as handle:
-        call = getattr(_libc(), "syncfs", None)
+        call = getattr(libc(), "syncfs", None)
         if call is None:
             os.sync()
         elif call(handle) != 0:

@@ -1,8 +1,10 @@
 """Files: a folder or one file, such as a data set, a feature file, prompts, flags, or code.
 
 A snapshot holds ``content``: the folder with everything in it, or the file. Symbolic links are stored and
-never followed, except that the configured path itself may be one. Sockets, pipes and devices cannot be
-brought back and are refused: exclude them. What refloat itself puts beside components is left out.
+never followed, except that the configured path itself may be one. A named pipe is made again; of a file with several
+names each is stored, and they are one file again where the file system can. A socket is made anew by whoever listens on
+it: it is left out, and the point says so. A device is refused: exclude it. What refloat itself puts beside components
+is left out.
 
 A file that vanishes while the folder is read is not in the snapshot and not in its facts, and one that is
 written meanwhile is in both as it was read: the facts that are compared before and after a capture tell.
@@ -20,7 +22,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import ClassVar, TypedDict
@@ -51,14 +53,16 @@ from refloat.limits import FACTS_BYTES_MAX, MANIFEST_DEPTH_MAX, TREE_DEPTH_MAX
 from refloat.patterns import Selection, checked, lineage, matches
 
 CONTENT = "content"
-RESERVED = frozenset({"files", "bytes", "digest", "links", "position"})
+RESERVED = frozenset({"files", "bytes", "digest", "links", "pipes", "position"})
 
 # A kernel may stamp files by a clock that ticks this seldom; a file stamped within the last tick can still
 # change without a new stamp, so its token is not believed before the tick is over.
 _TICK_NS = 20_000_000
+_LEFT_OUT_SHOWN_MAX = 20  # names in a point; the rest is counted
 _READS_MAX = 500_000  # remembered digests, some 150 MiB at worst
 _VALUES_MAX = 20_000  # values in one exposed document
 # ELOOP: a link took its place; EINVAL: a folder or a pipe; ENXIO: a socket (``open(2)``)
+_KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK)
 _VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}
 _EXPOSE = "expose a small JSON or YAML file that lies below the component's path"
 
@@ -102,7 +106,8 @@ class FilesSettings(Settings):
 class _Found:
     """One path below the root, as ``lstat`` sees it. ``folder`` is an open handle of what holds it.
 
-    ``token`` is equal exactly when a file is unchanged; empty where that cannot be known.
+    ``token`` is equal exactly when a file is unchanged; empty where that cannot be known. ``link`` is the path
+    before it that is the same file.
     """
 
     path: str
@@ -110,6 +115,7 @@ class _Found:
     stat: os.stat_result
     folder: int
     token: str
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,8 @@ class _Listing:
 
     digests: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    pipes: list[str] = field(default_factory=list)
+    sockets: list[str] = field(default_factory=list)
     documents: dict[str, bytes] = field(default_factory=dict)
     tokens: list[tuple[str, str]] = field(default_factory=list)
     bytes: int = 0
@@ -151,6 +159,16 @@ class _Listing:
         """A folder; its own times say nothing that the paths in it do not."""
         self.tokens.append((found.path, f"folder:{found.stat.st_mode:o}"))
 
+    def add_pipe(self, found: _Found) -> None:
+        """A named pipe."""
+        self.pipes.append(found.path)
+        self.tokens.append((found.path, f"pipe:{found.stat.st_mode:o}"))
+
+    def leave_out(self, found: _Found) -> None:
+        """A socket, of which nothing but its name is known."""
+        self.sockets.append(found.path)
+        self.tokens.append((found.path, "socket"))
+
     def facts(self, settings: FilesSettings, *, single: bool) -> Facts:
         """The facts of what was found."""
         digest = listing_digest(self.digests.items())
@@ -159,9 +177,16 @@ class _Listing:
         identity: dict[str, Json] = {"files": len(self.digests), "bytes": self.bytes, "digest": digest}
         if self.links:
             identity["links"] = listing_digest(self.links.items())
+        if self.pipes:
+            identity["pipes"] = listing_digest((path, "") for path in self.pipes)
         for name, path in settings.expose.items():
             identity[name] = _parse(path, self.documents.get(path))
-        return Facts(identity=identity, token=self.token(settings))
+        return Facts(identity, self._position(), self.token(settings))
+
+    def _position(self) -> dict[str, Json]:
+        """What is not captured of it: a part of the point, and none of what must be there again."""
+        shown: list[Json] = [*sorted(self.sockets)[:_LEFT_OUT_SHOWN_MAX]]
+        return {"left_out": {"sockets": len(self.sockets), "names": shown}} if self.sockets else {}
 
     def token(self, settings: FilesSettings) -> str | None:
         """The token of the facts, which is that of what was found and of what is to be exposed of it."""
@@ -283,7 +308,7 @@ class Files(StagedBeside):
             file = HashedFile(handle, found.stat.st_size, keep=keep)
             file.exhaust()
             file.require_whole(found.path)
-            unchanged = _stat_token(os.fstat(handle)) == found.token
+            unchanged = _stat_token(os.fstat(handle)) == found.token.partition(":l")[0]
         read = _Read(file.sha256, file.document)
         if unchanged:
             self._remember(key, read)
@@ -305,9 +330,10 @@ class Files(StagedBeside):
             def token() -> str:
                 return found.token and f"{found.token}:{file.sha256}"
 
-            size = sink.file(path, stream, token=token, **_mode_and_time(found.stat))
+            link = f"{CONTENT}/{found.link}" if found.link else ""
+            size = sink.file(path, stream, token=token, link=link, **_mode_and_time(found.stat))
             file.require_whole(found.path)
-            unchanged = _stat_token(os.fstat(handle)) == found.token
+            unchanged = _stat_token(os.fstat(handle)) == found.token.partition(":l")[0]
         read = _Read(file.sha256, file.document)
         listing.add_file(found, read, size)
         if unchanged:
@@ -353,9 +379,23 @@ def _mode_and_time(found: os.stat_result) -> _ModeAndTime:
 def _walk(root: Path, settings: FilesSettings) -> Iterator[_Found]:
     """Everything below ``root`` that is included and not excluded, or ``root`` where that is a file."""
     walked = _all(root, settings)
-    return (
-        _with_folders(walked, Selection(settings.include)) if settings.include and root.is_dir() else walked
+    if not root.is_dir():
+        return walked
+    return _with_links(
+        _with_folders(walked, Selection(settings.include)) if settings.include else walked,
     )
+
+
+def _with_links(walked: Iterator[_Found]) -> Iterator[_Found]:
+    """The same; each further name of a file says which one came first, and so does its token."""
+    first: dict[tuple[int, int], str] = {}
+    for found in walked:
+        if stat.S_ISREG(found.stat.st_mode) and found.stat.st_nlink > 1:
+            path = first.setdefault((found.stat.st_dev, found.stat.st_ino), found.path)
+            if path != found.path:
+                told = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+                found = replace(found, link=path, token=found.token and f"{found.token}:l{told}")
+        yield found
 
 
 def _all(root: Path, settings: FilesSettings) -> Iterator[_Found]:
@@ -411,10 +451,8 @@ def _look(path: str, name: str, folder: int) -> Iterator[_Found]:
     except FileNotFoundError:
         return
     kind = stat.S_IFMT(found.st_mode)
-    if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
-        raise ConnectorError(
-            "a socket, pipe or device cannot be brought back", file=path, next="add its name to `exclude`"
-        )
+    if kind not in _KINDS:
+        raise ConnectorError("a device cannot be brought back", file=path, next="add its name to `exclude`")
     settled = time.time_ns() - found.st_ctime_ns >= _TICK_NS
     yield _Found(path, name, found, folder, _stat_token(found) if settled else "")
 
@@ -457,9 +495,14 @@ def _opened(found: _Found) -> Iterator[int | None]:
 
 
 def _add_other(found: _Found, listing: _Listing) -> str | None:
-    """Add a folder or a link; the link's target."""
-    if stat.S_ISDIR(found.stat.st_mode):
-        listing.add_folder(found)
+    """Add a folder, a pipe, a socket or a link; the link's target."""
+    add = {
+        stat.S_IFDIR: listing.add_folder,
+        stat.S_IFIFO: listing.add_pipe,
+        stat.S_IFSOCK: listing.leave_out,
+    }.get(stat.S_IFMT(found.stat.st_mode))
+    if add is not None:
+        add(found)
         return None
     try:
         target = os.readlink(found.name, dir_fd=found.folder)
@@ -476,6 +519,8 @@ def _capture_other(sink: Sink, path: str, found: _Found, listing: _Listing) -> N
         sink.symlink(path, target)
     elif stat.S_ISDIR(found.stat.st_mode):
         sink.directory(path, **_mode_and_time(found.stat))
+    elif stat.S_ISFIFO(found.stat.st_mode):
+        sink.fifo(path, **_mode_and_time(found.stat))
 
 
 def _write(source: Source, staged: Path) -> None:

@@ -129,6 +129,10 @@ class KeptSink:
         """As the sink does."""
         self._sink.symlink(path, target)
 
+    def fifo(self, path: str, **entry: int) -> None:
+        """As the sink does."""
+        self._sink.fifo(path, **entry)
+
     def under(self, prefix: str) -> Sink:
         """A part of a database has no parts."""
         raise ConnectorError(
@@ -175,6 +179,10 @@ class HashedSink:
     def symlink(self, path: str, target: str) -> None:
         """As the sink does."""
         self._sink.symlink(path, target)
+
+    def fifo(self, path: str, **entry: int) -> None:
+        """As the sink does."""
+        self._sink.fifo(path, **entry)
 
     def under(self, prefix: str) -> Sink:
         """A view below ``prefix`` whose digests are kept in the same place."""

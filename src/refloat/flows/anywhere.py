@@ -11,6 +11,7 @@ from refloat.errors import RefloatError, StoreError, VaultError
 from refloat.vault.kept import Kept
 from refloat.vault.replica import Replica
 from refloat.vault.source import Heard, SnapshotSource, unheard
+from refloat.vault.unfolded import UNTOLD, Totals
 
 T = TypeVar("T")
 
@@ -52,9 +53,11 @@ class Anywhere:
                 self._ask_last(replica)
         raise failed[0]
 
-    def source(self, tree: str, heard: Heard = unheard) -> SnapshotSource:
-        """The files of a snapshot by its root tree (hex)."""
-        return SnapshotSource(self.read_chunk, tree, Facts(), heard=heard, same=Kept(self, heard).same)
+    def source(self, tree: str, heard: Heard = unheard, totals: Totals = UNTOLD) -> SnapshotSource:
+        """The files of a snapshot by its root tree (hex); ``totals`` are what its point says of it."""
+        return SnapshotSource(
+            self.read_chunk, tree, Facts(), heard=heard, same=Kept(self, heard).same, totals=totals
+        )
 
     def _ask_last(self, replica: Replica) -> None:
         with self._lock:

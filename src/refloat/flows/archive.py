@@ -31,6 +31,7 @@ _KINDS = {
     EntryType.FILE: tarfile.REGTYPE,
     EntryType.DIRECTORY: tarfile.DIRTYPE,
     EntryType.SYMLINK: tarfile.SYMTYPE,
+    EntryType.FIFO: tarfile.FIFOTYPE,
 }
 _LINK_MODE = 0o777  # what a file system shows of a link
 _ROOMIER = (
@@ -107,7 +108,7 @@ def _part(
     progress: Progress,
 ) -> Exported:
     begun, total = clock.monotonic(), _Total()
-    source = reader.source(part.tree, lambda size: progress.advance(name, size))
+    source = reader.source(part.tree, lambda size: progress.advance(name, size), part.totals)
     progress.start(name, size_of(source, part, selection)[0])
     for entry in _needed_first(source, part.priority, selection):
         _add(archive, f"{name}/{entry.path}", entry, source)

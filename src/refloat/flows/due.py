@@ -101,8 +101,8 @@ def _others(manifest: Manifest, vault: Vault, runs_in: str) -> dict[str, dict[st
         if name == runs_in:
             continue
         try:
-            last = replica.last_point()
-            held = captured_of(points.read(replica, last.name), manifest) if last else {}
+            last = points.newest([replica])
+            held = captured_of(last[1], manifest) if last else {}
         except (StoreError, VaultError):
             continue  # whoever protects is told of it, and a region that cannot be read can hold no more
         found[name] = {component: snapshot.as_of for component, snapshot in held.items()}

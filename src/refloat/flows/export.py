@@ -27,6 +27,7 @@ from refloat.point.model import Point
 from refloat.vault.extract import FOLDER_FLAGS, Wish, nothing_there
 from refloat.vault.kept import Kept
 from refloat.vault.source import SnapshotSource
+from refloat.vault.unfolded import MANIFEST_TOTALS, Totals
 
 _ROOMIER = "name a folder with more room, or less of the point: a component, --include GLOB, --exclude GLOB"
 
@@ -39,6 +40,11 @@ class Part:
     bytes: int | None = None
     files: int = 0
     priority: tuple[str, ...] = ()
+
+    @property
+    def totals(self) -> Totals:
+        """What the point says that it unfolds to."""
+        return MANIFEST_TOTALS if self.bytes is None else Totals(self.files, self.bytes)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,9 @@ def _part(
     ready: Callable[[Ready], None],
 ) -> Exported:
     begun = clock.monotonic()
-    source = Counted(reader.read_chunk, part.tree, lambda size: progress.advance(name, size))
+    source = Counted(
+        reader.read_chunk, part.tree, lambda size: progress.advance(name, size), totals=part.totals
+    )
     kept = Kept(reader, lambda size: progress.advance(name, size))
     wish = Wish(
         wanted.selection,
@@ -172,7 +180,7 @@ def sizes_of(wanted: Export, reader: Anywhere) -> dict[str, tuple[int, int]]:
     found = {}
     for name, part in wanted.parts.items():
         with suppress(VaultError, StoreError):
-            found[name] = size_of(reader.source(part.tree), part, wanted.selection)
+            found[name] = size_of(reader.source(part.tree, totals=part.totals), part, wanted.selection)
     return found
 
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 
 from refloat.clock import Clock
 from refloat.contracts import Progress
-from refloat.errors import Missing, RefloatError, Refused, VaultError
+from refloat.errors import Malformed, Missing, RefloatError, Refused, VaultError
 from refloat.evidence.seal import records
 from refloat.flows import points, request
 from refloat.flows.anew import graded_now
 from refloat.flows.recover import unfinished
 from refloat.flows.suspects import Listings, accepted, overridden, part_of
 from refloat.manifest.model import Keep, Manifest
-from refloat.point.model import Point
+from refloat.point.model import Grade, Point
 from refloat.point.retain import RULES, Decided, Listed, Objection, Seen, decide, objections
 from refloat.point.select import Candidate
 from refloat.point.suspicion import Part, Suspects, judge
@@ -167,7 +167,8 @@ def _seen(vault: Vault, logs: Mapping[str, tuple[Sequence[CommittedPoint], Forgo
         region: tuple(_listed(point) for point in log if point.name not in told.points)
         for region, (log, told) in logs.items()
     }
-    bodies = {replica.region: _bodies(replica, listed[replica.region]) for replica in replicas}
+    malformed: set[str] = set()
+    bodies = {replica.region: _bodies(replica, listed[replica.region], malformed) for replica in replicas}
     parts = {name: held for found in bodies.values() for name, held in found.items() if held is not None}
     missing = {name for found in bodies.values() for name, held in found.items() if held is None}
     let_go = {name for _, told in logs.values() for name in told.points}
@@ -179,7 +180,10 @@ def _seen(vault: Vault, logs: Mapping[str, tuple[Sequence[CommittedPoint], Forgo
     )
     return Seen(
         now=clock.now(),
-        regions={replica.region: _graded(replica, listed[replica.region], suspects) for replica in replicas},
+        regions={
+            replica.region: _graded(replica, _demoted(listed[replica.region], malformed), suspects)
+            for replica in replicas
+        },
         parts=parts,
         verified=_verified(replicas),
         in_use=in_use,
@@ -187,11 +191,17 @@ def _seen(vault: Vault, logs: Mapping[str, tuple[Sequence[CommittedPoint], Forgo
         accepted=overridden(logs.values()),
         suspects=suspects,
         unreadable_runs=unreadable,
+        malformed=frozenset(malformed),
     )
 
 
 def _listed(point: CommittedPoint) -> Listed:
     return Listed(point.name, point.slot, point.created_at, points.candidate(point).grade)
+
+
+def _demoted(listed: Sequence[Listed], malformed: Collection[str]) -> list[Listed]:
+    """The same; what is signed and no point is broken, whatever the log says."""
+    return [replace(one, grade=Grade.BROKEN) if one.name in malformed else one for one in listed]
 
 
 def _graded(replica: Replica, listed: Sequence[Listed], suspects: Suspects) -> tuple[Listed, ...]:
@@ -210,14 +220,22 @@ def _graded(replica: Replica, listed: Sequence[Listed], suspects: Suspects) -> t
     return tuple(replace(point, grade=now.grade) for point, now in zip(listed, graded, strict=True))
 
 
-def _bodies(replica: Replica, listed: Sequence[Listed]) -> dict[str, dict[str, Part] | None]:
-    """What each point holds; None where its body is not there. One that is damaged is left out."""
+def _bodies(
+    replica: Replica, listed: Sequence[Listed], malformed: set[str]
+) -> dict[str, dict[str, Part] | None]:
+    """What each point holds; None where its body is not there. One that is damaged is left out.
+
+    So is one that is malformed, whose name is added to ``malformed``.
+    """
 
     def read(point: Listed) -> tuple[str, dict[str, Part] | None] | None:
         try:
             components = points.read(replica, point.name).components
         except Missing:
             return point.name, None
+        except Malformed:
+            malformed.add(point.name)
+            return None
         except VaultError:
             return None
         return point.name, {name: part_of(held) for name, held in components.items()}

@@ -31,13 +31,14 @@ from refloat.manifest.graph import order_of_need
 from refloat.manifest.model import Manifest
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
-from refloat.point.model import Point
+from refloat.point.model import Point, Snapshot
 from refloat.point.select import POINT_SUSPECT, Candidate, meant, select
 from refloat.vault.extract import Same, nothing_there
 from refloat.vault.kept import Kept
 from refloat.vault.replica import Replica
 from refloat.vault.source import Heard, SnapshotSource
 from refloat.vault.tree import Node
+from refloat.vault.unfolded import MANIFEST_TOTALS, UNTOLD, Totals
 from refloat.vault.vault import Vault
 from refloat.vault.witness import lost_points
 
@@ -199,10 +200,12 @@ def bring(
         for name, priority in needed_first(_known(reader, chosen.point), chosen.components).items():
             part = chosen.point.components[name]
             progress.start(name, part.bytes)
-            written[name] = _write(reader, part.tree, folder / name, name, clock, progress, priority)
+            written[name] = _write(
+                reader, part.tree, totals_of(part), folder / name, name, clock, progress, priority
+            )
             progress.finish(name)
         manifest = manifest_name(chosen.point)
-        _write(reader, chosen.point.manifest, folder / manifest, manifest, clock, Silent())
+        _write(reader, chosen.point.manifest, MANIFEST_TOTALS, folder / manifest, manifest, clock, Silent())
     return Brought(chosen, into, written, tuple(sorted(overrides)), tuple(lost))
 
 
@@ -211,9 +214,14 @@ def _described(chosen: Chosen) -> dict[str, Json]:
     return {"point": chosen.name, "components": list(chosen.components)}
 
 
+def totals_of(snapshot: Snapshot) -> Totals:
+    """What a point says that a component's snapshot unfolds to."""
+    return Totals(snapshot.files, snapshot.bytes)
+
+
 def manifest_of(reader: Anywhere, point: Point) -> Manifest:
     """The manifest that a point carries, read wherever it is whole. Raises ``RefloatError``."""
-    with reader.source(point.manifest).open(points.MANIFEST) as file:
+    with reader.source(point.manifest, totals=MANIFEST_TOTALS).open(points.MANIFEST) as file:
         return parse(file.read(MANIFEST_BYTES_MAX + 1), file=points.MANIFEST)
 
 
@@ -285,6 +293,7 @@ def _wanted(only: Collection[str], point: Point, name: str) -> tuple[str, ...]:
 def _write(
     reader: Anywhere,
     tree: str,
+    totals: Totals,
     folder: Path,
     task: str,
     clock: Clock,
@@ -293,7 +302,9 @@ def _write(
 ) -> Written:
     begun = clock.monotonic()
     kept = Kept(reader, lambda size: progress.advance(task, size))
-    source = Counted(reader.read_chunk, tree, lambda size: progress.advance(task, size), priority, kept.same)
+    source = Counted(
+        reader.read_chunk, tree, lambda size: progress.advance(task, size), priority, kept.same, totals
+    )
     try:
         source.fetch_all(folder)
     except RefloatError as error:
@@ -313,8 +324,9 @@ class Counted(SnapshotSource):
         heard: Heard,
         priority: tuple[str, ...] = (),
         same: Same = nothing_there,
+        totals: Totals = UNTOLD,
     ) -> None:
-        super().__init__(read, tree, Facts(), priority=priority, heard=heard, same=same)
+        super().__init__(read, tree, Facts(), priority=priority, heard=heard, same=same, totals=totals)
         self.files = 0
         self.bytes = 0
         self._lock = threading.Lock()

@@ -10,35 +10,36 @@ from pydantic import ValidationError
 
 from refloat.contracts import Facts
 from refloat.digest import Json
-from refloat.errors import Damaged, Missing, RefloatError, StoreError, UsageError, VaultError
-from refloat.limits import MANIFEST_FILES_BYTES_MAX
+from refloat.errors import Damaged, Malformed, Missing, RefloatError, StoreError, UsageError, VaultError
 from refloat.point.model import Grade, Point
 from refloat.point.select import Candidate, meant
-from refloat.vault.forgotten import forgotten_points
+from refloat.vault.forgotten import forgotten_points, kept_points
 from refloat.vault.keys import Role
-from refloat.vault.layout import POINTS, damaged, point_name
+from refloat.vault.layout import POINTS, malformed, point_name
 from refloat.vault.replica import CommittedPoint, Replica
+from refloat.vault.unfolded import MANIFEST_TOTALS
 
 MANIFEST = "refloat.yaml"
 """The path under which a point carries the manifest."""
 
 
 def read(replica: Replica, name: str) -> Point:
-    """The body of a point, its signature checked. Raises ``Missing`` or ``Damaged``."""
+    """The body of a point, its signature checked. Raises ``Missing``, ``Damaged``, or ``Malformed`` for no point."""
     try:
         body = replica.read_point(name)
     except Missing as error:
         if name in forgotten_points(replica):
             raise _pruned(replica, name) from error
         raise
-    return _point(name, body)
+    return checked(body, point_name(name))
 
 
-def _point(name: str, body: Mapping[str, Json]) -> Point:
+def checked(body: Mapping[str, Json], what: str) -> Point:
+    """A body as a point, before it is sealed and after it was read. Raises ``Malformed``."""
     try:
         return Point.model_validate(body)
-    except ValidationError as error:  # well signed, and still no point: by another program, or to do harm
-        raise damaged(point_name(name), f"{error.error_count()} of its fields are wrong") from error
+    except ValidationError as error:
+        raise malformed(what, f"{error.error_count()} of its fields are wrong") from error
 
 
 def _pruned(replica: Replica, name: str) -> Missing:
@@ -87,7 +88,7 @@ def stored(replica: Replica) -> list[Candidate]:
         with contextlib.suppress(Missing, Damaged):
             signer, body = replica.signed_point(name)
             if replica.keyring.removal(Role.WRITER, signer) is None:
-                point = _point(name, body)
+                point = checked(body, point_name(name))
                 found.append(Candidate(name, point.created_at, point.grade, name in gone))
     return sorted(found, key=lambda candidate: (candidate.created_at, candidate.name))
 
@@ -120,15 +121,16 @@ def find(replicas: Sequence[Replica], start: str) -> tuple[str, Point, Replica]:
 def newest(replicas: Sequence[Replica]) -> tuple[str, Point, Replica] | None:
     """The newest point that any of the replicas holds, with one that holds it.
 
-    A replica that does not answer, or whose newest point is not whole, is passed over. Raises its error
-    where none is left.
+    A replica that does not answer, or whose newest point is not whole, is passed over. A malformed point is none: the
+    one before it counts. Raises the error of the first replica where none is left.
     """
     heads: list[tuple[CommittedPoint, Point, Replica]] = []
     silent: list[RefloatError] = []
     for replica in replicas:
         try:
             last = replica.last_point()
-            heads += [(last, read(replica, last.name), replica)] if last else []
+            found = _newest_formed(replica, last) if last else None
+            heads += [(*found, replica)] if found else []
         except (StoreError, VaultError) as error:
             silent.append(error.at(region=replica.region))
     if not heads:
@@ -139,17 +141,21 @@ def newest(replicas: Sequence[Replica]) -> tuple[str, Point, Replica] | None:
     return committed.name, point, replica
 
 
+def _newest_formed(replica: Replica, last: CommittedPoint) -> tuple[CommittedPoint, Point] | None:
+    """The newest point of a replica that is well formed, from the last one back; None where there is none."""
+    with contextlib.suppress(Malformed):
+        return last, read(replica, last.name)
+    for committed in reversed(kept_points(replica)):
+        with contextlib.suppress(Malformed):
+            return committed, read(replica, committed.name)
+    return None
+
+
 def manifest_files(replica: Replica, point: Point) -> dict[str, bytes]:
     """The manifest and the files it names, as a point carries them: path to bytes."""
-    source = replica.source(point.manifest, Facts())
+    source = replica.source(point.manifest, Facts(), totals=MANIFEST_TOTALS)
     found = {}
-    left = MANIFEST_FILES_BYTES_MAX
     for entry in source.entries():
-        left -= entry.size
-        if left < 0:
-            raise damaged(
-                f"folder {point.manifest}", f"it holds more than {MANIFEST_FILES_BYTES_MAX} bytes of files"
-            )
         if entry.type == "file":
             with source.open(entry.path) as file:
                 found[entry.path] = file.read()

@@ -27,6 +27,7 @@ from refloat.point.select import Candidate, Choice, meant, select
 from refloat.room import Room
 from refloat.run.target import ComponentTarget, Target
 from refloat.vault.replica import Replica
+from refloat.vault.unfolded import Totals
 from refloat.vault.whole import missing_for
 
 LOG_DAMAGED = "log_damaged"
@@ -222,7 +223,12 @@ def _component(prepared: Prepared, name: str) -> ComponentTarget:
         place=components.place(name, plan.to, source=prepared.point.primary),
         snapshot=snapshot,
         source=lambda heard, cancelled: prepared.replica.source(
-            snapshot.tree, facts, priority=priority, heard=heard, cancelled=cancelled
+            snapshot.tree,
+            facts,
+            priority=priority,
+            heard=heard,
+            cancelled=cancelled,
+            totals=Totals(snapshot.files, snapshot.bytes),
         ),
         parts=components.parts(name),
     )

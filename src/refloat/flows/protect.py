@@ -154,7 +154,9 @@ def protect(
             versions={"refloat": refloat_version(), "python": platform.python_version()},
             not_captured=taken.not_captured,
         )
-        name, regions = writer.commit(json_form(point))
+        body = json_form(point)
+        points.checked(body, "the new point")  # as whoever recovers will read it
+        name, regions = writer.commit(body)
     answering = [replica for replica in replicas if regions[replica.region].complete]
     _make_up_records(answering)
     lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}

@@ -154,7 +154,7 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
     errors: dict[str, RefloatError] = dict(vault.unreachable)
     for name, replica in vault.replicas.items():
         try:
-            kept = kept_points(replica)
+            kept = [point for point in kept_points(replica) if point.name not in known.malformed]
             newest[name] = _newest_good(replica, kept, known)
             last.extend(kept[-1:])
         except (VaultError, StoreError) as error:

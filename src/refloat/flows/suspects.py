@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from refloat.errors import StoreError, VaultError
+from refloat.errors import Malformed, StoreError, VaultError
 from refloat.flows import points
 from refloat.flows.anew import graded_now
 from refloat.point.model import Grade, Point, Snapshot
@@ -21,10 +21,11 @@ from refloat.vault.tree import chunk_names
 
 @dataclass(frozen=True)
 class Judged:
-    """The points that some regions list and have not forgotten: their bodies, and which of them are suspect."""
+    """The points that some regions list and have not forgotten: their bodies, which are suspect, which no points."""
 
     bodies: Mapping[str, Point]
     suspects: Suspects
+    malformed: frozenset[str] = frozenset()
 
     def mark(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """The same candidates, each with why it is suspect; unknown where a log can only say that it is broken."""
@@ -32,14 +33,18 @@ class Judged:
             replace(
                 candidate,
                 suspect=self.suspects.get(candidate.name, {}),
-                grade=Grade.UNKNOWN if self._is_unknown(candidate) else candidate.grade,
+                grade=self._grade(candidate),
+                malformed=candidate.name in self.malformed,
             )
             for candidate in candidates
         ]
 
-    def _is_unknown(self, candidate: Candidate) -> bool:
+    def _grade(self, candidate: Candidate) -> Grade:
+        if candidate.name in self.malformed:
+            return Grade.BROKEN
         body = self.bodies.get(candidate.name)
-        return candidate.grade is Grade.BROKEN and body is not None and body.grade is Grade.UNKNOWN
+        unknown = candidate.grade is Grade.BROKEN and body is not None and body.grade is Grade.UNKNOWN
+        return Grade.UNKNOWN if unknown else candidate.grade
 
     def graded_now(
         self,
@@ -65,15 +70,16 @@ def judged(replicas: Sequence[Replica]) -> Judged:
     """
     logs: list[tuple[Sequence[CommittedPoint], Forgotten]] = []
     bodies: dict[str, Point] = {}
+    malformed: set[str] = set()
     for replica in replicas:
         with suppress(VaultError, StoreError):
             log, told = replica.points(), forgotten(replica)
             logs.append((log, told))
-            names = [p.name for p in log if p.name not in told.points and p.name not in bodies]
-            bodies |= _read(replica, names)
+            known = told.points.keys() | bodies.keys() | malformed
+            bodies |= _read(replica, [p.name for p in log if p.name not in known], malformed)
     oldest_first = sorted(bodies.items(), key=lambda item: (item[1].created_at, item[0]))
     parts = [(name, {n: part_of(s) for n, s in body.components.items()}) for name, body in oldest_first]
-    return Judged(bodies, judge(parts, accepted(logs), Listings(replicas)))
+    return Judged(bodies, judge(parts, accepted(logs), Listings(replicas)), frozenset(malformed))
 
 
 def suspects(replicas: Sequence[Replica]) -> Suspects:
@@ -168,14 +174,20 @@ def _sizes(replica: Replica, tree: str) -> Mapping[bytes, tuple[int, int]]:
 def _first(replicas: Sequence[Replica], name: str) -> Point | None:
     """A point's body from the first region that has it."""
     return next(
-        (body for replica in replicas if (body := _read(replica, [name]).get(name)) is not None), None
+        (body for replica in replicas if (body := _read(replica, [name], set()).get(name)) is not None), None
     )
 
 
-def _read(replica: Replica, names: Sequence[str]) -> dict[str, Point]:
+def _read(replica: Replica, names: Sequence[str], malformed: set[str]) -> dict[str, Point]:
+    """The bodies that can be read; names of what is signed and no point are added to ``malformed``."""
+
     def read(name: str) -> Point | None:
-        with suppress(VaultError, StoreError):
+        try:
             return points.read(replica, name)
+        except Malformed:
+            malformed.add(name)
+        except (VaultError, StoreError):
+            pass
         return None
 
     with ThreadPoolExecutor(GETS_AT_ONCE, thread_name_prefix="points") as pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from refloat import registry
 from refloat.clock import Clock
 from refloat.contracts import Probe, Progress, Silent
 from refloat.digest import Json, json_digest, json_form
+from refloat.durable import opened_file
 from refloat.errors import ConnectorError, ManifestError, Retry, UsageError, plug_in
 from refloat.flows import baselines
 from refloat.flows.baselines import carried_as
 from refloat.flows.components import Components
-from refloat.limits import MANIFEST_FILES_BYTES_MAX
+from refloat.limits import MANIFEST_BYTES_MAX, MANIFEST_FILES_BYTES_MAX
 from refloat.manifest.graph import answers_depend_on
 from refloat.manifest.model import Manifest, Verification
 from refloat.point.capture import inspected
@@ -89,26 +91,32 @@ class Measured:
 def golden_files(components: Components, folder: Path) -> dict[str, bytes]:
     """The golden sets that the manifest names, under the paths by which a point carries them.
 
-    Relative paths start at ``folder``, where the manifest lies. Raises ``ManifestError``.
+    Relative paths start at ``folder``, where the manifest lies. Raises ``ManifestError``, also where all of them
+    together are more than a point may carry; no more than that is ever read, whatever lies there.
     """
     manifest = components.manifest
-    found = {}
+    found: dict[str, bytes] = {}
+    left = MANIFEST_FILES_BYTES_MAX - MANIFEST_BYTES_MAX
     for name, verification in manifest.verify.items():
         path = folder / str(components.resolver.value(verification.golden, manifest, manifest.primary))
         try:
-            if path.stat().st_size > MANIFEST_FILES_BYTES_MAX:
-                raise ManifestError(
-                    f"verify.{name}.golden is larger than a point may carry",
-                    file=str(path),
-                    next="keep a sample of it",
-                )
-            found[carried_as(name)] = path.read_bytes()
+            with opened_file(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(left + 1)
         except OSError as error:
             raise ManifestError(
                 f"verify.{name}.golden cannot be read: {error.strerror}",
                 file=str(path),
                 next=f"put the questions there, or correct `golden` of verify.{name}",
             ) from error
+        left -= len(content)
+        if left < 0:
+            more = " together with those before it" if found else ""
+            raise ManifestError(
+                f"verify.{name}.golden is larger{more} than a point may carry",
+                file=str(path),
+                next="keep a sample of it",
+            )
+        found[carried_as(name)] = content
     return found
 
 

@@ -59,7 +59,8 @@ class Seen:
     forgotten.
     ``suspects`` are what ``suspicion.judge`` found. ``accepted`` are by safety rule the points that were there when a
     person overrode it,
-    ``unreadable_runs`` those that may name any point.
+    ``unreadable_runs`` those that may name any point. ``malformed`` are signed and no points: nothing can be recovered
+    from them, so they go when their time has come.
     """
 
     now: datetime
@@ -71,6 +72,7 @@ class Seen:
     accepted: Mapping[str, Collection[str]] = field(default_factory=dict)
     suspects: Suspects = field(default_factory=dict)
     unreadable_runs: Sequence[str] = ()
+    malformed: Collection[str] = frozenset()
 
     @property
     def points(self) -> list[Listed]:
@@ -157,7 +159,7 @@ def _reasons(
             yield point.name, "named by a run that is not over"
         if point.created_at > seen.now:
             yield point.name, "newer than the clock"
-        if point.name not in seen.parts:
+        if point.name not in seen.parts and point.name not in seen.malformed:
             yield point.name, "cannot be read"
     yield from _held(points, seen, holds)
 

@@ -28,7 +28,8 @@ _UNKNOWN = "its invariants could not be evaluated, neither when it was made nor 
 class Candidate:
     """A point that is committed in the region asked, as its log entry and its body tell it.
 
-    ``suspect`` holds the reasons by component, see ``suspicion``.
+    ``suspect`` holds the reasons by component, see ``suspicion``. ``malformed`` is true where its body is signed and no
+    point at all: it is then graded broken, whatever the log says.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Candidate:
     grade: Grade
     forgotten: bool = False
     suspect: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    malformed: bool = False
 
     @property
     def doubt(self) -> str | None:
@@ -121,6 +123,8 @@ def _passed_over(candidate: Candidate, at: datetime | None, chosen: str | None) 
         return f"made at {format_time(candidate.created_at)}, after the time asked for"
     if candidate.forgotten:
         return "forgotten: it is beyond what is kept, and its data may go"
+    if candidate.malformed:
+        return "malformed: its writer signed it, and it is no recovery point"
     if candidate.grade is Grade.BROKEN:
         return "graded broken: a group breaks an invariant"
     if candidate.doubt:
@@ -137,7 +141,7 @@ def _named(candidates: Sequence[Candidate], point: str, overrides: Collection[st
         problem = "no point here is called" if not matching else "more than one point begins with"
         raise UsageError(f"{problem} {point!r}", next="`refloat points list` shows the points of this vault")
     candidate = matching[-1]
-    if not candidate.grade.consistent and GROUP_BROKEN not in overrides:
+    if not candidate.malformed and not candidate.grade.consistent and GROUP_BROKEN not in overrides:
         known = candidate.grade is Grade.BROKEN
         why = "its parts do not belong together" if known else _UNKNOWN
         raise Refused(

@@ -18,7 +18,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pytest
 
@@ -92,19 +92,10 @@ class ActingSink(MemorySink):
         self._before = [before]
         self._after = [after] if after else []
 
-    def file(
-        self,
-        path: str,
-        content: Path | BinaryIO,
-        *,
-        mode: int = 0o644,
-        mtime_ns: int = 0,
-        token: str | Callable[[], str] = "",
-        length: int | None = None,
-    ) -> int:
+    def file(self, path: str, content: Path | BinaryIO, **entry: Any) -> int:
         """Keep the file, acting around the first one of all views."""
         _act_once(self._before)
-        size = super().file(path, content, mode=mode, mtime_ns=mtime_ns, token=token, length=length)
+        size = super().file(path, content, **entry)
         _act_once(self._after)
         return size
 

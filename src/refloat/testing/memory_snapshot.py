@@ -43,6 +43,7 @@ class MemorySink:
         mtime_ns: int = 0,
         token: str | Callable[[], str] = "",
         length: int | None = None,
+        link: str = "",
     ) -> int:
         """Keep at most ``length`` bytes of ``content`` and return how many there were."""
         name = self._name(path)
@@ -83,6 +84,11 @@ class MemorySink:
         """Record a symbolic link."""
         name = self._name(path)
         self.held.entries[name] = Entry(name, EntryType.SYMLINK, target=target)
+
+    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+        """Record a named pipe."""
+        name = self._name(path)
+        self.held.entries[name] = Entry(name, EntryType.FIFO, mode=mode & 0o777, mtime_ns=mtime_ns)
 
     def under(self, prefix: str) -> MemorySink:
         """A view whose paths land below ``prefix`` of the same snapshot."""
@@ -147,6 +153,9 @@ class MemorySource:
             elif entry.type is EntryType.SYMLINK:
                 path.unlink(missing_ok=True)
                 path.symlink_to(entry.target)
+            elif entry.type is EntryType.FIFO:
+                path.unlink(missing_ok=True)
+                os.mkfifo(path, entry.mode)
             else:
                 self.fetch(entry.path, path)
         for path, entry in reversed(folders):

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,6 +44,9 @@ T = TypeVar("T")
 
 Pieces = Callable[[Node], Generator[bytes, None, None]]
 """A file's bytes in verified pieces."""
+
+Find = Callable[[tuple[bytes, ...]], Node | None]
+"""The entry at a path of a snapshot."""
 
 Same = Callable[[int, Node], bool]
 """Whether an open folder holds a file exactly as it is stored, so that it need not be written."""
@@ -182,6 +185,35 @@ def write_link(folder: int, node: Node) -> None:
         undo.pop_all()
 
 
+def write_fifo(folder: int, node: Node) -> None:
+    """Make a named pipe, in place of whatever had its name. Raises ``OSError``."""
+    temporary = _temporary()
+    with ExitStack() as undo:
+        os.mkfifo(temporary, _PRIVATE_FILE, dir_fd=folder)
+        undo.callback(_remove, temporary, folder)
+        os.chmod(temporary, node.mode, dir_fd=folder)
+        os.utime(temporary, ns=(node.mtime_ns, node.mtime_ns), dir_fd=folder)
+        os.rename(temporary, node.name, src_dir_fd=folder, dst_dir_fd=folder)
+        undo.pop_all()
+
+
+def linked(root: int, path: Sequence[bytes], folder: int, name: bytes) -> bool:
+    """Give the file at a path below an open folder another name, in place of whatever had it; False where it cannot be.
+
+    No link is followed. Some file systems have no hard links, or no more of them; then nothing is changed.
+    """
+    temporary = _temporary()
+    with ExitStack() as undo, suppress(OSError):
+        for above in path[:-1]:
+            root = os.open(above, FOLDER_FLAGS, dir_fd=root)
+            undo.callback(os.close, root)
+        os.link(path[-1], temporary, src_dir_fd=root, dst_dir_fd=folder, follow_symlinks=False)
+        undo.callback(_remove, temporary, folder)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        return True
+    return False
+
+
 class _Left(Exception):
     """The rest is not wanted any more; nobody hears of it."""
 
@@ -190,17 +222,23 @@ class Extractor:
     """Fills open folders from stored ones; files of one folder are written several at a time.
 
     ``wanted`` raises once nobody waits any more for what is written: before each path, as ``pieces`` does in a file.
+    ``find`` gives the entry at a path of the whole snapshot.
     """
 
-    def __init__(self, read: Read, pieces: Pieces, wish: Wish, wanted: Callable[[], None]) -> None:
+    def __init__(
+        self, read: Read, pieces: Pieces, wish: Wish, wanted: Callable[[], None], find: Find
+    ) -> None:
+        self._find = find
         self._read = read
         self._pieces = pieces
         self._wish = wish
         self._wanted = wanted
         self._left = threading.Event()
+        self._top = -1
 
     def fill(self, folder: int, tree: bytes) -> None:
         """Write what is wished of ``tree`` into an open folder. Raises ``OSError``, ``VaultError``."""
+        self._top = folder
         with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="extract") as pool:
             if self._wish.priority:
                 self._fill_first(pool, folder, tree)
@@ -258,7 +296,12 @@ class Extractor:
             if self._wish.same is not nothing_there:
                 _sweep(folder.open(), nodes)
             files = [node for node in _only(wanted, EntryType.FILE) if not self._came_first(above, node)]
-            self._each(pool, lambda node: self._file(folder.open(), node), files)
+            self._each(
+                pool, lambda node: self._file(folder.open(), node), [node for node in files if not node.link]
+            )
+            for node in files:
+                if node.link and not self._again(folder.open(), node):
+                    self._file(folder.open(), node)
         for node in _only(nodes, EntryType.DIRECTORY):
             path = _below(above, node.name)
             if self._wish.selection.enters(path):
@@ -269,7 +312,27 @@ class Extractor:
         for node in _only(wanted, EntryType.SYMLINK):  # last: no link is there while anything is written
             self._wanted()
             write_link(folder.open(), node)
+        for node in _only(wanted, EntryType.FIFO):
+            self._wanted()
+            write_fifo(folder.open(), node)
         folder.sync()
+
+    def _again(self, folder: int, node: Node) -> bool:
+        """Give what was written under another name this one, too; False where it is to be written like any other file.
+
+        The two must be stored alike: what a snapshot only says of them is not believed.
+        """
+        path = node.link.split(b"/")
+        first = self._find(tuple(path))
+        above = [os.fsencode(name) for name in self._wish.prefix.split("/") if name]
+        told = None if first is None else replace(first, name=node.name, token=node.token, link=node.link)
+        if (
+            told != node
+            or path[: len(above)] != above
+            or not self._wish.selection.holds(os.fsdecode(node.link))
+        ):
+            return False
+        return linked(self._top, path[len(above) :], folder, node.name)
 
     def _came_first(self, above: str, node: Node) -> bool:
         return bool(self._wish.priority) and rank(self._wish.priority, _below(above, node.name)) is not None

@@ -48,13 +48,25 @@ _PACK = struct.Struct(f">32sQ{KEY_ID_BYTES}sI")
 
 
 def seal_index(keyring: Keyring, packs: Sequence[tuple[PackRecord, Directory]]) -> bytes:
-    """The index object of one flush of packs. Raises ``WrongKey`` without the writer's role."""
+    """The index object of one flush of packs.
+
+    Raises ``WrongKey`` without the writer's role, ``Damaged`` for what ``open_index`` would not read.
+    """
+    content = index_content(packs)
+    _parse(
+        content, keyring.writer, what="the new index object"
+    )  # by its own reader: nothing else is committed
+    return seal_signed(keyring, Kind.INDEX, content)
+
+
+def index_content(packs: Sequence[tuple[PackRecord, Directory]]) -> bytes:
+    """What an index object of these packs says, before it is sealed."""
     parts = [_COUNT.pack(len(packs))]
     for record, directory in packs:
         rows = directory.entries
         parts.append(_PACK.pack(bytes.fromhex(record.name), record.size, record.key_id, len(rows)))
         parts.append(rows.tobytes())
-    return seal_signed(keyring, Kind.INDEX, b"".join(parts))
+    return b"".join(parts)
 
 
 def open_index(

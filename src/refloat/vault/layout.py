@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from refloat.contracts import Put, Store
 from refloat.digest import canonical_json, is_utf8
-from refloat.errors import Damaged, Missing, Refused, UsageError, VaultError
+from refloat.errors import Damaged, Malformed, Missing, Refused, UsageError, VaultError
 from refloat.limits import CHUNK_BYTES_AVG, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, KIB, SLOT_DIGITS
 
 FORMAT = 1
@@ -232,3 +232,9 @@ def newer_format(name: str, number: int) -> VaultError:
 def damaged(name: str, reason: str) -> Damaged:
     """The error for an object that is not what was written."""
     return Damaged(f"{name} is damaged: {reason}", file=name, next="refloat vault repair")
+
+
+def malformed(name: str, reason: str) -> Malformed:
+    """The error for an object that is just what its signer signed, and nothing that refloat writes."""
+    hint = "`refloat vault keys list` names who may write; choose another point"
+    return Malformed(f"{name} is signed, and malformed: {reason}", file=name, next=hint)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import cast
 
 from refloat.digest import Json, canonical_json
-from refloat.errors import UsageError
+from refloat.errors import Damaged, Malformed, UsageError
 from refloat.limits import MIB
 from refloat.vault.keys import Keyring
-from refloat.vault.layout import FORMAT, damaged, parse_object, point_name
+from refloat.vault.layout import FORMAT, malformed, parse_object, point_name
 from refloat.vault.seal import Kind, open_signed, seal_signed
 
 POINT_BYTES_MAX = 8 * MIB  # the largest facts of thirty components; parsed, it takes up to thirty times that
@@ -27,7 +27,8 @@ _GRADES = ("exact", "fuzzy", "broken")
 def seal_point(keyring: Keyring, body: Mapping[str, Json]) -> bytes:
     """The bytes that are stored for a point.
 
-    Raises ``WrongKey`` without the writer's role, ``UsageError`` for a body that is too large to be read.
+    Raises ``WrongKey`` without the writer's role, ``UsageError`` for a body that is too large to be read, and what
+    ``open_point`` would for any other that is no point.
     """
     content = canonical_json({"format": _format(body), **body})
     if len(content) > POINT_BYTES_MAX:
@@ -35,11 +36,15 @@ def seal_point(keyring: Keyring, body: Mapping[str, Json]) -> bytes:
             f"the point would have {len(content)} bytes, and at most {POINT_BYTES_MAX} can be read",
             next="give the components fewer facts: expose less of their files, select less of their databases",
         )
+    _parsed(content, "the new point")  # by its own reader: what cannot be read is not committed
     return seal_signed(keyring, Kind.POINT, content)
 
 
 def open_point(keyring: Keyring, name: str, stored: bytes) -> Mapping[str, Json]:
-    """The body of the point ``name``, verified. Raises ``Damaged``, ``VaultError`` for a newer format."""
+    """The body of the point ``name``, verified.
+
+    Raises ``Damaged``, ``Malformed`` where it is well signed all the same, ``VaultError`` for a newer format.
+    """
     return open_signed_point(keyring, name, stored)[1]
 
 
@@ -47,14 +52,20 @@ def open_signed_point(keyring: Keyring, name: str, stored: bytes) -> tuple[str, 
     """The writer that signed the point ``name``, and its body. Raises as ``open_point``."""
     what = point_name(name)
     signer, content = open_signed(keyring, Kind.POINT, name, stored, what=what)
-    body = cast("Mapping[str, Json]", parse_object(content, what, POINT_BYTES_MAX, FORMAT_WITH_GAPS))
-    if body["format"] != _format(body):
-        raise damaged(what, "its format is not that of what it says")
+    return signer, _parsed(content, what)
+
+
+def _parsed(content: bytes, what: str) -> Mapping[str, Json]:
     try:
+        body = cast("Mapping[str, Json]", parse_object(content, what, POINT_BYTES_MAX, FORMAT_WITH_GAPS))
+        if body["format"] != _format(body):
+            raise malformed(what, "its format is not that of what it says")
         roots(body)
-    except ValueError as error:
-        raise damaged(what, str(error)) from error
-    return signer, body
+    except Malformed:
+        raise
+    except (Damaged, ValueError) as error:
+        raise malformed(what, str(error).rpartition(" is damaged: ")[2]) from error
+    return body
 
 
 def _format(body: Mapping[str, Json]) -> int:

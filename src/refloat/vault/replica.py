@@ -37,6 +37,7 @@ from refloat.vault.ranges import Ranges
 from refloat.vault.slotlog import Entry, SlotLog
 from refloat.vault.source import Heard, SnapshotSource, unheard
 from refloat.vault.trial import try_out
+from refloat.vault.unfolded import UNTOLD, Totals
 
 GETS_AT_ONCE = 8  # requests in flight while index objects are read
 INDEX_OBJECTS_AT_ONCE = 16  # in memory; one lists what a capture had new
@@ -365,6 +366,7 @@ class Replica:
         priority: tuple[str, ...] = (),
         heard: Heard = unheard,
         cancelled: threading.Event | None = None,
+        totals: Totals = UNTOLD,
     ) -> SnapshotSource:
         """The files of a snapshot by its root tree (hex), and the patterns of those that come first.
 
@@ -372,7 +374,14 @@ class Replica:
         """
         same = Kept(self, heard, cancelled).same
         return SnapshotSource(
-            self.read_chunk, tree, facts, priority=priority, heard=heard, same=same, cancelled=cancelled
+            self.read_chunk,
+            tree,
+            facts,
+            priority=priority,
+            heard=heard,
+            same=same,
+            cancelled=cancelled,
+            totals=totals,
         )
 
 

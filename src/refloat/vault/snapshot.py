@@ -19,7 +19,7 @@ from refloat.durable import opened_file
 from refloat.errors import ConnectorError, Retry, StoreError, VaultError
 from refloat.limits import ENTRY_NAME_BYTES_MAX
 from refloat.vault.bases import Bases, EarlierFile, path_of
-from refloat.vault.chunk import Base
+from refloat.vault.chunk import NAME_BYTES, Base
 from refloat.vault.layout import Chunking
 from refloat.vault.segmenters import FASTCDC, WHOLE, OpenFile, Piece, Readable, segments
 from refloat.vault.source import Heard, Tree, join_path, split_path, unheard
@@ -27,9 +27,12 @@ from refloat.vault.tree import (
     FILE_MODE_MASK,
     FOLDER_MODE_MASK,
     Node,
+    require_storable,
     store_folder,
 )
 
+_ANY_TREE = bytes(NAME_BYTES)  # of a folder whose entries are not known yet
+_SET_TIME = "set its time of change, which is beyond what can be stored, with touch; or exclude it"
 FOLDER_MODE = 0o755  # of folders that nobody recorded, because only what they hold was given
 
 
@@ -158,6 +161,17 @@ def _ambiguous(path: str, one: str, other: str) -> ConnectorError:
     )
 
 
+def _require_storable(path: str, node: Node) -> None:
+    try:
+        require_storable(node)
+    except ValueError as error:
+        raise ConnectorError(
+            f"{path} cannot be stored as it is: {error}",
+            file=path,
+            next=_SET_TIME if "a time" in str(error) else f"see what is odd about {path}, or exclude it",
+        ) from error
+
+
 class SnapshotSink:
     """A ``contracts.Sink`` that stores chunks as they come and the folders at the end.
 
@@ -195,6 +209,7 @@ class SnapshotSink:
         mtime_ns: int = 0,
         token: str | Callable[[], str] = "",
         length: int | None = None,
+        link: str = "",
     ) -> int:
         """Store a file and return its size in bytes.
 
@@ -218,6 +233,8 @@ class SnapshotSink:
         node = Node(
             names[-1], EntryType.FILE, mode & FILE_MODE_MASK, mtime_ns, segmenter=found.segmenter, token=told
         )
+        if link:
+            node = replace(node, link=b"/".join(_checked(link)))
         if found.refused:
             self._chunks.warn(f"{path} is not cut at its tensors or columns: {found.refused}")
         size = sum(chunk.raw_bytes for chunk in placed)
@@ -245,7 +262,9 @@ class SnapshotSink:
     def directory(self, path: str, *, mode: int = 0o755, mtime_ns: int = 0) -> None:
         """Record a folder. The root has no attributes of its own: an empty path changes nothing."""
         if path:
-            folder = self._folder(_checked(path))
+            names = _checked(path)
+            _require_storable(path, Node(names[-1], EntryType.DIRECTORY, mtime_ns=mtime_ns, tree=_ANY_TREE))
+            folder = self._folder(names)
             folder.mode, folder.mtime_ns = mode & FOLDER_MODE_MASK, mtime_ns
 
     def symlink(self, path: str, target: str) -> None:
@@ -257,6 +276,11 @@ class SnapshotSink:
                 f"the link {path} has a target that no link can have", file=path, next="exclude the link"
             )
         self._place(names, Node(names[-1], EntryType.SYMLINK, target=stored))
+
+    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+        """Record a named pipe."""
+        names = _checked(path)
+        self._place(names, Node(names[-1], EntryType.FIFO, mode & FILE_MODE_MASK, mtime_ns))
 
     def under(self, prefix: str) -> Below:
         """A sink whose paths land below ``prefix``."""
@@ -320,6 +344,7 @@ class SnapshotSink:
         require_wanted(self._cancelled, "storing the snapshot")
 
     def _place(self, names: tuple[bytes, ...], node: Node) -> None:
+        _require_storable(join_path(names), node)
         entries = self._folder(names[:-1]).entries
         if isinstance(entries.get(names[-1]), _Folder):
             path = join_path(names)
@@ -382,10 +407,17 @@ class Below:
         mtime_ns: int = 0,
         token: str | Callable[[], str] = "",
         length: int | None = None,
+        link: str = "",
     ) -> int:
         """As ``SnapshotSink.file``."""
         return self._sink.file(
-            self._at(path), content, mode=mode, mtime_ns=mtime_ns, token=token, length=length
+            self._at(path),
+            content,
+            mode=mode,
+            mtime_ns=mtime_ns,
+            token=token,
+            length=length,
+            link=self._at(link) if link else "",
         )
 
     def earlier(self, path: str) -> str:
@@ -403,6 +435,10 @@ class Below:
     def symlink(self, path: str, target: str) -> None:
         """As ``SnapshotSink.symlink``."""
         self._sink.symlink(self._at(path), target)
+
+    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+        """As ``SnapshotSink.fifo``."""
+        self._sink.fifo(self._at(path), mode=mode, mtime_ns=mtime_ns)
 
     def under(self, prefix: str) -> Below:
         """A sink further below."""

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -21,6 +21,7 @@ from refloat.vault.bases import EarlierFile
 from refloat.vault.layout import damaged
 from refloat.vault.segmenters import FASTCDC, WHOLE
 from refloat.vault.tree import Node, Read, check_depth, check_name, read_folder
+from refloat.vault.unfolded import UNTOLD, Extent, Totals, extent_of, require_room, require_within
 
 FOLDERS_KEPT = 256  # folders whose entries stay in memory while single paths are looked up
 
@@ -54,6 +55,11 @@ class Tree:
         self._root = root
         self._read = read
         self._listing = lru_cache(FOLDERS_KEPT)(self._list)
+
+    @cached_property
+    def extent(self) -> Extent:
+        """What all of it unfolds to. Raises ``Damaged``, ``StoreError``."""
+        return extent_of(self._root, self._read)
 
     def _list(self, folder: bytes) -> dict[bytes, Node]:
         return {node.name: node for node in read_folder(folder, self._read)}
@@ -111,6 +117,9 @@ class SnapshotSource:
     not be read again where everything is written to a folder in which an earlier attempt was stopped. Once
     ``cancelled`` is set nothing more is read or written: every method, and whoever reads a file, raises ``Cancelled``
     at the next chunk.
+
+    ``totals`` are what the signed point says of the snapshot: a tree that unfolds to more is neither listed nor
+    written, and no larger file is opened; each raises ``Malformed``.
     """
 
     def __init__(
@@ -124,6 +133,7 @@ class SnapshotSource:
         heard: Heard = unheard,
         same: extract.Same = extract.nothing_there,
         cancelled: threading.Event | None = None,
+        totals: Totals = UNTOLD,
     ) -> None:
         self.facts = facts
         self._cancelled = cancelled or threading.Event()
@@ -134,6 +144,7 @@ class SnapshotSource:
         self._root = bytes.fromhex(tree)
         self._tree = Tree(self._root, self._read)
         self._prefix = prefix
+        self._totals = totals
 
     def _wanted(self) -> None:
         require_wanted(self._cancelled, "reading the snapshot")
@@ -157,12 +168,14 @@ class SnapshotSource:
             heard=self._heard,
             same=self._same,
             cancelled=self._cancelled,
+            totals=self._totals,
         )
         below._tree = self._tree
         return below
 
     def entries(self) -> Iterator[Entry]:
         """Every path, in order, folders before what they hold."""
+        require_within(self._tree.extent, self._totals, self._root.hex())
         top = self._tree.find(self._prefix)
         if top is not None and top.type is EntryType.DIRECTORY:
             yield from self._entries(top.tree, ())
@@ -208,10 +221,14 @@ class SnapshotSource:
             )
 
     def fill(self, folder: int, wish: extract.Wish) -> None:
-        """Write what is wished into an open folder. Raises ``OSError`` and ``VaultError``."""
+        """Write what is wished into an open folder. Raises ``OSError``, ``VaultError`` and ``ConnectorError``."""
+        require_within(self._tree.extent, self._totals, self._root.hex())
+        require_room(self._tree.extent, folder, self._root.hex())
         top = self._tree.find(self._prefix)
         if top is not None and top.type is EntryType.DIRECTORY:
-            extract.Extractor(self._read, self.pieces, wish, self._wanted).fill(folder, top.tree)
+            extract.Extractor(self._read, self.pieces, wish, self._wanted, self._tree.find).fill(
+                folder, top.tree
+            )
 
     def holds(self, path: str) -> bool:
         """Whether anything lies at a path. Raises ``Missing`` or ``Damaged`` for folders that are not whole."""
@@ -229,6 +246,7 @@ class SnapshotSource:
             raise missing from None
         if node is None or node.type is not EntryType.FILE:
             raise missing
+        require_within(Extent().and_file(node), self._totals, self._root.hex())
         return node
 
     def pieces(self, node: Node) -> Generator[bytes, None, None]:

@@ -1,6 +1,6 @@
 """One folder as a value: its sorted entries, stored as a chunk of canonical JSON, or a row of such chunks.
 
-    {"entries": [entry, ...], "format": 1, "next": "<chunk name in hex>" or null}
+    {"entries": [entry, ...], "format": 1 or 2, "next": "<chunk name in hex>" or null}
 
 A folder whose entries need more than ``PAGE_BYTES_MAX`` goes on in the page that ``next`` names. An entry has
 ``name`` (base64 of its bytes), ``type`` and, by type:
@@ -8,6 +8,10 @@ A folder whose entries need more than ``PAGE_BYTES_MAX`` goes on in the page tha
     file       chunks (base64 of 32-byte chunk names in order), mode, mtime_ns, segmenter, size, token
     directory  mode, mtime_ns, tree (chunk name of its first page, hex)
     symlink    target (base64 of its bytes)
+    fifo       mode, mtime_ns; only in a page of format 2
+
+In a page of format 2 a file may have ``link`` as well: base64 of the path of an entry before it, from the root of the
+tree, that is the same file under another name. A page without either is of format 1, which any refloat reads.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from refloat.digest import canonical_json
 from refloat.errors import ConnectorError
 from refloat.limits import CHUNK_BYTES_MAX, ENTRY_NAME_BYTES_MAX, MIB, TREE_DEPTH_MAX, TREE_ENTRIES_MAX
 from refloat.vault.chunk import NAME_BYTES
-from refloat.vault.layout import damaged, parse_object
+from refloat.vault.layout import FORMAT, damaged, parse_object
 
 PAGE_BYTES_MAX = 4 * MIB  # one page in memory at a time; a folder of ten thousand files takes one
 FILE_MODE_MASK = 0o777  # set-user-id and the like are not brought back from a backup
@@ -34,12 +38,19 @@ _KEYS = {
     EntryType.FILE: _COMMON | {"chunks", "mode", "mtime_ns", "segmenter", "size", "token"},
     EntryType.DIRECTORY: _COMMON | {"mode", "mtime_ns", "tree"},
     EntryType.SYMLINK: _COMMON | {"target"},
+    EntryType.FIFO: _COMMON | {"mode", "mtime_ns"},
 }
+FORMAT_OF_MORE = 2
+"""The format of a page that holds a pipe, or a file with several names."""
+_LINK_BYTES_MAX = (ENTRY_NAME_BYTES_MAX + 1) * TREE_DEPTH_MAX
 
 
 @dataclass(frozen=True)
 class Node:
-    """One entry of a folder. ``chunks`` are 32-byte names in order; ``tree`` is a folder's first page."""
+    """One entry of a folder. ``chunks`` are 32-byte names in order; ``tree`` is a folder's first page.
+
+    ``link`` is the path, from the root of the tree, under which the same file stands before this one.
+    """
 
     name: bytes
     type: EntryType
@@ -51,6 +62,7 @@ class Node:
     token: str = ""
     target: bytes = b""
     tree: bytes = b""
+    link: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -72,15 +84,31 @@ def _document(node: Node) -> dict[str, object]:
     document |= {"mode": node.mode, "mtime_ns": node.mtime_ns}
     if node.type is EntryType.DIRECTORY:
         return {**document, "tree": node.tree.hex()}
+    if node.type is EntryType.FIFO:
+        return document
+    if node.link:
+        document["link"] = _text(node.link)
     chunks = _text(b"".join(node.chunks))
     content = {"chunks": chunks, "segmenter": node.segmenter, "size": node.size, "token": node.token}
     return {**document, **content}
 
 
+def require_storable(node: Node) -> None:
+    """Refuse an entry that its own reader would not take. Raises ``ValueError`` that says what is wrong with it."""
+    _node(_document(node))
+
+
 def encode_page(page: Page) -> bytes:
     """The stored form of a page."""
     entries = [_document(node) for node in page.nodes]
-    return canonical_json({"format": 1, "entries": entries, "next": page.next.hex() or None})
+    return canonical_json(
+        {"format": _format(page.nodes), "entries": entries, "next": page.next.hex() or None}
+    )
+
+
+def _format(nodes: Sequence[Node]) -> int:
+    more = any(node.type is EntryType.FIFO or node.link for node in nodes)
+    return FORMAT_OF_MORE if more else FORMAT
 
 
 def decode_page(raw: bytes, *, what: str) -> Page:
@@ -88,7 +116,7 @@ def decode_page(raw: bytes, *, what: str) -> Page:
 
     Raises ``Damaged`` for anything that ``encode_page`` would not make, ``VaultError`` for a newer format.
     """
-    document = parse_object(raw, what, CHUNK_BYTES_MAX)
+    document = parse_object(raw, what, CHUNK_BYTES_MAX, FORMAT_OF_MORE)
     try:
         _require(set(document) == {"format", "entries", "next"}, "a set of fields")
         entries = cast("Sequence[Mapping[str, object]]", document["entries"])
@@ -96,6 +124,7 @@ def decode_page(raw: bytes, *, what: str) -> Page:
         after = b"" if document["next"] is None else _chunk_name(document["next"])
         _require(_ascending(nodes), "the order of its entries")
         _require(bool(nodes) or not after, "an empty page that goes on")
+        _require(document["format"] == _format(nodes), "its format")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise damaged(what, f"it is not a folder listing: {error}") from error
     return Page(nodes, after)
@@ -140,12 +169,15 @@ def check_name(name: bytes) -> None:
 
 def _node(entry: Mapping[str, object]) -> Node:
     kind = EntryType(cast(str, entry["type"]))
-    _require(set(entry) == _KEYS[kind], "the keys of an entry")
+    keys = _KEYS[kind] | ({"link"} & set(entry) if kind is EntryType.FILE else set())
+    _require(set(entry) == keys, "the keys of an entry")
     name = _octets(entry["name"])
     check_name(name)
     if kind is EntryType.SYMLINK:
         return Node(name, kind, target=_target(entry))
     mtime_ns = _moment(entry["mtime_ns"])
+    if kind is EntryType.FIFO:
+        return Node(name, kind, _whole(entry["mode"], FILE_MODE_MASK + 1), mtime_ns)
     if kind is EntryType.DIRECTORY:
         mode = _whole(entry["mode"], FOLDER_MODE_MASK + 1)
         return Node(name, kind, mode, mtime_ns, tree=_chunk_name(entry["tree"]))
@@ -156,6 +188,16 @@ def _target(entry: Mapping[str, object]) -> bytes:
     target = _octets(entry["target"])
     _require(0 < len(target) <= ENTRY_NAME_BYTES_MAX and b"\0" not in target, "the target of a link")
     return target
+
+
+def _link(entry: Mapping[str, object]) -> bytes:
+    if "link" not in entry:
+        return b""
+    link = _octets(entry["link"])
+    _require(0 < len(link) <= _LINK_BYTES_MAX, "the path of the same file")
+    for name in link.split(b"/"):
+        check_name(name)
+    return link
 
 
 def _file(name: bytes, mtime_ns: int, entry: Mapping[str, object]) -> Node:
@@ -172,6 +214,7 @@ def _file(name: bytes, mtime_ns: int, entry: Mapping[str, object]) -> Node:
         chunks=tuple(joined[at : at + NAME_BYTES] for at in range(0, len(joined), NAME_BYTES)),
         segmenter=_whole(entry["segmenter"], 256),
         token=cast(str, token),
+        link=_link(entry),
     )
 
 

@@ -619,3 +619,47 @@ def test_nothing_is_set_aside_where_nothing_was(tmp_path) -> None:
     beside.stage(lambda staged: staged.write_text("ours") and None)
     beside.switch({"run": "r", "epoch": 1, "point": "p", "token": "t1"})
     assert beside.set_aside() == []
+
+
+LONG_NAMES = ["n" * 240, "n" * 255, "\u2603" * 84, "n" * 151, os.fsdecode(b"\xff" * 240)]
+
+
+@pytest.mark.parametrize("name", LONG_NAMES, ids=["240", "255", "of snowmen", "151", "not UTF-8"])
+@pytest.mark.parametrize("token", ["t1", "t" * 64])
+def test_a_long_name_is_staged_switched_reverted_and_discarded_like_any_other(
+    tmp_path: Path, name: str, token: str
+) -> None:
+    live = tmp_path / name
+    live.write_text("old")
+    beside = Beside(live, token)
+    beside.try_names()
+    beside.stage(lambda staged: staged.write_text("new") and None)
+    beside.switch({**MARKER, "token": token})
+    assert (live.read_text(), beside.observe(), beside.holder()) == ("new", Observed.ACTIVE, "p1")
+    assert all(path == live or is_own_name(path.name) for path in tmp_path.iterdir())
+    beside.revert()
+    beside.discard()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_names_that_begin_alike_stay_apart_and_short_ones_are_as_they_were(tmp_path: Path) -> None:
+    one, other = (Beside(tmp_path / ("n" * 200 + end), "t1").staged for end in "ab")
+    assert one != other
+    assert Beside(tmp_path / ("n" * 150), "t1").staged.name == f".{'n' * 150}.refloat-t1"
+
+
+def test_a_file_system_that_takes_no_such_names_is_told_before_anything_is_staged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lstat = Path.lstat
+
+    def short(path: Path) -> os.stat_result:
+        if len(path.name) > 143:  # as eCryptfs does
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", short)
+    Beside(tmp_path / "index", "t1").try_names()
+    with pytest.raises(ConnectorError, match="does not take the name") as caught:
+        Beside(tmp_path / ("n" * 100), "t1").try_names()
+    assert caught.value.file == str(tmp_path / ("n" * 100)) and not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pytest
@@ -166,21 +167,50 @@ def test_what_refloat_put_beside_other_components_is_left_out(tmp_path: Path) ->
     assert set(sink.held.stored) == {"content/a.txt"}
 
 
-@pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_what_cannot_be_brought_back_is_refused_until_it_is_excluded(tmp_path: Path, kind: str) -> None:
-    root = tree(tmp_path, a_txt="one")
-    if kind == "pipe":
-        os.mkfifo(root / "odd")
-    else:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(root / "odd"))
+def test_a_device_is_refused_by_name_until_it_is_excluded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, a_txt="one", odd="two")
+    lstat = os.lstat
+
+    def as_device(path: Any, **options: Any) -> Any:
+        found = lstat(path, **options)
+        if path != "odd":
+            return found
+        return SimpleNamespace(st_mode=stat.S_IFCHR | 0o600, st_ctime_ns=found.st_ctime_ns)
+
+    monkeypatch.setattr(files.os, "lstat", as_device)
     settings = FilesSettings(path=str(root))
     for act in (lambda: Files().inspect(place(settings)), lambda: capture(settings, tmp_path)):
-        with pytest.raises(ConnectorError, match="cannot be brought back") as caught:
+        with pytest.raises(ConnectorError, match="a device cannot be brought back") as caught:
             act()
         assert (caught.value.file, caught.value.next) == ("odd", "add its name to `exclude`")
     sink, _ = capture(FilesSettings(path=str(root), exclude=("odd",)), tmp_path)
     assert set(sink.held.stored) == {"content/a.txt"}
+
+
+def test_a_socket_is_left_out_and_the_facts_say_so(tmp_path: Path) -> None:
+    root = tree(tmp_path, a_txt="one")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "odd"))
+    settings = FilesSettings(path=str(root))
+    sink, facts = capture(settings, tmp_path)
+    assert set(sink.held.entries) == {"content", "content/a.txt"}
+    assert facts.position == {"left_out": {"sockets": 1, "names": ["odd"]}}
+    assert facts == Files().inspect(place(settings))
+    (root / "odd").unlink()
+    assert Files().inspect(place(settings)).identity == facts.identity
+
+
+def test_a_pipe_is_a_fact_and_nothing_of_it_is_read(tmp_path: Path) -> None:
+    root = tree(tmp_path, a_txt="one")
+    settings = FilesSettings(path=str(root))
+    before = Files().inspect(place(settings))
+    os.mkfifo(root / "pipe", 0o640)
+    sink, facts = capture(settings, tmp_path)
+    assert sink.held.entries["content/pipe"].type == "fifo" and facts == Files().inspect(place(settings))
+    assert facts.identity == {**before.identity, "pipes": listing_digest([("pipe", "")])}
+    assert (facts.token == before.token) is False
 
 
 def test_links_are_stored_and_never_followed(tmp_path: Path) -> None:

@@ -139,12 +139,20 @@ def test_a_link_in_place_of_the_partial_folder_is_not_followed(tmp_path: Path) -
 
 
 def test_a_parent_that_cannot_be_written_is_told_with_the_place(tmp_path: Path) -> None:
-    long = tmp_path / ("n" * 250)  # a name for which there is room, and none for the partial one beside it
+    long = tmp_path / ("n" * 256)  # a name for which there is no room
     with pytest.raises(ConnectorError, match="cannot write") as failed, landing(long, WHAT):
         pass
     assert failed.value.file == str(long)
     assert failed.value.next
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_name_is_none_too_long_for_the_folder_that_is_filled(tmp_path: Path) -> None:
+    long = tmp_path / ("n" * 250)
+    with landing(long, WHAT) as folder:
+        (folder / "file").write_text("here")
+    assert [path.name for path in tmp_path.iterdir()] == [long.name]
+    assert (long / "file").read_text() == "here"
 
 
 @pytest.mark.parametrize(("named", "hint"), [("", "variable"), (".", "recovered"), ("no/x", "mkdir")])

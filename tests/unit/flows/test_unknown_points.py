@@ -169,7 +169,7 @@ def test_a_point_of_an_earlier_refloat_that_ran_out_of_time_is_unknown_too(world
         serving = {**body["groups"]["serving"], "invariants": [{**verdict, "reason": reason}]}
         told: Mapping[str, Json] = {**body, "groups": {"serving": serving}}
         assert seal_point(replica.keyring, told)
-        assert points._point(name, told).grade is grade
+        assert points.checked(told, name).grade is grade
 
 
 def test_a_listing_says_unknown_and_evaluates_nothing(world: World) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from refloat.digest import json_form
-from refloat.errors import ConnectorError
+from refloat.errors import ConnectorError, ManifestError
 from refloat.flows import baselines, verify
 from refloat.testing.world import GROUP, World
 from refloat.vault.keys import Role
@@ -142,3 +143,28 @@ def test_a_golden_set_that_is_none_makes_every_bound_a_doubt(world: World) -> No
 def test_doubts_are_told_by_reason() -> None:
     found = {"assistant": {"accuracy": "index changed", "recall": "index changed", "p95": "no baseline"}}
     assert baselines.spoken(found) == "assistant: accuracy, recall (index changed); p95 (no baseline)"
+
+
+def test_golden_sets_are_read_up_to_what_a_point_may_carry_and_no_further(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = World(world.root, GROUP + VERIFY + VERIFY.replace("\nverify:\n", "").replace("pages:", "answers:"))
+    golden = world.root / "golden.jsonl"
+    golden.write_bytes(GOLDEN)
+    assert set(verify.golden_files(two.components(), world.root)) == {
+        "verify/pages.jsonl",
+        "verify/answers.jsonl",
+    }
+    monkeypatch.setattr(verify, "MANIFEST_FILES_BYTES_MAX", verify.MANIFEST_BYTES_MAX + len(GOLDEN) * 2 - 1)
+    with pytest.raises(ManifestError, match=r"answers\.golden is larger together with those before it"):
+        verify.golden_files(two.components(), world.root)
+    with golden.open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ManifestError, match=r"pages\.golden is larger than a point may carry"):
+        verify.golden_files(world.components(), world.root)
+
+
+def test_a_golden_set_that_is_a_pipe_is_not_waited_for(world: World) -> None:
+    os.mkfifo(world.root / "golden.jsonl")
+    with pytest.raises(ManifestError, match=r"pages\.golden cannot be read: it is not a regular file"):
+        verify.golden_files(world.components(), world.root)

@@ -27,7 +27,7 @@ from refloat.limits import CHUNK_BYTES_MAX, MIB, PACK_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.check import check
 from refloat.vault.chunk import NO_BASE, SealedChunk, chunk_name, open_chunk
-from refloat.vault.index import open_index, seal_index
+from refloat.vault.index import index_content, open_index
 from refloat.vault.keyfile import KEY_OBJECT_BYTES_MAX, seal_bytes
 from refloat.vault.keys import Keyring, Role
 from refloat.vault.pack import CATALOGUE_KEY, ENTRY, Directory, PackRecord, open_directory
@@ -173,7 +173,7 @@ def test_an_index_object_that_lies_about_a_pack_hides_nothing_of_it(world: Vault
         rows["offset"] = 32
         lies.append((PackRecord(pack.name, pack.size, pack.key_id), Directory(pack.key_id, rows)))
     for _ in range(8):  # whichever is read first
-        stored = seal_index(replica.keyring, lies)
+        stored = seal_signed(replica.keyring, Kind.INDEX, index_content(lies))
         world.stores["eu"].create(layout.index_name(object_name(stored)), stored)
     assert world.restored(made.point) == {"a.bin": b"what a says" * 90}
 
@@ -385,7 +385,7 @@ def test_a_page_that_lies_is_damage(lie: str) -> None:
 
 
 def test_a_page_of_a_newer_format_needs_a_newer_refloat() -> None:
-    newer = refused(lambda: decode_page(page(entry(), format=2, extra=1), what="folder"), "format 2")
+    newer = refused(lambda: decode_page(page(entry(), format=3, extra=1), what="folder"), "format 3")
     assert not isinstance(newer, Damaged)
     assert "upgrade" in str(newer.next)
 

@@ -12,6 +12,7 @@ from refloat.vault.index import (
     LEFT_OUT_BYTES,
     REDUCED_BYTES_MORE,
     Index,
+    index_content,
     open_index,
     reduced_index,
     seal_index,
@@ -19,6 +20,7 @@ from refloat.vault.index import (
 from refloat.vault.indexrun import Location
 from refloat.vault.keys import KeyFile, Keyring
 from refloat.vault.pack import CATALOGUE_KEY, ENTRY, Directory, PackRecord, SealedPack, seal_pack
+from refloat.vault.seal import Kind, seal_signed
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,9 @@ def test_every_flipped_byte_of_an_index_object_is_an_error(keyring: Keyring, red
 def test_an_index_object_that_reaches_beyond_its_pack_is_damage(keyring: Keyring) -> None:
     pack = pack_of(keyring, [b"one"])
     short = PackRecord(pack.record.name, 40, CATALOGUE_KEY, keyring.writer)
-    stored = seal_index(keyring, [(short, pack.directory)])
+    with pytest.raises(Damaged, match="the new index object is damaged: it lists chunks beyond the end"):
+        seal_index(keyring, [(short, pack.directory)])
+    stored = seal_signed(keyring, Kind.INDEX, index_content([(short, pack.directory)]))
     with pytest.raises(Damaged, match="beyond the end"):
         open_index(keyring, object_name(stored), stored, what="index")
 

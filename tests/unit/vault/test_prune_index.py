@@ -18,7 +18,7 @@ from refloat.limits import OBJECT_BYTES_MAX, PRUNE_GRACE_S
 from refloat.vault import holders, layout
 from refloat.vault.check import check
 from refloat.vault.forgotten import write_forgotten
-from refloat.vault.index import LEFT_OUT_BYTES, REDUCED_BYTES_MORE, open_index, seal_index
+from refloat.vault.index import LEFT_OUT_BYTES, REDUCED_BYTES_MORE, index_content, open_index
 from refloat.vault.keys import KeyFile, Keyring, Role
 from refloat.vault.listed import Listed, Word
 from refloat.vault.marks import marks
@@ -26,7 +26,7 @@ from refloat.vault.pack import Directory
 from refloat.vault.prune import PrunePlan, plan_prune, prune
 from refloat.vault.repair import repair
 from refloat.vault.replicate import catch_up, copy_objects
-from refloat.vault.seal import Kind
+from refloat.vault.seal import Kind, seal_signed
 from refloat.vault.stores.faulty import Crash, FaultyStore, When
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.vault import Vault
@@ -331,7 +331,7 @@ def test_a_liar_takes_the_place_of_no_index_object(shared: tuple[VaultWorld, Cap
             rows["offset"] = 32
             lies.append((replace(record, writer=keyring.writer), Directory(record.key_id, rows)))
         for _ in range(4):  # whichever comes first
-            lie = seal_index(keyring, lies)
+            lie = seal_signed(keyring, Kind.INDEX, index_content(lies))
             for region in REGIONS:
                 world.stores[region].create(layout.index_name(object_name(lie)), lie)
     for days in (2, 3, 4):

@@ -583,3 +583,15 @@ def test_a_link_and_a_folder_of_one_name_cannot_both_be_in_a_tree(
     with pytest.raises(Damaged):
         evil.fetch_all(tmp_path / "into")
     assert list((tmp_path / "into").iterdir()) == []
+
+
+@pytest.mark.parametrize("mtime_ns", [2**63, -(2**63), 2**70])
+def test_a_time_that_no_reader_would_take_is_refused_by_name(mtime_ns: int) -> None:
+    # fault 14
+    shelf = Shelf()
+    sink = SnapshotSink(shelf)
+    with pytest.raises(ConnectorError, match=r"far/away\.txt cannot be stored as it is: a time") as caught:
+        sink.file("far/away.txt", io.BytesIO(b"x"), mtime_ns=mtime_ns)
+    assert caught.value.file == "far/away.txt" and "touch" in (caught.value.next or "")
+    with pytest.raises(ConnectorError, match="far cannot be stored"):
+        sink.directory("far", mtime_ns=mtime_ns)

@@ -1,0 +1,33 @@
+"""A tree with a pipe and a file of several names, as the second reader sees it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+from refloat.testing.world import World
+from refloat.vault.replica import create_vault
+from refloat.vault.stores.local import LocalStore
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from objects import Key
+from reader import Replica as SecondReader
+
+
+def test_the_second_reader_reads_pipes_and_files_of_several_names(tmp_path: Path) -> None:
+    world = World(tmp_path, group="", stores={r: LocalStore(tmp_path / "vault" / r) for r in ("eu", "us")})
+    world.release(1)
+    pages = tmp_path / "eu" / "pages"
+    os.link(pages / "deep" / "page-1.txt", pages / "again.txt")
+    os.mkfifo(pages / "pipe")
+    create_vault(world.stores, world.key_file, world.clock, "small")
+    made = world.protect()
+    (tmp_path / "key").write_bytes(world.key_file.to_bytes())
+    other = SecondReader(tmp_path / "vault" / "eu", Key.load(tmp_path / "key"))
+    other.restore(made.name, tmp_path / "out")
+    content = tmp_path / "out" / "components" / "pages" / "content"
+    assert (content / "again.txt").read_bytes() == (content / "deep" / "page-1.txt").read_bytes()
+    assert stat.S_ISFIFO((content / "pipe").lstat().st_mode)
