@@ -146,7 +146,7 @@ overriding it keeps the run, and the exit code is 1.
 | `target_claimed` | another run holds the target region | `refloat run list --to REGION`; resume that run instead |
 | `target_serving` | what an earlier recovery started in the target still runs, or may | stop it: everything below it is exchanged |
 | `log_damaged` | the region's log of points cannot be read to its end | recover from another region; overriding uses the points that are stored, whether they were committed or not. `refloat vault repair` sets aside what is wrong in a log and says again what is known of it; overriding there goes on without what nobody else knows, and the log `audit` of the region keeps that |
-| `log_rolled_back` | the log of points of the region that is recovered from is shorter than another region, or the key file, saw it; of another region a warning says so | recover from the other region: this one has lost or hidden points |
+| `log_rolled_back` | the log of points of the region that is recovered from is shorter than another region, the key file, or this machine saw it; of another region a warning says so | recover from the other region: this one has lost or hidden points |
 | `quality_unverified` | a bound of `verify` is not kept, or not known to be | read the checks; overriding takes worse answers into service |
 | `clock_behind` | forgetting: the clock is before the newest point, or the times in a log of points run back by more than an hour | set the clocks right. Overriding accepts the points that are there now |
 | `forgets_most` | forgetting: more than half of the days that have a point would have none | see whether `keep` says what you mean: `refloat points forget --dry-run`. The first time it may be right |

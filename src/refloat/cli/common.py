@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from refloat.cli.console import Console
-from refloat.cli.system import SystemClock, cache_dir, keep_freed_memory
+from refloat.cli.system import SystemClock, cache_dir, keep_freed_memory, local_state_dir
 from refloat.errors import Interrupted
 from refloat.flows.environment import KEY_FILE as KEY_FILE
 from refloat.flows.environment import MANIFEST as MANIFEST
@@ -118,7 +118,13 @@ def opener(session: Session) -> Opener:
     from refloat.flows.opening import Opener
 
     keep_freed_memory()
-    return Opener(lambda urls: key_file(session, urls), session.clock, cache_dir(), session.console.progress)
+    return Opener(
+        lambda urls: key_file(session, urls),
+        session.clock,
+        cache_dir(),
+        session.console.progress,
+        local_state_dir(),
+    )
 
 
 def on_terminal() -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import KEY_FILE, Session, load_manifest, open_vault, opener, resolver
+from refloat.cli.system import local_state_dir
 from refloat.errors import RefloatError
 
 if TYPE_CHECKING:
@@ -59,13 +60,16 @@ def begin_anew(session: Session, vault: Vault) -> None:
 
 
 def pin_heads(session: Session, vault: Vault, but: Collection[str]) -> None:
-    """Keep in the key file what each region's log of points ends with, but for some; where it can be written."""
+    """Keep on this machine and in the key file what each region's log of points ends with, but for some.
+
+    Where that cannot be written, it is only noted.
+    """
     from refloat.flows import opening
 
     try:
-        opening.pin_heads(vault, os.environ.get(KEY_FILE), but)
+        opening.pin_heads(vault, os.environ.get(KEY_FILE), but, local_state_dir())
     except (OSError, RefloatError) as error:
-        session.console.note(f"the key file does not keep what was seen last: {error}")
+        session.console.note(f"what was seen last is not kept: {error}")
 
 
 def warn_damaged(session: Session, vault: Vault) -> None:

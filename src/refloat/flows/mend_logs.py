@@ -15,7 +15,7 @@ lost, and a person says so first: rule ``log_damaged``. By log:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -45,7 +45,9 @@ from refloat.vault.forgotten import forgotten_points
 from refloat.vault.keys import Role
 from refloat.vault.missed import commit_points
 from refloat.vault.missed_records import STREAMS as RECORDS
+from refloat.vault.renewed import renewed_hashes, write_renewed
 from refloat.vault.replica import CommittedPoint, Replica, committed
+from refloat.vault.slotlog import FIRST, Entry
 from refloat.vault.vault import Vault
 from refloat.vault.witness import accept_gone, rolled_back
 
@@ -214,11 +216,8 @@ class _Mending:
 
     def _points(self, stream: str, role: Role) -> str:
         here = {point.name for point in self.replica.points()} | forgotten_points(self.replica)
-        again = [
-            point
-            for point in map(committed, said_aside(self.replica, stream, role))
-            if point.name not in here
-        ]
+        aside = list(said_aside(self.replica, stream, role))
+        again = [point for point in map(committed, aside) if point.name not in here]
         whole = [one for one in self._whole(stream, role) if one.points()]
         if not whole:
             heads = {} if (head := self.replica.head()) is None else {self.replica.region: head}
@@ -229,8 +228,18 @@ class _Mending:
             plan = plan_rejoin(sound, self.replica.region)
             missed = {point.name: point for point in (*again, *plan.missed)}
             made = rejoin(sound, replace(plan, missed=_by_age(missed.values())), self._progress).points
+        if not made.lacking and self.replica.keyring.can(Role.ADMIN):
+            self._tell_gone(stream, role, aside)
         lacking = f", {len(made.lacking)} are not whole here" if made.lacking else ""
         return f"{len(made.committed)} points are committed again{lacking}"
+
+    def _tell_gone(self, stream: str, role: Role, aside: Sequence[Entry]) -> None:
+        """Say of the entries that were set aside that they are gone: a machine far away may have seen one of them."""
+        there = {entry.hash for entry in self.replica.log(stream, role).entries()}
+        known = there | renewed_hashes(self.replica) | {FIRST}
+        gone = [hash for entry in aside for hash in (entry.previous, entry.hash) if hash not in known]
+        if gone:
+            write_renewed(self.replica, list(dict.fromkeys(gone)))
 
 
 _SAID = {layout.AUDIT_STREAM, layout.FORGOTTEN_STREAM, layout.RENEWED_STREAM, *RECORDS}

@@ -29,6 +29,7 @@ from refloat.vault.lock import view
 from refloat.vault.recipients import RecipientKey, load_key, told_of
 from refloat.vault.replica import Replica
 from refloat.vault.resealed import Resealed, outdated, resealed_in
+from refloat.vault.seen import keep_seen, load_seen
 from refloat.vault.stores import open_store
 from refloat.vault.vault import Vault
 from refloat.vault.witness import rolled_back, rolled_back_message
@@ -261,7 +262,8 @@ def _addresses(
 
 @dataclass(frozen=True)
 class Opener:
-    """Opens vaults, with one way to come by the key. ``cache`` is a folder for what can be fetched again.
+    """Opens vaults, with one way to come by the key. ``cache`` is a folder for what can be fetched again, ``state`` one
+    for what this machine saw of the vaults.
 
     ``progress`` gives who is told how far a large index is read, which happens when it is first needed.
     """
@@ -270,6 +272,7 @@ class Opener:
     clock: Clock
     cache: Path | None = None
     progress: Callable[[], Progress] = Silent
+    state: Path | None = None
 
     def of_manifest(
         self, manifest: Manifest, resolver: Resolver, silent: Mapping[str, RefloatError] | None = None
@@ -297,8 +300,10 @@ class Opener:
 
     def _opened(self, urls: Mapping[str, str], key: KeyFile) -> Vault:
         vault = Vault.open(urls, key, self.clock, self.cache)
+        seen = {} if self.state is None else load_seen(self.state, key.vault)
         for replica in vault.replicas.values():
             replica.progress = self.progress()
+            replica.keyring.adopt_seen(seen)
         return vault
 
     def with_others(self, reached: Vault, manifest: Manifest, resolver: Resolver) -> Vault:
@@ -354,12 +359,17 @@ def require_not_rolled_back(vault: Vault, needed: Collection[str], overrides: fr
     return [message for region, message in said.items() if region not in needed]
 
 
-def pin_heads(vault: Vault, key_file: str | Path | None, but: Collection[str]) -> None:
-    """Keep in the key file what each region's log of points ends with, but for some.
+def pin_heads(
+    vault: Vault, key_file: str | Path | None, but: Collection[str], state: Path | None = None
+) -> None:
+    """Keep in the folder ``state`` and in the key file what each region's log of points ends with, but for some.
 
-    Raises ``OSError`` where the file cannot be replaced, and the error of a log that cannot be read.
+    Raises ``OSError`` where a file cannot be replaced, and the error of a log that cannot be read.
     """
     replicas = [replica for region, replica in vault.replicas.items() if region not in but]
-    heads = {replica.region: point for replica in replicas if (point := replica.last_point()) is not None}
+    points = {replica.region: point for replica in replicas if (point := replica.last_point()) is not None}
+    heads = {region: (point.slot, point.hash) for region, point in points.items()}
+    if state is not None and replicas:
+        keep_seen(state, replicas[0].keyring.vault, heads)
     if key_file and isinstance(load_key(key_file), KeyFile):
-        KeyFile.pin(key_file, {region: (point.slot, point.hash) for region, point in heads.items()})
+        KeyFile.pin(key_file, heads)

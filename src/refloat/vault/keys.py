@@ -170,6 +170,7 @@ class Keyring:
         self._notes: dict[str, Noted] = {}
         self._wrapped: list[WrappedContentKey] = []
         self._opened: dict[bytes, bytes] = {}
+        self._seen: dict[str, tuple[int, str]] = {}
         self.lock: timedelta | None = None
         self.lock_lacks = False
         self.rejected: dict[str, str] = {}
@@ -205,10 +206,15 @@ class Keyring:
         keyring._take(store)
         return keyring
 
-    def pinned(self, region: str) -> tuple[int, str] | None:
-        """The slot and hash of a region's log of points that the key file has seen last; None where it has none."""
+    def pinned(self, region: str) -> list[tuple[int, str]]:
+        """The slots and hashes of a region's log of points that the key file, and this machine, have seen last."""
         head = self._file.heads.get(region)
-        return None if head is None else (head.slot, head.hash)
+        seen = self._seen.get(region)
+        return [*([(head.slot, head.hash)] if head else []), *([seen] if seen else [])]
+
+    def adopt_seen(self, heads: Mapping[str, tuple[int, str]]) -> None:
+        """Let what this machine saw last of each region's log of points count beside what the key file saw."""
+        self._seen = dict(heads)
 
     @property
     def chunk_name_key(self) -> bytes:

@@ -51,8 +51,7 @@ def _gone(replica: Replica, logs: Mapping[str, _Log]) -> dict[int, str]:
     """By slot, the hash of each entry that was seen and is not there, but of those of a log that is renewed."""
     region, own = replica.region, logs[replica.region].entries
     others = [point for other, log in logs.items() if other != region for point in log.points]
-    pinned = replica.keyring.pinned(region)
-    seen = [*([pinned] if pinned else []), *(_heads(p)[region][:2] for p in others if region in _heads(p))]
+    seen = [*replica.keyring.pinned(region), *(_heads(p)[region][:2] for p in others if region in _heads(p))]
     if all(slot < len(own) and own[slot].hash == hash for slot, hash in seen):
         return {}
     gone = renewed_hashes(replica)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from refloat.cli.system import local_state_dir
 from refloat.digest import canonical_json, object_name
 from refloat.vault import layout
 from refloat.vault.keyfile import KeyFile
@@ -368,6 +369,29 @@ def test_every_region_put_back_to_last_week_is_contradicted_by_the_key(desk) -> 
         "and it is not forgotten"
     )
     assert desk.ask("recover", "--to", "us", "--override", "log_rolled_back")["state"] == "done"
+
+
+def test_every_region_put_back_with_its_key_is_contradicted_by_this_machine(desk) -> None:
+    # fault 54
+    last_week = {region: stored(desk.vault(region)) for region in ("eu", "us")}
+    key = desk.key.read_bytes()
+    desk.release(2)
+    desk.ask("protect")
+    desk.key.write_bytes(key)
+    for region, content in last_week.items():
+        shutil.rmtree(desk.vault(region))
+        for name, kept in content.items():
+            (desk.vault(region) / name).parent.mkdir(parents=True, exist_ok=True)
+            (desk.vault(region) / name).write_bytes(kept)
+    assert desk.error("recover", "--to", "us", exits=3)["rule"] == "log_rolled_back"
+    damaged = desk.ask("vault", "check", exits=4)["damaged"]
+    assert [(one["region"], one["object"]) for one in damaged] == [
+        ("eu", "log/points/"),
+        ("us", "log/points/"),
+    ]
+    (kept,) = (local_state_dir() / "heads").iterdir()
+    kept.write_bytes(b"{")
+    assert desk.ask("recover", "--to", "us")["state"] == "done", "a witness that is lost says nothing"
 
 
 def test_a_key_that_cannot_be_written_to_serves_all_the_same(desk, monkeypatch) -> None:
