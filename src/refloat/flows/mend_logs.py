@@ -69,7 +69,7 @@ def mend_logs(
     """Mend every log of a region that is not what was written, as far as its key file may. Raises ``StoreError``."""
     mending = _Mending(vault, region, clock, overrides, progress)
     streams = {*mending.replica.streams(), *mending.aside}
-    for stream in sorted(streams, key=lambda stream: (_ORDER.get(stream.partition("/")[0], 1), stream)):
+    for stream in sorted(streams, key=lambda stream: (_ORDER.get(_kind(stream), 1), stream)):
         mending.mend(stream)
     mending.settle_claims()
     return LogsMended(mending.mended, mending.left)
@@ -120,15 +120,15 @@ class _Mending:
         if stream == layout.POINTS_STREAM:
             if self.replica.region in rolled_back([self.replica, *self._others]):
                 self.mended[layout.stream_prefix(stream)] = self._points(stream, role)
-        elif stream in _SAID and (again := say_again(self.replica, stream, role)):
+        elif _kind(stream) in _SAID and (again := say_again(self.replica, stream, role)):
             self.mended[layout.stream_prefix(stream)] = f"{again} entries are said again"
 
     def _said_again(self, stream: str, role: Role) -> str:
         if stream == layout.POINTS_STREAM:
             return self._points(stream, role)
-        if stream in _SAID:
+        if _kind(stream) in _SAID:
             return f"{say_again(self.replica, stream, role)} entries are said again"
-        return _INSTEAD.get(stream.partition("/")[0], "")
+        return _INSTEAD[_kind(stream)]
 
     def _hindrance(self, stream: str, role: Role, found: Break) -> str | None:
         """Why a log stays as it is; None where it is mended."""
@@ -138,7 +138,8 @@ class _Mending:
             if not self.replica.keyring.can(needed):
                 return f"to set it aside takes the key of a {needed}"
         if stream.startswith(TARGETS) and (holder := self._holder(stream)) is not None:
-            return f"run {holder} holds the target: `refloat run abort {holder} --to {stream.removeprefix(TARGETS)}`"
+            another = f"`refloat recover --to {stream.removeprefix(TARGETS)} --override claim_damaged` begins another"
+            return f"run {holder} holds the target, and is not known to be over; {another}"
         if LOG_DAMAGED in self._overrides:
             return None
         if (signer := self.replica.log(stream, role).stranger(found.slot)) is not None:
@@ -242,7 +243,7 @@ class _Mending:
             write_renewed(self.replica, list(dict.fromkeys(gone)))
 
 
-_SAID = {layout.AUDIT_STREAM, layout.FORGOTTEN_STREAM, layout.RENEWED_STREAM, *RECORDS}
+_SAID = {layout.AUDIT_STREAM, "drills", layout.FORGOTTEN_STREAM, layout.RENEWED_STREAM, *RECORDS}
 """Logs of which every entry stands for itself, so that it can be said again."""
 _INSTEAD = {
     "prune": "what is pruned is marked anew",
@@ -251,6 +252,11 @@ _INSTEAD = {
 }
 _NEVER_MISSED = {layout.AUDIT_STREAM, *layout.ADMIN_STREAMS}
 """Logs that are mended without asking: what is lost of them lets nothing be removed or passed over."""
+
+
+def _kind(stream: str) -> str:
+    """What a log is called up to the first ``/``."""
+    return stream.partition("/")[0]
 
 
 def _by_age(points: Iterable[CommittedPoint]) -> tuple[CommittedPoint, ...]:

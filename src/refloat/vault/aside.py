@@ -77,7 +77,6 @@ def sound_entries(log: SlotLog) -> Generator[Entry, None, Break | None]:
     What lies far behind its end is a break, too: nobody who writes the log put it there. Raises ``WrongKey``,
     ``StoreError``.
     """
-    listed = log.listed()
     means = _MEANS.get(log.stream, _anything)
     slot, seen = 0, log.seen
     while True:
@@ -88,7 +87,7 @@ def sound_entries(log: SlotLog) -> Generator[Entry, None, Break | None]:
         except WrongKey:
             raise
         except VaultError as error:
-            behind = tuple(other for other in listed if other > slot)
+            behind = tuple(log.behind(slot))
             if not isinstance(error, Missing):
                 error.file = error.file or slot_name(log.stream, slot)
                 return Break(slot, error, (slot, *behind))
@@ -161,7 +160,7 @@ def streams_aside(replica: Replica) -> set[str]:
 def said_aside(replica: Replica, stream: str, role: Role) -> Iterator[Entry]:
     """The entries of a log that were set aside and verify by themselves, by slot. Raises ``StoreError``."""
     prefix = f"{ASIDE}{stream}/"
-    log = replica.log(stream, role)
+    log, means = replica.log(stream, role), _MEANS.get(stream, _anything)
     for name in sorted(info.name for info in replica.store.list(prefix)):
         slot, _, digest = name.removeprefix(prefix).partition("-")
         with suppress(VaultError, ValueError):
@@ -169,6 +168,7 @@ def said_aside(replica: Replica, stream: str, role: Role) -> Iterator[Entry]:
             if object_name(stored) == digest:
                 entry = log.said(int(slot), stored)
                 if not entry.void:
+                    means(entry)
                     yield entry
 
 

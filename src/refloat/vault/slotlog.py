@@ -231,6 +231,11 @@ class SlotLog:
         slots = (_slot(info.name, prefix) for info in self._store.list(prefix))
         return sorted(slot for slot in slots if slot is not None)
 
+    def behind(self, slot: int) -> list[int]:
+        """The slots after one that a listing names and that are there; in a locked vault, those with an entry."""
+        later = (other for other in self.listed() if other > slot)
+        return [other for other in later if self._keeping is None or self._there(other)]
+
     def last_slot(self) -> int:
         """The last slot that is there, whole or not; -1 in an empty log."""
         return self._gallop(self.seen)
