@@ -202,6 +202,8 @@ def cut(desk: Desk, name: str, how: Callable[[bytes], bytes], *, everywhere: boo
     finally:
         for path, content in zip(places, whole, strict=True):
             path.write_bytes(content)
+        for region in regions:
+            shutil.rmtree(desk.root / region / "vault" / "quarantine", ignore_errors=True)
 
 
 @pytest.mark.parametrize("how", CUTS)

@@ -114,13 +114,13 @@ class _Round:
         region, others = replica.region, self._others(replica)
         wrong = {damage.object: damage.reason for damage in report.damaged}
         objects = [name for name in wrong if not name.startswith(layout.LOG)]
-        by_copy = repair(replica, objects, others, self.progress)
+        by_copy = repair(replica, objects, others, self.progress, all_answer=not self.vault.unreachable)
         logs = LogsMended({}, {})
         if not any(name.startswith(layout.KEYS) for name in wrong):  # without a key a whole log looks damaged
             logs = mend_logs(self.vault, region, self.clock, self.overrides, self.progress)
         made = self._made_up(region)
         done.uncovered |= uncover(replica, [cover.object for cover in report.covered])
-        mended = {**by_copy.mended, **logs.mended}
+        mended = {**by_copy.mended, **by_copy.parted, **logs.mended}
         done.left = {**wrong, **by_copy.left, **logs.left}
         done.left = {name: why for name, why in done.left.items() if name not in mended}
         done.points = MadeUp(

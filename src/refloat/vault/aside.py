@@ -88,7 +88,7 @@ def sound_entries(log: SlotLog) -> Generator[Entry, None, Break | None]:
             raise
         except VaultError as error:
             behind = tuple(log.behind(slot))
-            if not isinstance(error, Missing):
+            if not isinstance(error, Missing) and not log.is_free(slot):
                 error.file = error.file or slot_name(log.stream, slot)
                 return Break(slot, error, (slot, *behind))
             if not behind and seen < slot:

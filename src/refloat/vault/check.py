@@ -126,7 +126,7 @@ class _Findings:
 
 
 @dataclass(frozen=True)
-class _PackRead:
+class PackRead:
     """How many bytes of a pack were read, and what was found: damage, or that this key opens none of its records."""
 
     bytes: int
@@ -360,11 +360,11 @@ class _Check:
         with ExitStack() as undo:
             pool = ThreadPoolExecutor(PACKS_AT_ONCE, thread_name_prefix="check")
             undo.callback(pool.shutdown, wait=False, cancel_futures=True)  # who is stopped waits for no store
-            waiting: deque[tuple[PackRecord, Future[_PackRead]]] = deque()
+            waiting: deque[tuple[PackRecord, Future[PackRead]]] = deque()
             for pack in packs:
                 if len(waiting) == PACKS_AT_ONCE:
                     self._take_in(task, reading, *waiting.popleft())
-                waiting.append((pack, pool.submit(self._read_pack, pack)))
+                waiting.append((pack, pool.submit(read_pack, self._replica, pack.name)))
             while waiting:
                 self._take_in(task, reading, *waiting.popleft())
         self._progress.finish(task)
@@ -372,7 +372,7 @@ class _Check:
             reading.tidy(self._replica.index.packs)
             self._so_far = reading.so_far(self._replica.index.packs)
 
-    def _take_in(self, task: str, reading: Reading | None, pack: PackRecord, read: Future[_PackRead]) -> None:
+    def _take_in(self, task: str, reading: Reading | None, pack: PackRecord, read: Future[PackRead]) -> None:
         found = read.result()
         self._bytes_read += found.bytes
         self._unopened += found.unopened
@@ -392,19 +392,19 @@ class _Check:
             with suppress(StoreError):
                 lift(self._replica.store, [name])
 
-    def _read_pack(self, pack: PackRecord) -> _PackRead:
-        """Read a pack and open its records; several threads may do so."""
-        what, read = layout.pack_name(pack.name), 0
-        keyring = self._replica.keyring
-        try:
-            stored = self._replica.store.get(what, 0, OBJECT_BYTES_MAX + 1)
-            read = len(stored)
-            if object_name(stored) != pack.name:
-                raise damaged(what, "its bytes do not match its name")
-            directory = directory_of(keyring, stored, what=what)
-            opens = can_open(keyring, directory.key_id)
-            if opens:
-                open_records(keyring, stored, directory, what=what, read=self._replica.read_chunk)
-        except VaultError as error:
-            return _PackRead(read, damage=error)
-        return _PackRead(read, unopened=not opens)
+
+def read_pack(replica: Replica, name: str) -> PackRead:
+    """Read a pack, by its hexadecimal name, and open its records; several threads may do so. Raises ``StoreError``."""
+    what, read, keyring = layout.pack_name(name), 0, replica.keyring
+    try:
+        stored = replica.store.get(what, 0, OBJECT_BYTES_MAX + 1)
+        read = len(stored)
+        if object_name(stored) != name:
+            raise damaged(what, "its bytes do not match its name")
+        directory = directory_of(keyring, stored, what=what)
+        opens = can_open(keyring, directory.key_id)
+        if opens:
+            open_records(keyring, stored, directory, what=what, read=replica.read_chunk)
+    except VaultError as error:
+        return PackRead(read, damage=error)
+    return PackRead(read, unopened=not opens)

@@ -10,23 +10,24 @@ import re
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from refloat.contracts import Keeping, Progress, Silent, Store
 from refloat.digest import object_name
 from refloat.errors import Damaged, Missing, StoreError, VaultError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
+from refloat.vault.check import read_pack
 from refloat.vault.forgotten import kept_points
 from refloat.vault.index import seal_index
 from refloat.vault.keys import KeyFile, Keyring, Role
 from refloat.vault.lock import locked_view
 from refloat.vault.pack import PackRecord, directory_of, open_records
 from refloat.vault.points import roots
-from refloat.vault.quarantine import lift
+from refloat.vault.quarantine import lift, quarantined
 from refloat.vault.replica import Replica
 from refloat.vault.replicate import Place, copy_index, good_copy, is_let_go, let_go, store_checked
-from refloat.vault.salvage import salvage
+from refloat.vault.salvage import Salvaged, salvage
 from refloat.vault.tree import chunk_names
 
 _CHUNK = re.compile(r"(?:chunk )?([0-9a-f]{64})")  # what a check names where no pack has it
@@ -43,23 +44,32 @@ _WHOLE = (
 class Repaired:
     """What was mended, by object name, with the region or the record that it came from; what could not be, and why.
 
+    ``parted``: packs that no region has whole, of which the pieces that are whole lie in other packs now.
     What is no object, such as a chunk that is in no pack, is not told here where it is still so: a check says it.
     """
 
     mended: dict[str, str]
     left: dict[str, str]
+    parted: dict[str, str] = field(default_factory=dict)
 
 
 def repair(
-    replica: Replica, damaged: Iterable[str], others: Sequence[Replica], progress: Progress | None = None
+    replica: Replica,
+    damaged: Iterable[str],
+    others: Sequence[Replica],
+    progress: Progress | None = None,
+    *,
+    all_answer: bool = True,
 ) -> Repaired:
     """Replace each damaged object of ``replica`` by a copy from ``others`` that verifies.
 
+    Where ``all_answer``, so that no other region can have it, a pack that none has whole is taken apart (``salvage``).
     ``damaged`` are names as ``check`` reports them. The bad object is removed only once a good copy is in
     hand. Raises ``StoreError`` where the replica itself does not take a write.
     """
     mended: dict[str, str] = {}
     left: dict[str, str] = {}
+    parted: dict[str, str] = {}
     whole: list[str] = []
     chunks: dict[str, bytes] = {}
     progress, task = progress or Silent(), f"mend {replica.region}"
@@ -78,13 +88,16 @@ def repair(
         if not name.startswith(layout.OBJECTS):
             continue
         if good_copy(name, [replica]) is not None:
-            whole.append(name)
+            if _acquitted(replica, name):
+                mended[name] = "it is whole again"
+            else:
+                whole.append(name)
             continue
         region = replaced(replica, name, others)
         if region is not None:
             mended[name] = region
-        elif name.startswith(layout.PACKS) and (saved := salvage(replica, name, others)) is not None:
-            mended[name] = f"{saved.kept} of its {saved.of} pieces are whole, and lie in another pack now"
+        elif all_answer and (saved := _salvaged(replica, name, others)) is not None:
+            (mended if saved.kept == saved.of else parted)[name] = saved.told
         else:
             left[name] = NO_GOOD_COPY
     progress.finish(task)
@@ -98,7 +111,26 @@ def repair(
     mended |= _listed_anew(replica, [name for name in whole if name.startswith(layout.PACKS)])
     if not mended:
         left |= dict.fromkeys(whole, _WHOLE)
-    return Repaired(mended, left)
+    return Repaired(mended, left, parted)
+
+
+def _salvaged(replica: Replica, name: str, others: Sequence[Replica]) -> Salvaged | None:
+    if not name.startswith(layout.PACKS):
+        return None
+    try:
+        return salvage(replica, name, others)
+    except StoreError:  # not before every region says what it has
+        return None
+
+
+def _acquitted(replica: Replica, name: str) -> bool:
+    """Whether a pack that was in quarantine is what was written: it was mended, and not let out before a cut."""
+    if name not in quarantined(replica.store):
+        return False
+    if read_pack(replica, name.rpartition("/")[2]).damage is not None:
+        return False
+    lift(replica.store, [name])
+    return True
 
 
 def uncover(replica: Replica, covered: Iterable[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from refloat.contracts import Keeping
 from refloat.digest import object_name
-from refloat.errors import Missing, StoreError, VaultError
+from refloat.errors import Missing, VaultError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.chunk import SealedChunk, open_chunk
@@ -40,29 +40,44 @@ from refloat.vault.replicate import store_checked
 
 @dataclass(frozen=True)
 class Salvaged:
-    """How many of a pack's records were whole in some copy, and how many there were."""
+    """How many of a pack's records are whole, in its new pack or in others that were there, and how many there were."""
 
     kept: int
     of: int
+
+    @property
+    def told(self) -> str:
+        """What became of the pack, for people."""
+        if self.kept == self.of:
+            return f"its {self.of} pieces are whole, and lie in other packs now"
+        return (
+            f"{self.kept} of its {self.of} pieces are whole, and lie in other packs now; the others are gone"
+        )
 
 
 def salvage(replica: Replica, name: str, others: Sequence[Replica]) -> Salvaged | None:
     """Take what is whole of a pack, by the name of its object, out of every region's copy; None where nothing was done.
 
-    That is where the vault has a lock, where this holder cannot sign as a writer or open what the pack holds, and where
-    nobody says what lies in it. Raises ``StoreError``.
+    That is where the vault has a lock, where this holder cannot sign as a writer or open what the pack holds, where
+    nobody says what lies in it, where some copy is whole after all, and where there is no copy and its pieces lie in no
+    other pack. Raises ``StoreError`` where a region does not answer: what it holds is not known to be gone.
     """
     keyring = replica.keyring
     if isinstance(replica.store, Keeping) or not keyring.can(Role.WRITER):
         return None
     copies = list(_copies(name, [replica, *others]))
+    if any(object_name(stored) == name.rpartition("/")[2] for stored in copies):
+        return None
     listing = _listing(replica, name)
     directory = next(iter(listing.values()), None) or _told_by(keyring, name, copies)
     if directory is None or not can_open(keyring, directory.key_id):
         return None
     secret = record_secret(keyring, directory.key_id)
-    rows = (_whole(replica, name, row, copies, secret) for row in directory.entries)
-    whole = [chunk for chunk in rows if chunk is not None]
+    rows = [(row, _whole(replica, name, row, copies, secret)) for row in directory.entries]
+    whole = [chunk for _, chunk in rows if chunk is not None]
+    elsewhere = sum(_is_elsewhere(replica, name, row) for row, chunk in rows if chunk is None)
+    if not copies and elsewhere < len(rows):
+        return None  # it is not there: nothing is gained by forgetting that it was
     if whole:
         pack = seal_pack(keyring, directory.key_id, whole)
         store_checked(replica.store, layout.pack_name(pack.record.name), pack.stored)
@@ -73,12 +88,12 @@ def salvage(replica: Replica, name: str, others: Sequence[Replica]) -> Salvaged 
         replica.store.delete(listed)
     replica.store.delete(name)
     lift(replica.store, [name])
-    return Salvaged(len(whole), len(directory.entries))
+    return Salvaged(len(whole) + elsewhere, len(rows))
 
 
 def _copies(name: str, replicas: Iterable[Replica]) -> Iterable[bytes]:
     for replica in replicas:
-        with suppress(Missing, StoreError):
+        with suppress(Missing):
             yield replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
 
 
@@ -101,6 +116,13 @@ def _told_by(keyring: Keyring, name: str, copies: Iterable[bytes]) -> Directory 
         with suppress(VaultError):
             return directory_of(keyring, stored, what=name)
     return None
+
+
+def _is_elsewhere(replica: Replica, name: str, row: np.void) -> bool:
+    """Whether another pack that is there is said to hold the chunk, too."""
+    places = replica.index.locations(row["name"].tobytes())
+    others = ((layout.pack_name(place.pack.name), place.pack.size) for place in places)
+    return any(replica.store.size(other) == size for other, size in others if other != name)
 
 
 def _whole(

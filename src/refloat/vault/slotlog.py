@@ -231,6 +231,10 @@ class SlotLog:
         slots = (_slot(info.name, prefix) for info in self._store.list(prefix))
         return sorted(slot for slot in slots if slot is not None)
 
+    def is_free(self, slot: int) -> bool:
+        """Whether what lies in a slot of a locked vault is no entry, so that the next one is written over it."""
+        return self._keeping is not None and not self._there(slot)
+
     def behind(self, slot: int) -> list[int]:
         """The slots after one that a listing names and that are there; in a locked vault, those with an entry."""
         later = (other for other in self.listed() if other > slot)

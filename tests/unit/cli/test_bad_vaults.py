@@ -289,7 +289,10 @@ def test_a_damaged_object_is_named_with_its_points_and_mended(desk, kind) -> Non
     assert found["region"] == "eu"
     assert found["reason"]
     assert bool(found["affects"]) is (kind in ("packs", "points"))
-    assert stored(desk.vault("eu")) == before, "a check writes nothing"
+    after = stored(desk.vault("eu"))
+    noted = {name for name in after if name.startswith("quarantine/")}
+    assert noted == ({f"quarantine/{path.name}"} if kind == "packs" else set())
+    assert {name: after[name] for name in after.keys() - noted} == before, "a check writes nothing but that"
     code, _ = desk.answer("vault", "repair", "--read-data")
     assert code in (0, 1), "1 asks for another turn where a key had hidden more"
     assert path.read_bytes() == whole

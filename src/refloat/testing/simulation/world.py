@@ -261,7 +261,8 @@ class SimulatedWorld:
             for name, replica in replicas.items():
                 found = check(replica, read_data=True)
                 others = [other for region, other in replicas.items() if region != name]
-                done = repair(replica, [damage.object for damage in found.damaged], others)
+                damaged = [damage.object for damage in found.damaged]
+                done = repair(replica, damaged, others, all_answer=len(replicas) == len(self.regions))
                 self.regions[name].harmed -= set(done.mended)
 
         self._attempt("repair", mend, faults)

@@ -29,9 +29,7 @@ class Patience:
     """
 
     connect_s: float = 5.0  # a server that takes longer to take a connection is not there
-    first_word_s: float = (
-        5.0  # a name, a connection, a certificate and an answer without a body take under a second
-    )
+    first_word_s: float = 10.0  # an answer to something small takes a second; a busy machine takes more
     first_call_s: float = (
         10.0  # other regions wait for it; a server that is being started again has come by then
     )
