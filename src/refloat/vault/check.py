@@ -126,12 +126,16 @@ class _Findings:
 
 
 @dataclass(frozen=True)
-class PackRead:
-    """How many bytes of a pack were read, and what was found: damage, or that this key opens none of its records."""
+class _PackRead:
+    """How many bytes of a pack were read, and what was found: damage, or that this key opens none of its records.
+
+    ``rotten``: its bytes are not those that were written, whatever a key opens.
+    """
 
     bytes: int
     unopened: bool = False
     damage: VaultError | None = None
+    rotten: bool = False
 
 
 class _Check:
@@ -360,11 +364,11 @@ class _Check:
         with ExitStack() as undo:
             pool = ThreadPoolExecutor(PACKS_AT_ONCE, thread_name_prefix="check")
             undo.callback(pool.shutdown, wait=False, cancel_futures=True)  # who is stopped waits for no store
-            waiting: deque[tuple[PackRecord, Future[PackRead]]] = deque()
+            waiting: deque[tuple[PackRecord, Future[_PackRead]]] = deque()
             for pack in packs:
                 if len(waiting) == PACKS_AT_ONCE:
                     self._take_in(task, reading, *waiting.popleft())
-                waiting.append((pack, pool.submit(read_pack, self._replica, pack.name)))
+                waiting.append((pack, pool.submit(_read_pack, self._replica, pack.name)))
             while waiting:
                 self._take_in(task, reading, *waiting.popleft())
         self._progress.finish(task)
@@ -372,18 +376,19 @@ class _Check:
             reading.tidy(self._replica.index.packs)
             self._so_far = reading.so_far(self._replica.index.packs)
 
-    def _take_in(self, task: str, reading: Reading | None, pack: PackRecord, read: Future[PackRead]) -> None:
+    def _take_in(self, task: str, reading: Reading | None, pack: PackRecord, read: Future[_PackRead]) -> None:
         found = read.result()
         self._bytes_read += found.bytes
         self._unopened += found.unopened
         name = layout.pack_name(pack.name)
-        if found.damage is not None:
-            self._blame(name, found.damage.message, self._users.get(pack.name))
+        if found.rotten:
             quarantine(self._replica.store, name)
         else:
             self._acquit(name)
-            if reading is not None:
-                reading.done(pack.name)
+        if found.damage is not None:
+            self._blame(name, found.damage.message, self._users.get(pack.name))
+        elif reading is not None:
+            reading.done(pack.name)
         self._progress.advance(task, pack.size)
 
     def _acquit(self, name: str) -> None:
@@ -393,18 +398,19 @@ class _Check:
                 lift(self._replica.store, [name])
 
 
-def read_pack(replica: Replica, name: str) -> PackRead:
+def _read_pack(replica: Replica, name: str) -> _PackRead:
     """Read a pack, by its hexadecimal name, and open its records; several threads may do so. Raises ``StoreError``."""
-    what, read, keyring = layout.pack_name(name), 0, replica.keyring
+    what, read, rotten, keyring = layout.pack_name(name), 0, False, replica.keyring
     try:
         stored = replica.store.get(what, 0, OBJECT_BYTES_MAX + 1)
         read = len(stored)
-        if object_name(stored) != name:
+        rotten = object_name(stored) != name
+        if rotten:
             raise damaged(what, "its bytes do not match its name")
         directory = directory_of(keyring, stored, what=what)
         opens = can_open(keyring, directory.key_id)
         if opens:
             open_records(keyring, stored, directory, what=what, read=replica.read_chunk)
     except VaultError as error:
-        return PackRead(read, damage=error)
-    return PackRead(read, unopened=not opens)
+        return _PackRead(read, damage=error, rotten=rotten)
+    return _PackRead(read, unopened=not opens)

@@ -404,7 +404,7 @@ def test_a_key_that_cannot_be_written_to_serves_all_the_same(desk, monkeypatch) 
     before = desk.key.read_bytes()
     monkeypatch.setattr(os, "chown", read_only)
     desk.ask("protect")
-    assert "the key file does not keep what was seen last" in desk.said
+    assert "what was seen last is not kept" in desk.said
     assert desk.key.read_bytes() == before
     assert [path.name for path in desk.root.glob("*key*")] == [desk.key.name]
 

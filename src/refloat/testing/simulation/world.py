@@ -257,12 +257,11 @@ class SimulatedWorld:
         """Check every replica, and mend each from the other."""
 
         def mend() -> None:
-            replicas = self._vault().replicas
-            for name, replica in replicas.items():
-                found = check(replica, read_data=True)
-                others = [other for region, other in replicas.items() if region != name]
-                damaged = [damage.object for damage in found.damaged]
-                done = repair(replica, damaged, others, all_answer=len(replicas) == len(self.regions))
+            vault = self._vault()
+            for name, replica in vault.replicas.items():
+                found = [damage.object for damage in check(replica, read_data=True).damaged]
+                others = [other for other in vault.replicas.values() if other is not replica]
+                done = repair(replica, found, others, all_answer=not vault.unreachable)
                 self.regions[name].harmed -= set(done.mended)
 
         self._attempt("repair", mend, faults)
