@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, overload
 
-from refloat.cli.system import SystemClock, cache_dir, local_state_dir
+from refloat.cli.system import SystemClock, cache_dir
 from refloat.contracts import Progress
 from refloat.durable import as_error
 from refloat.errors import RefloatError, UsageError
@@ -133,9 +133,7 @@ class Vault:
         >>> vault = Vault.open("s3://refloat-us/chat", key="chat.key")
         """
         key, passphrase = _given(key, passphrase)
-        opener = Opener(
-            lambda urls: _key(urls, key, passphrase), SystemClock(), cache_dir(), state=local_state_dir()
-        )
+        opener = Opener(lambda urls: _key(urls, key, passphrase), SystemClock(), cache_dir())
         if isinstance(place, str):
             with _clean_errors():
                 return cls(opener.at(place), opener, None, place, key)
@@ -206,7 +204,7 @@ def protect(
     for error in made.errors.values():
         _clean(error, components.resolver)
     with suppress(OSError, RefloatError):  # the point stands, whether its key file can be written or not
-        opening.pin_heads(vault._reached, vault._key_file, contradicted, vault._opener.state)
+        opening.pin_heads(vault._reached, vault._key_file, contradicted)
     return made
 
 

@@ -35,13 +35,13 @@ def test_the_document_has_exactly_these_keys(desk) -> None:
 def test_one_address_and_the_key_are_enough_and_nothing_else_is_written(desk) -> None:
     pages = desk.pages("eu")
     desk.lose("eu")
-    vault = tree(desk.vault("us"))
+    vault, home = tree(desk.vault("us")), tree(desk.root / "home")
     desk.ask("recover", "--into", "out", "--vault", str(desk.vault("us")))
     assert {path.name: path.read_text() for path in (desk.root / "out/pages/content").iterdir()} == pages
     assert (desk.root / "out/manifest/refloat.yaml").read_text().startswith("version: 1")
     assert tree(desk.vault("us")) == vault, "no claim, no journal, no evidence"
     assert not (desk.root / "us" / "pages").exists()
-    assert not (desk.root / "home").exists(), "no page of evidence"
+    assert tree(desk.root / "home") == home, "no page of evidence"
     assert "eu" in desk.said, "that the other region was not heard is said"
 
 

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from refloat.cli.system import local_state_dir
 from refloat.vault.keys import KeyFile
 
 
@@ -93,7 +94,7 @@ def test_a_port_that_is_taken_is_named_with_the_process_that_holds_it(unprotecte
 
 
 def test_a_page_that_cannot_be_written_does_not_undo_a_recovery(desk, monkeypatch) -> None:
-    (desk.root / "home").write_text("a file where a folder must be")
+    (local_state_dir() / "evidence").write_text("a file where a folder must be")
     done = desk.ask("recover", "--to", "us")
     assert (done["state"], done["page"]) == ("done", None)
     assert "the page could not be written" in desk.said
