@@ -61,8 +61,8 @@ _TICK_NS = 20_000_000
 _LEFT_OUT_SHOWN_MAX = 20  # names in a point; the rest is counted
 _READS_MAX = 500_000  # remembered digests, some 150 MiB at worst
 _VALUES_MAX = 20_000  # values in one exposed document
-# ELOOP: a link took its place; EINVAL: a folder or a pipe; ENXIO: a socket (``open(2)``)
 _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK)
+# ELOOP: a link took its place; EINVAL: a folder or a pipe; ENXIO: a socket (``open(2)``)
 _VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}
 _EXPOSE = "expose a small JSON or YAML file that lies below the component's path"
 
