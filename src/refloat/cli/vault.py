@@ -373,8 +373,9 @@ def _repaired(session: Session, *, read_data: bool, overrides: Iterable[str]) ->
     from refloat.flows.request import known_rules
 
     rules = known_rules(overrides, RULES)
-    described, silent = _descriptors_mended(session)
     manifest, _ = load_manifest(session.file)
+    urls = vault_urls(manifest, resolver(session))
+    described, silent = _descriptors_mended(urls, key_file(session, urls.values()))
 
     def opened(unasked: Mapping[str, RefloatError]) -> Vault:
         return open_vault(session, manifest, resolver(session), {**silent, **unasked})
@@ -423,7 +424,9 @@ vault.command("cat", epilog=vault_look.CAT)(vault_look.cat)
 vault.command("export", epilog=vault_export.EXPORT)(vault_export.export)
 
 
-def _descriptors_mended(session: Session) -> tuple[dict[str, dict[str, str]], dict[str, RefloatError]]:
+def _descriptors_mended(
+    urls: Mapping[str, str], keys: KeyFile
+) -> tuple[dict[str, dict[str, str]], dict[str, RefloatError]]:
     """Write each region's descriptor anew where it is gone or wrong, from what the key file knows.
 
     Also the error of each region that does not answer.
@@ -433,9 +436,6 @@ def _descriptors_mended(session: Session) -> tuple[dict[str, dict[str, str]], di
     from refloat.vault.repair import mend_descriptor
     from refloat.vault.stores import open_store
 
-    manifest, _ = load_manifest(session.file)
-    urls = vault_urls(manifest, resolver(session))
-    keys = key_file(session, urls.values())
     described: dict[str, dict[str, str]] = {}
     silent: dict[str, RefloatError] = {}
     for region, url in urls.items():

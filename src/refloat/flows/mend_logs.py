@@ -64,12 +64,22 @@ class LogsMended:
 
 
 def mend_logs(
-    vault: Vault, region: str, clock: Clock, overrides: frozenset[str], progress: Progress | None = None
+    replica: Replica,
+    wrong: Iterable[str],
+    others: Sequence[Replica],
+    clock: Clock,
+    overrides: frozenset[str],
+    progress: Progress | None = None,
 ) -> LogsMended:
-    """Mend every log of a region that is not what was written, as far as its key file may. Raises ``StoreError``."""
-    mending = _Mending(vault, region, clock, overrides, progress)
-    streams = {*mending.replica.streams(), *mending.aside}
-    for stream in sorted(streams, key=lambda stream: (_ORDER.get(_kind(stream), 1), stream)):
+    """Mend the logs of a region in which a check found what is ``wrong``, as far as its key file may.
+
+    What was set aside before and not said again, as where that was cut, is said again as well. Raises ``StoreError``.
+    """
+    mending = _Mending(replica, others, clock, overrides, progress)
+    named = {
+        name.removeprefix(layout.LOG).rpartition("/")[0] for name in wrong if name.startswith(layout.LOG)
+    }
+    for stream in sorted(named | mending.aside, key=lambda stream: (_ORDER.get(_kind(stream), 1), stream)):
         mending.mend(stream)
     mending.settle_claims()
     return LogsMended(mending.mended, mending.left)
@@ -81,14 +91,18 @@ _ORDER = {layout.AUDIT_STREAM: 0, layout.POINTS_STREAM: 2}
 
 class _Mending:
     def __init__(
-        self, vault: Vault, region: str, clock: Clock, overrides: frozenset[str], progress: Progress | None
+        self,
+        replica: Replica,
+        others: Sequence[Replica],
+        clock: Clock,
+        overrides: frozenset[str],
+        progress: Progress | None,
     ) -> None:
-        self.replica = vault.replicas[region]
+        self.replica = replica
         self.mended: dict[str, str] = {}
         self.left: dict[str, str] = {}
         self.aside = streams_aside(self.replica)
-        self._vault = vault
-        self._others = [one for name, one in vault.replicas.items() if name != region]
+        self._others = others
         self._clock = clock
         self._overrides = overrides
         self._progress = progress
@@ -194,7 +208,9 @@ class _Mending:
 
     def settle_claims(self) -> None:
         """Let no run whose journal was set aside hold a target, and no epoch be given that was given before."""
-        said = audited(self.replica) if self.aside else []
+        if not self.aside:
+            return
+        said = audited(self.replica)
         gone = {str(one["stream"]) for one in said if one["whole"] and not self._is_there(str(one["stream"]))}
         streams = {*self.replica.streams(), *(str(one["stream"]) for one in said)}
         for target in sorted(stream for stream in streams if stream.startswith(TARGETS)):

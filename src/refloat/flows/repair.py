@@ -117,7 +117,7 @@ class _Round:
         by_copy = repair(replica, objects, others, self.progress, all_answer=not self.vault.unreachable)
         logs = LogsMended({}, {})
         if not any(name.startswith(layout.KEYS) for name in wrong):  # without a key a whole log looks damaged
-            logs = mend_logs(self.vault, region, self.clock, self.overrides, self.progress)
+            logs = mend_logs(replica, wrong, others, self.clock, self.overrides, self.progress)
         made = self._made_up(region)
         done.uncovered |= uncover(replica, [cover.object for cover in report.covered])
         mended = {**by_copy.mended, **by_copy.parted, **logs.mended}

@@ -114,10 +114,8 @@ def may_set_aside(replica: Replica) -> bool:
     return not isinstance(replica.store, Keeping)
 
 
-def set_aside(
-    replica: Replica, log: SlotLog, found: Break, *, whole: bool = False, **more: Json
-) -> tuple[str, ...]:
-    """Set aside what lies in a log from its break on, or with ``whole`` all of it; where it lies now.
+def set_aside(replica: Replica, log: SlotLog, found: Break, *, whole: bool = False, **more: Json) -> None:
+    """Set aside what lies in a log from its break on, or with ``whole`` all of it.
 
     ``more`` is said of it in the audit. Raises ``WrongKey`` without the operator's role, ``StoreError``.
     """
@@ -125,19 +123,17 @@ def set_aside(
     said: dict[str, Json] = {"reason": found.error.message, "whole": whole, **more}
     if log.stream != AUDIT_STREAM:
         _say(replica, log.stream, slots, said)
-    kept = []
     for slot in slots:
         with suppress(Missing):  # a listing may name what is gone
             stored = replica.store.get(slot_name(log.stream, slot), 0, ENTRY_BYTES_MAX + 1)
-            kept.append(f"{ASIDE}{log.stream}/{slot:0{SLOT_DIGITS}d}-{object_name(stored)}")
-            store_checked(replica.store, kept[-1], stored)
+            name = f"{ASIDE}{log.stream}/{slot:0{SLOT_DIGITS}d}-{object_name(stored)}"
+            store_checked(replica.store, name, stored)
     for slot in slots:
         replica.store.delete(slot_name(log.stream, slot))
     replica.reread(log.stream)
     if log.stream == AUDIT_STREAM:
         say_again(replica, AUDIT_STREAM, Role.OPERATOR)
         _say(replica, log.stream, slots, said)
-    return tuple(kept)
 
 
 def _say(replica: Replica, stream: str, slots: Sequence[int], said: Mapping[str, Json]) -> None:

@@ -159,6 +159,15 @@ class _SigningSecrets(SecretPart):
     signing: Hex32
 
 
+Heads = Mapping[str, tuple[int, str]]
+"""By region, the slot and the hash of the last entry of its log of points."""
+
+
+def newer_heads(heads: Heads, seen: Mapping[str, int]) -> Heads:
+    """Those behind the slot that was ``seen`` of their region, and those of regions of which none was."""
+    return {region: head for region, head in heads.items() if head[0] > seen.get(region, -1)}
+
+
 class _Head(SecretPart):
     slot: int = Field(ge=0)
     hash: Hex32
@@ -257,7 +266,7 @@ class KeyFile(SecretPart):
         write_secret(path, self.to_bytes(), what="the key file")
 
     @classmethod
-    def pin(cls, path: Path | str, heads: Mapping[str, tuple[int, str]]) -> None:
+    def pin(cls, path: Path | str, heads: Heads) -> None:
         """Keep newer heads in the key file at ``path``, which stays whole whatever happens meanwhile.
 
         A head that is older than the one kept is left out. Raises ``OSError`` where the file cannot be replaced,
@@ -265,11 +274,7 @@ class KeyFile(SecretPart):
         """
         place = Path(path).resolve()
         kept = cls.load(place)
-        newer = {
-            region: head
-            for region, head in heads.items()
-            if region not in kept.heads or kept.heads[region].slot < head[0]
-        }
+        newer = newer_heads(heads, {region: head.slot for region, head in kept.heads.items()})
         if newer:
             kept.with_heads(newer).put_back(place)
 

@@ -6,31 +6,19 @@ and a private key pin none. Whoever loses it loses a witness, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from refloat.digest import canonical_json, object_name
 from refloat.durable import replace_file
-from refloat.limits import MIB, SLOT_DIGITS
-from refloat.vault.keyfile import Hex32
-
-Heads = Mapping[str, tuple[int, str]]
-"""By region, the slot and the hash of the last entry of its log of points."""
+from refloat.limits import MIB
+from refloat.vault.keyfile import Heads, newer_heads
+from refloat.vault.keyobjects import SeenHead
 
 SEEN_BYTES_MAX = MIB
-
-
-class _Head(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    slot: int = Field(ge=0, lt=10**SLOT_DIGITS)
-    hash: Hex32
-
-
-_HEADS = TypeAdapter(dict[str, _Head])
+_HEADS = TypeAdapter(dict[str, SeenHead])
 
 
 def load_seen(folder: Path, vault: str) -> dict[str, tuple[int, str]]:
@@ -44,9 +32,7 @@ def load_seen(folder: Path, vault: str) -> dict[str, tuple[int, str]]:
 def keep_seen(folder: Path, vault: str, heads: Heads) -> None:
     """Keep what is newer than what was seen before. Raises ``OSError`` where nothing can be written."""
     seen = load_seen(folder, vault)
-    newer = {
-        region: head for region, head in heads.items() if region not in seen or seen[region][0] < head[0]
-    }
+    newer = newer_heads(heads, {region: slot for region, (slot, _) in seen.items()})
     if newer:
         told = {region: {"slot": slot, "hash": hash} for region, (slot, hash) in {**seen, **newer}.items()}
         path = _file(folder, vault)
