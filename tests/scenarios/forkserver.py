@@ -14,48 +14,39 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import placed
 
+import refloat
 from refloat import registry
 from refloat.cli.main import VERBS, put_together
 from refloat.evidence.render import template
 
-IMPORTED = (
+BESIDE = (
     "cel",
     "cryptography.hazmat.primitives.asymmetric.padding",
     "encodings.utf_8_sig",
-    "refloat.connectors.files",
-    "refloat.connectors.predictions",
-    "refloat.connectors.sqlite",
-    "refloat.flows.into",
-    "refloat.flows.opening",
-    "refloat.flows.points",
-    "refloat.flows.protect",
-    "refloat.flows.recover",
-    "refloat.flows.status",
-    "refloat.flows.verify",
-    "refloat.vault.check",
-    "refloat.vault.repair",
-    "refloat.vault.stores.local",
-    "refloat.verification.probes.http",
     "typer._adapters",
     "typer._click.decorators",
 )
+"""What refloat's own modules import only when they need it."""
+
 HUNG_SECONDS = 240.0  # whatever runs that long runs for ever, and so does what is left of it
 
 
 def main() -> None:
     """Serve until standard input ends; a forked process leaves by ``SystemExit`` of its command."""
-    for name in IMPORTED:
+    for name in (*own_modules(), *BESIDE):
         importlib.import_module(name)
     for verb in VERBS:
         put_together([verb])
@@ -77,6 +68,15 @@ def main() -> None:
         left = left_of(process) if code else []
         replies.write(json.dumps({"code": code, "left": left, "hung": hung}) + "\n")
         replies.flush()
+
+
+def own_modules() -> Iterator[str]:
+    """Every module that a command may come to import."""
+    for found in pkgutil.walk_packages(refloat.__path__, "refloat."):
+        if not found.name.startswith(("refloat.testing", "refloat.demo")) and not found.name.endswith(
+            "__main__"
+        ):
+            yield found.name
 
 
 def become(asked: dict[str, Any]) -> None:
