@@ -20,8 +20,9 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -318,16 +319,33 @@ def build(venv: Path, captured: Environment, wheels: Path, check: Callable[[], N
     when an installation fails.
     """
     base = _base(captured)
-    _run([base, "-m", "venv", str(venv)], BUILD_SECONDS_MAX, "make a virtual environment", check)
-    python = str(venv / "bin/python")
-    brought = {normal(name) for name in read(python).found}
-    pip = [python, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    install = [*pip, "install", "--no-index", "--no-deps", "--force-reinstall", "--find-links", str(wheels)]
+    _run(
+        [base, "-m", "venv", "--without-pip", str(venv)],
+        BUILD_SECONDS_MAX,
+        "make a virtual environment",
+        check,
+    )
     exact = [f"{name}=={version}" for name, version in sorted(captured.packages.items())]
-    _run([*install, *exact], BUILD_SECONDS_MAX, "install the captured wheels", check)
-    surplus = sorted(brought - set(captured.packages)) if captured.everything else []
-    if surplus:
-        _run([*pip, "uninstall", "--yes", *surplus], BUILD_SECONDS_MAX, "remove what was not captured", check)
+    with _pip_of(base, check) as pip:
+        options = ["--no-index", "--no-deps", "--find-links", str(wheels)]
+        install = [*pip, "--python", str(venv / "bin/python"), "install", *options, *exact]
+        _run(install, BUILD_SECONDS_MAX, "install the captured wheels", check)
+
+
+@contextmanager
+def _pip_of(base: str, check: Callable[[], None]) -> Iterator[list[str]]:
+    """The command that is pip: an interpreter's own, or else one in an environment that is made for it alone."""
+    with ExitStack() as stack:
+        if "pip" not in map(normal, read(base).found):
+            lent = Path(stack.enter_context(TemporaryDirectory(prefix="refloat-pip-")))
+            _run(
+                [base, "-m", "venv", str(lent)],
+                BUILD_SECONDS_MAX,
+                "make a virtual environment with pip",
+                check,
+            )
+            base = str(lent / "bin/python")
+        yield [base, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def _base(captured: Environment) -> str:

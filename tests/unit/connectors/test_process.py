@@ -667,6 +667,19 @@ def test_an_environment_that_was_cut_short_is_made_anew_and_discarded_until_it_i
 
 
 @pytest.mark.slow
+def test_wheels_are_installed_by_an_interpreter_that_has_no_pip(
+    home: Region, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    monkeypatch.setattr(sys, "executable", str(bare / "bin" / "python"))
+    there = Region(tmp_path / "us", packages=("tiny-tool",))
+    only = home.settings.model_copy(update={"packages": ("tiny-tool",)})
+    Process().stage(captured(only, tmp_path), op_of(there.settings, tmp_path, "us"))
+    assert output(there.venv / "bin/tiny") == "tiny 42"
+
+
+@pytest.mark.slow
 def test_an_environment_that_stands_there_already_is_compared_and_never_changed(
     home: Region, tmp_path: Path, run: Callable[..., Op]
 ) -> None:
