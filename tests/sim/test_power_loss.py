@@ -32,7 +32,7 @@ from refloat.vault.stores.local import LocalStore
 pytestmark = [pytest.mark.usefixtures("remembered"), pytest.mark.slow]
 
 STATES = int(os.environ.get("REFLOAT_POWER_STATES", "0"))
-STATES_PROTECT, STATES_RECOVER = STATES or 75, STATES or 25  # about a quarter of a minute
+STATES_PROTECT, STATES_RECOVER = STATES or 40, STATES or 15  # some seconds
 ROUNDS = 7 if STATES < 1000 else 40  # of release and protect
 SEED = 19
 MADE, ACTIVE = "the vault is made", "the recovery is done"
