@@ -435,28 +435,37 @@ def crash_states(
     last bytes may also be half there.
     """
     seen = set()
+    settled, before = (
+        recorder.first.copy(),
+        0,
+    )  # how it looked before the first change that a loss can still take
     for prefix in range(len(recorder.events) + 1):
         if prefix and isinstance(recorder.events[prefix - 1], Synced):
             continue  # what is possible after a sync was possible before it
-        for state in _states_after(recorder, prefix):
+        unsynced = _unsynced(recorder.events[:prefix])
+        firm = min(unsynced, default=prefix)
+        _replay(settled, ((event, False) for event in recorder.events[before:firm]), torn=False)
+        before = firm
+        for state in _states_after(recorder, prefix, unsynced, settled, before):
             key = state.key(ignored)
             if key not in seen:
                 seen.add(key)
                 yield state
 
 
-def _states_after(recorder: Recorder, prefix: int) -> Iterator[CrashState]:
+def _states_after(
+    recorder: Recorder, prefix: int, unsynced: list[int], settled: Tree, before: int
+) -> Iterator[CrashState]:
     events = recorder.events[:prefix]
     told = tuple(event.what for event in events if isinstance(event, Told))
-    unsynced = _unsynced(events)
     few = [set(some) for count in range(DROPPED_MAX + 1) for some in itertools.combinations(unsynced, count)]
     chosen = [*few, *([set(unsynced)] if len(unsynced) > DROPPED_MAX else [])]
     for lost in [_with_followers(events, some, unsynced) for some in chosen]:
-        kept = [(event, number in lost) for number, event in enumerate(events)]
+        later = [(event, number in lost) for number, event in enumerate(events[before:], before)]
         said = tuple(_said(events[number], recorder) for number in sorted(lost))
-        yield CrashState(_replayed(recorder.first, kept, torn=False), told, prefix, said)
+        yield CrashState(_replay(settled.copy(), later, torn=False), told, prefix, said)
         if any(isinstance(events[number], Bytes) for number in lost):
-            yield CrashState(_replayed(recorder.first, kept, torn=True), told, prefix, ("half of", *said))
+            yield CrashState(_replay(settled.copy(), later, torn=True), told, prefix, ("half of", *said))
 
 
 def _with_followers(events: list[Event], lost: set[int], unsynced: list[int]) -> set[int]:
@@ -489,8 +498,8 @@ def _covers(sync: Synced, change: Bytes | Names) -> bool:
     return any(folder == sync.inode for folder, _, _ in change.changed)
 
 
-def _replayed(first: Tree, events: Iterable[tuple[Event, bool]], *, torn: bool) -> Tree:
-    tree = first.copy()
+def _replay(tree: Tree, events: Iterable[tuple[Event, bool]], *, torn: bool) -> Tree:
+    """Change a tree as it was changed, but for what is lost."""
     for event, lost in events:
         if isinstance(event, Bytes):
             if lost and not torn:

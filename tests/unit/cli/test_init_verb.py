@@ -10,9 +10,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-import lancedb
 import pytest
-from mlflow import MlflowClient
 
 from refloat.cli.main import run
 from refloat.manifest.parse import parse
@@ -188,11 +186,15 @@ def _predictions(folder: Path) -> str:
 
 
 def _lancedb(folder: Path) -> str:
+    import lancedb  # a second and more, in every process that only looks which tests there are
+
     lancedb.connect(folder / "index").create_table("passages", [{"vector": [0.0, 1.0], "text": "a"}])
     return f"lancedb:{folder}/index"
 
 
 def _mlflow(folder: Path) -> str:
+    from mlflow import MlflowClient  # as above
+
     (folder / "registry" / "artifacts").mkdir(parents=True)
     MlflowClient(f"sqlite:///{folder}/registry/mlflow.db").create_experiment("first")
     return f"mlflow:{folder}/registry"

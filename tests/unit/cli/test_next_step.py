@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import shlex
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,26 +26,31 @@ TYPED = Typed.of(
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Every text that may be shown: no docstring, and no example of a `--help`, which another test types."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            continue
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "examples":
-            continue
-        if isinstance(node, ast.JoinedStr):
-            parts = [part.value if isinstance(part, ast.Constant) else "x1" for part in node.values]
-            yield node.lineno, "".join(str(part) for part in parts)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.lineno, node.value
-        else:
-            yield from texts(node)
+    nodes = deque([tree])
+    while nodes:
+        for node in ast.iter_child_nodes(nodes.popleft()):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                continue
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "examples":
+                continue
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "x1" for part in node.values]
+                yield node.lineno, "".join(str(part) for part in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.lineno, node.value
+            else:
+                nodes.append(node)
 
 
 SHOWN = [
     (f"{path.relative_to(SOURCE)}:{line}", command)
     for path in sorted(SOURCE.rglob("*.py"))
-    for line, text in texts(ast.parse(path.read_text()))
+    if re.search("refloat (?!import)", source := path.read_text())
+    for line, text in texts(ast.parse(source))
     for command in commands(text, verb_of)
 ]
+
+refloat_command = functools.cache(lambda: typer.main.get_command(whole()))
 
 
 def typed(command: str) -> None:
@@ -51,7 +58,7 @@ def typed(command: str) -> None:
     words = hoisted(shlex.split(re.sub(r"\b[A-Z]+\b", lambda m: PLACEHOLDERS.get(m[0], m[0]), command))[1:])
     while words[:1] == ["-f"]:
         words = words[2:]
-    known = typer.main.get_command(whole())
+    known = refloat_command()
     while hasattr(known, "commands") and words and not words[0].startswith("-"):
         known, words = known.commands[words[0]], words[1:]
     if not words or words != ["--help"]:
