@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import azurite as azure
+import gcs as google
 import pytest
 import tls
 
@@ -122,6 +125,73 @@ def test_a_pipeline_is_protected_and_recovered_over_two_servers(office: Office, 
         )
         assert not [secret for secret in SECRETS if secret.encode() in stored]
     assert not [secret for secret in SECRETS if secret in office.said]
+
+
+CLOUDS = """\
+version: 1
+pipeline: small
+primary: eu
+regions:
+  eu:
+    vault: {eu}
+    store: {{endpoint: "{azure}", account: writer, {secret}: "${{env:EU_SECRET}}"}}
+  us:
+    vault: {us}
+    store: {{endpoint: "{google}", service_account_key: "${{file:us.json}}"}}
+components:
+  pages:
+    kind: files
+    with: {{path: "{root}/${{region}}/pages"}}
+"""
+
+
+@pytest.fixture(params=["account_key", "sas_token"])
+def two_clouds(
+    request: pytest.FixtureRequest,
+    office: Office,
+    azurite: Any,
+    gcs: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Any, list[str]]:
+    """The same operator with one region in Azure and one in Google's cloud; both servers, and every secret."""
+    token = azure.signature("of-eu")
+    held = {"account_key": azure.KEY, "sas_token": token}[request.param]
+    monkeypatch.setenv("EU_SECRET", held)
+    shutil.copy(gcs.accounts.file(google.WRITER), office.root / "us.json")
+    office.eu, office.us = azurite.place("of-eu"), gcs.place("of-us")
+    named = {"eu": office.eu, "us": office.us, "secret": request.param, "root": office.root}
+    named |= {"azure": f"{azurite.endpoint}/{azure.ACCOUNT}", "google": gcs.endpoint}
+    (office.root / "refloat.yaml").write_text(CLOUDS.format(**named))
+    return (azurite, gcs), [held, *gcs.accounts.secrets(google.WRITER)]
+
+
+def test_regions_in_two_clouds_are_reached_by_what_the_manifest_says_of_each(
+    office: Office, two_clouds: tuple[Any, list[str]]
+) -> None:
+    servers, secrets = two_clouds
+    office.ask("vault", "init")
+    protected = office.ask("protect")
+    assert all(region["complete"] for region in protected["regions"].values()), protected
+    assert office.ask("vault", "check", "--read-data")["ok"]
+    servers[0].wipe(office.eu)
+    shutil.rmtree(office.root / "eu")
+    assert office.ask("recover", "--to", "us")["state"] == "done"
+    assert (office.root / "us" / "pages" / "1.txt").read_text() == "what page 1 says\n" * 50
+    assert not [secret for secret in secrets if secret in office.said]
+
+
+def test_what_does_not_serve_in_one_cloud_is_said_of_its_region_alone(
+    office: Office, two_clouds: tuple[Any, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, secrets = two_clouds
+    office.ask("vault", "init")
+    key = "account_key" in (office.root / "refloat.yaml").read_text()
+    wrong = azure.WRONG_KEY if key else azure.signature("of-eu", until="2020-01-01T00:00:00Z")
+    monkeypatch.setenv("EU_SECRET", wrong)
+    regions = office.ask("protect", exits=1)["regions"]
+    assert regions["us"] == {"complete": True, "error": None}
+    assert "credentials" in regions["eu"]["error"], regions
+    assert not [secret for secret in (*secrets, wrong) if secret in office.said]
 
 
 def test_the_page_for_a_bare_machine_names_each_server_and_no_secret(office: Office) -> None:
