@@ -448,6 +448,14 @@ class Sited(Protocol):
 
 
 @runtime_checkable
+class Passing(Protocol):
+    """A connector that stages by way of files in ``Op.scratch``, for which there must be room as well."""
+
+    def passing(self, place: Place) -> str | None:
+        """The folder of the snapshot that lies there for a while: ``""`` for all of it, ``None`` for nothing."""
+
+
+@runtime_checkable
 class SetsAside(Protocol):
     """A connector that can keep what was live before the switch, where somebody else had put it there."""
 

@@ -36,6 +36,9 @@ def plan(
     override: OverrideOption = [],  # noqa: B006 - typer copies it
 ) -> int:
     """Print the steps of a recovery by phase and layer, with estimates and what they rest on."""
+    import tempfile
+    from pathlib import Path
+
     from refloat.flows import baselines
     from refloat.flows.prepare import Wanted, prepare, room, with_doubts
     from refloat.flows.request import known_rules, moment
@@ -52,7 +55,7 @@ def plan(
     warn_passed_over(session, prepared.choice.passed_over)
     for line in explain.lines(prepared.plan):
         session.console.print(line)
-    found = room(prepared)
+    found = room(prepared, Path(tempfile.gettempdir()))
     expected = rto(prepared.plan, prepared.manifest)
     session.console.table(
         ("until it is back", "expected", "95 of 100", "objective", ""), explain.times(expected)

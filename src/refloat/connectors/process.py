@@ -179,6 +179,10 @@ class Process:
         made = settings.environment == "wheels"
         return {"": Path(_python(settings)).parent.parent} if made else {}
 
+    def passing(self, place: Place) -> str | None:
+        """The wheels, nearly all that there is, where an environment is made of them; see ``contracts.Passing``."""
+        return "" if _settings(place).environment == "wheels" else None
+
     def occupant(self, place: Place) -> ConnectorError | None:
         """The first port on which something listens, and by whom it is held."""
         return _taken_port(_settings(place), frozenset())

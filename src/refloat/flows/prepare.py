@@ -187,7 +187,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
             for region in _may_serve(prepared.manifest, point, plan.to)
         },
         beside=lambda: beside(prepared.components, plan.to, names),
-        room=lambda: room(prepared),
+        room=lambda: room(prepared, scratch),
     )
 
 
@@ -197,9 +197,9 @@ def _may_serve(manifest: Manifest, point: Point, to: str) -> list[str]:
     return [point.primary, *primary]
 
 
-def room(prepared: Prepared) -> list[Room]:
+def room(prepared: Prepared, scratch: Path) -> list[Room]:
     """The file systems that the plan stages on: what all components need there, and what is free."""
-    return room_for(_component(prepared, name) for name in _recovered(prepared))
+    return room_for((_component(prepared, name) for name in _recovered(prepared)), scratch)
 
 
 def _recovered(prepared: Prepared) -> list[str]:

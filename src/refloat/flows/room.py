@@ -4,48 +4,54 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
-from refloat.contracts import Sited, Source
+from refloat.contracts import EntryType, Passing, Sited
 from refloat.durable import partial_of
 from refloat.errors import Refused, plug_in
-from refloat.room import Need, Room, rooms, short, standing, taken_bytes
+from refloat.room import Need, Room, rooms, short, taken_bytes
 from refloat.run.target import ComponentTarget
 
 TARGET_FULL = "target_full"
 """The rule against filling a file system that has no room for all of it."""
 
 
-def room_for(components: Iterable[ComponentTarget]) -> list[Room]:
-    """The file systems that components are staged on, beside what is live there. Raises ``ConnectorError``."""
+def room_for(components: Iterable[ComponentTarget], scratch: Path) -> list[Room]:
+    """The file systems that components are staged on, beside what is live there, and by way of ``scratch``.
+
+    Raises ``ConnectorError``.
+    """
     needs: list[Need] = []
     for component in components:
         with plug_in(f"asking where the bytes of {component.name} will lie", component=component.name):
-            needs += needs_of(component)
+            needs += needs_of(component, scratch)
     return rooms(needs)
 
 
-def needs_of(component: ComponentTarget) -> Iterator[Need]:
+def needs_of(component: ComponentTarget, scratch: Path) -> Iterator[Need]:
     """What a component needs, where its connector can say where; a snapshot is read only where it is split."""
-    connector, snapshot = component.connector, component.snapshot
-    sites = connector.sites(component.place) if isinstance(connector, Sited) else {}
-    if list(sites) == [""]:
-        yield Need(component.name, sites[""].parent, snapshot.bytes, snapshot.files)
-    elif len({standing(path.parent).stat().st_dev for path in sites.values()}) == 1 and snapshot.bytes:
-        yield Need(component.name, next(iter(sites.values())).parent, snapshot.bytes, snapshot.files)
-    elif sites:
-        yield from _split(component.name, sites, component.source(lambda size: None, threading.Event()))
+    connector, place, snapshot = component.connector, component.place, component.snapshot
+    passing = connector.passing(place) if isinstance(connector, Passing) else None
+    sites = dict(connector.sites(place)) if isinstance(connector, Sited) else {}
+    parts = {part for part in (*sites, passing) if part}
+    sizes = _sizes(component, parts) if parts else {}
+    sizes[""] = (snapshot.bytes, snapshot.files)
+    for part, path in sites.items():
+        yield Need(component.name, path.parent, *sizes[part])
+    if passing is not None:
+        yield Need(component.name, scratch, *sizes[passing])
 
 
-def _split(name: str, sites: Mapping[str, Path], source: Source) -> Iterator[Need]:
-    sizes: dict[str, list[int]] = {prefix: [] for prefix in sites}
-    for entry in source.entries():
-        prefix = entry.path.partition("/")[0]
-        if prefix in sizes and entry.type == "file":
-            sizes[prefix].append(entry.size)
-    for prefix, path in sites.items():
-        yield Need(name, path.parent, sum(sizes[prefix]), len(sizes[prefix]))
+def _sizes(component: ComponentTarget, parts: AbstractSet[str]) -> dict[str, tuple[int, int]]:
+    """How many bytes and files lie in each of some folders of a snapshot."""
+    found: dict[str, list[int]] = {part: [] for part in parts}
+    for entry in component.source(lambda size: None, threading.Event()).entries():
+        part = entry.path.partition("/")[0]
+        if part in found and entry.type is EntryType.FILE:
+            found[part].append(entry.size)
+    return {part: (sum(sizes), len(sizes)) for part, sizes in found.items()}
 
 
 def require_room_in(into: Path, needs: Mapping[str, tuple[int, int]], *, next: str) -> None:
