@@ -80,6 +80,8 @@ def init(
     import os
 
     from refloat.errors import RefloatError
+    from refloat.flows.apart import require_apart
+    from refloat.flows.components import Components
     from refloat.flows.making import Wanted, make_vault
     from refloat.flows.opening import key_named_in
     from refloat.vault.lock import require_lockable
@@ -87,8 +89,10 @@ def init(
     from refloat.vault.stores import open_store
 
     session = session_of(context)
-    manifest, _ = load_manifest(session.file)
-    stores = {region: open_store(url) for region, url in vault_urls(manifest, resolver(session)).items()}
+    manifest, content = load_manifest(session.file)
+    late = resolver(session)
+    stores = {region: open_store(url) for region, url in vault_urls(manifest, late).items()}
+    require_apart(Components(manifest, late), content, session.file, local_state_dir())
     term = _term(lock)
     if term is not None:
         require_lockable(stores)
