@@ -355,6 +355,13 @@ def test_a_reader_is_added_for_a_recipient_without_a_key_file(desk, monkeypatch)
     assert "writer" in desk.error("protect", exits=4)["message"]
 
 
+def test_a_key_pair_that_is_there_is_said_again_and_never_another(desk) -> None:
+    again = ("vault", "keys", "recipient", "--key", "own.private")
+    told, before = desk.ask(*again), (desk.root / "own.private").read_bytes()
+    assert desk.ask(*again) == told and (desk.root / "own.private").read_bytes() == before
+    assert desk.error(*again[:-1], "small.key", exits=3)["rule"] == "key_exists"
+
+
 def test_a_stranger_s_private_key_opens_nothing(desk, monkeypatch) -> None:
     desk.ask("vault", "keys", "recipient", "--key", "stranger.private")
     use(desk, monkeypatch, "stranger.private")
