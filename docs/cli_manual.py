@@ -75,6 +75,10 @@ everything is staged and checked, and puts everything back when a step that matt
 | `${env:NAME}`, `${file:path}` | this process's environment; files from the manifest's folder, at a bare recovery from the current directory |
 | relative paths of components | start at the current directory: write absolute ones |
 
+What a command that was killed has left goes once it is a day old: a scratch folder `refloat-…` in the temporary folder with the next
+`protect` or `recover`, and `.NAME.….part` beside a key file with the next command that writes that file; what lies in a vault, `NAME~` in a
+directory and objects that nothing needs, with `refloat vault prune`. What another command is at work in stays.
+
 Evidence pages go to `$XDG_STATE_HOME/refloat/evidence`, by default `~/.local/state/refloat/evidence`; which alerts were sent stands
 beside them, below `pipelines`. Nothing on
 this machine is needed again: what counts is in the vault.

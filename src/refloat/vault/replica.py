@@ -36,7 +36,7 @@ from refloat.vault.points import open_point, open_signed_point
 from refloat.vault.ranges import Ranges
 from refloat.vault.slotlog import Entry, SlotLog
 from refloat.vault.source import Heard, SnapshotSource, unheard
-from refloat.vault.trial import try_out
+from refloat.vault.trial import clear, try_out
 from refloat.vault.unfolded import UNTOLD, Totals
 
 GETS_AT_ONCE = 8  # requests in flight while index objects are read
@@ -473,6 +473,7 @@ def create_vault(
         made = {region: Replica.open(region, store, key_file, clock) for region, store in replicas.items()}
         for opened in made.values():
             lock_keys(opened.store, opened.keyring)
+        clear(replicas.values())
         return made
     except (RefloatError, KeyboardInterrupt) as error:
         if not any(there.begun for there in found.values()):
