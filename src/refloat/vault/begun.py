@@ -120,10 +120,10 @@ def _require_same_lock(there: Mapping[str, bytes], lock: timedelta | None) -> No
     for name, stored in there.items():
         told = parsed_key_object(name, stored)
         if isinstance(told, LockTerm) and (lock is None or told.seconds != int(lock.total_seconds())):
-            again = f"--lock {format_duration(told.seconds)}"
+            term = format_duration(told.seconds)
             raise UsageError(
-                f"the vault was begun with {again}, and its making goes on with nothing else",
-                next=f"refloat vault init {again}",
+                f"the vault was begun with --lock {term}, and its making goes on with nothing else",
+                next=f"refloat vault init --lock {term}",
             )
 
 
