@@ -75,6 +75,10 @@ everything is staged and checked, and puts everything back when a step that matt
 | `${env:NAME}`, `${file:path}` | this process's environment; files from the manifest's folder, at a bare recovery from the current directory |
 | relative paths of components | start at the current directory: write absolute ones |
 
+What a command that was killed has left goes once it is a day old: a scratch folder `refloat-…` in the temporary folder with the next
+`protect` or `recover`, and `.NAME.….part` beside a key file with the next command that writes that file; what lies in a vault, `NAME~` in a
+directory and objects that nothing needs, with `refloat vault prune`. What another command is at work in stays.
+
 Evidence pages go to `$XDG_STATE_HOME/refloat/evidence`, by default `~/.local/state/refloat/evidence`; which alerts were sent stands
 beside them, below `pipelines`. Nothing on
 this machine is needed again: what counts is in the vault.
@@ -911,7 +915,7 @@ NOTES: Mapping[str, str] = {
     "verify": "Exit code 1 when a bound is not kept or not known to be, when a baseline did not reach every region, and when nothing answers: then none is kept. "
     "Measure a baseline, with `--save-baseline`, whenever something changes that a component's answers depend on: without one that fits, a recovery waits for a person ([BASELINES.md](BASELINES.md)).",
     "evidence": "Signed by the operator's key and kept in every vault that was left.",
-    "vault init": 'Refuses a place that is not empty. The key opens everything and nothing opens the vault without it: keep two copies outside of all regions. `--lock` is for vaults whose regions are all buckets of S3 with object lock, needs `pip install "refloat[aws]"`, and tries whether each bucket keeps a lock, which leaves a small object below `proof/`; nobody can shorten or undo a lock, not the owner of the account either.',
+    "vault init": 'Refuses a place that is not empty. Where it was killed, the same command goes on with the key file that it made, and says so: until all is made, a file `.NAME.making` beside the key says which vault that is. It takes no key of another vault, nor of one that is made. The key opens everything and nothing opens the vault without it: keep two copies outside of all regions. `--lock` is for vaults whose regions are all buckets of S3 with object lock, needs `pip install "refloat[aws]"`, and tries whether each bucket keeps a lock, which leaves a small object below `proof/`; nobody can shorten or undo a lock, not the owner of the account either.',
     "vault check": "Exit code 4 when something is damaged or covered, 1 when a region does not answer or what its newest point needs is not locked, though the vault is. Without `--read-data` it looks at what must be there; with it, every byte is read, opened and compared. "
     "In a locked vault it also names what lies over an object, such as a delete marker, which no recovery minds: somebody who should not did write there, and `refloat vault repair` takes it away. "
     "With `--share 1/30` as well, only so much of the packs' bytes is read, those first that were not read for longest; this machine remembers under `XDG_STATE_HOME` when it read which, also where the command is interrupted. So a share a day reads all of it within a month, and the text and the document say since when. "
@@ -941,7 +945,7 @@ NOTES: Mapping[str, str] = {
     "who opens each content key and seals it for the new one. Exit code 1 when a region does not answer or does not take it: the same command again goes on where it was cut, with the key file that is there. "
     "With `REFLOAT_NEW_PASSPHRASE` the new key is kept in every region as well, sealed for that passphrase; the holder then sets `REFLOAT_PASSPHRASE`. "
     "With `--recipient` it is kept there for a public key, and needs no `--key`. Without `--role` it is the key in use that is kept, for `--recipient` or `--passphrase`: to change a passphrase, add the new one, open with it, and remove the old one.",
-    "vault keys recipient": "The holder keeps the private key, and sets `REFLOAT_KEY_FILE` to it; the public key is no secret, and a letter of it that was mistyped is found. No vault is needed for it.",
+    "vault keys recipient": "The holder keeps the private key, and sets `REFLOAT_KEY_FILE` to it; the public key is no secret, and a letter of it that was mistyped is found. No vault is needed for it. Of a private key that is there already the public one is said again; no other file is written over.",
     "vault keys remove": "Points that a writer has committed by now stay good, in each region up to the slot that its log has at this moment; what it signs later, or makes look older, commits nothing. "
     "A reader is given no content key from then on, and still opens what it could open: let each writer rotate. Of an operator, what it signed in each log by now stays good. A passphrase or a recipient that is removed opens nothing here any more; whoever kept a copy of the sealed key still opens that. Where a log is damaged and overridden, the points of a removed writer are left out. All regions must answer and their logs be whole. "
     "Nothing tells which points were made by a thief before: look at them. A key that was removed never counts again, and a refloat older than this verb does not know of it.",

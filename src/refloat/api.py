@@ -32,6 +32,7 @@ from refloat.flows import protect as protecting
 from refloat.flows import recover as recovering
 from refloat.flows import verify as verifying
 from refloat.flows.accept import Accepted
+from refloat.flows.apart import require_apart
 from refloat.flows.components import Components
 from refloat.flows.environment import MANIFEST
 from refloat.flows.into import Brought
@@ -178,8 +179,9 @@ def protect(
 
     ``region`` is where the pipeline runs, if not in the primary; with ``require="exact"`` a fuzzy point is
     not ``ok``. A point that is broken, in too few regions, or lacks a component's newest state is returned,
-    and not ``ok``. Raises ``ConnectorError`` where nothing could be captured, ``StoreError`` where no region
-    took the point, ``Refused`` (rule ``primary_moved``) where the newest point was made in another region.
+    and not ``ok``. Raises ``ManifestError`` where a vault does not lie apart from another or from a component,
+    ``ConnectorError`` where nothing could be captured, ``StoreError`` where no region took the point, and
+    ``Refused`` (rule ``primary_moved``) where the newest point was made in another region.
 
     >>> made = protect(manifest, vault, require="exact")
     >>> made.ok, made.name, made.point.grade
@@ -191,6 +193,7 @@ def protect(
     begin_anew(list(vault._reached.replicas.values()))
     contradicted = rolled_back(list(vault._reached.replicas.values()))
     with _clean_errors(components.resolver):
+        require_apart(components, manifest.content, manifest.path)
         files = protecting.carried_files(components, manifest.content, manifest.path.parent)
         made = protecting.protect(
             components,

@@ -438,7 +438,7 @@ class Ailing(Protocol):
 
 @runtime_checkable
 class Sited(Protocol):
-    """A connector that can say where a component's bytes will lie, so that there is known to be room for them."""
+    """A connector that can say where a component's bytes lie: where room is looked for, and no vault may be."""
 
     def sites(self, place: Place) -> Mapping[str, Path]:
         """The live path beside which each part of a snapshot is staged, by the folder of the snapshot that holds it.

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -20,13 +21,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from refloat.errors import RefloatError, Retry
-from refloat.limits import KIB
+from refloat.limits import KIB, LEFTOVER_GRACE_S
 
 BLOCK_BYTES = 4 * KIB  # of a disk, and of the page cache
 NAME_BYTES_MAX = 255  # of one name on every file system of Linux that matters (``NAME_MAX``)
 STEM_BYTES_MAX = 150  # of a name in those that stand beside it: what else is in them takes at most 105
 STEM_BYTES_CUT = 100
 _PRIVATE = 0o700
+_SCRATCH = re.compile(r"refloat-[0-9a-f]{16}")
 _ANYBODY = 0o666  # less what the umask takes
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP)  # what a memory stick's file system answers
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
@@ -181,7 +183,8 @@ def replace_file(path: Path, content: bytes) -> None:
 def written_beside(path: Path, content: bytes, mode: int | None = None) -> Iterator[Path]:
     """A file beside ``path`` with all of ``content`` on the disk; what is then named is durable at the end.
 
-    It has ``mode`` whatever the umask says; None: as the umask says. Raises ``OSError``, leaving nothing.
+    It has ``mode`` whatever the umask says; None: as the umask says. What one for this path that was killed has left
+    there is removed, once it is old. Raises ``OSError``, leaving nothing.
     """
     ending = f"{secrets.token_hex(4)}.part"
     whole = path.with_name(name_beside(path, ending, keep_bytes_max=NAME_BYTES_MAX - len(ending) - 2))
@@ -194,6 +197,10 @@ def written_beside(path: Path, content: bytes, mode: int | None = None) -> Itera
             file.write(content)
             file.flush()
             os.fsync(descriptor)
+        others = re.compile(re.escape(whole.name.removesuffix(ending)) + r"[0-9a-f]{8}\.part")
+        for left in _leftovers(whole, others):
+            with suppress(OSError):
+                left.unlink()
         yield whole
     finally:
         whole.unlink(missing_ok=True)
@@ -259,12 +266,37 @@ def open_up(folder: Path) -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A private folder for temporary files, gone when the context is left, also by an interruption at any moment."""
+    """A private folder for temporary files, gone when the context is left, also by an interruption at any moment.
+
+    It is locked for as long. What commands that were killed have left is removed, once it is old.
+    """
     folder = Path(tempfile.gettempdir()) / f"refloat-{secrets.token_hex(8)}"
     with ExitStack() as undo:
         undo.callback(take_away, folder)  # before it is made: nobody can come between
         folder.mkdir(_PRIVATE)
+        ours = undo.enter_context(opened_folder(folder))
+        with suppress(OSError):  # where nothing can be locked, nothing is removed either
+            fcntl.flock(ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in _leftovers(folder, _SCRATCH):
+            with suppress(OSError), opened_folder(left) as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody is at work in it any more
+                take_away(left)
         yield folder
+
+
+def _leftovers(ours: Path, names: re.Pattern[str]) -> list[Path]:
+    """What lies beside something of ours under such a name, is of its kind and owner, and old by the same clock."""
+    with suppress(OSError):
+        now = ours.lstat()
+        beside = [entry.path for entry in os.scandir(ours.parent) if names.fullmatch(entry.name)]
+        return [
+            Path(path)
+            for path in beside
+            if (found := os.lstat(path)).st_uid == now.st_uid
+            and stat.S_IFMT(found.st_mode) == stat.S_IFMT(now.st_mode)
+            and now.st_mtime - found.st_mtime > LEFTOVER_GRACE_S
+        ]
+    return []
 
 
 def take_away(folder: Path) -> None:

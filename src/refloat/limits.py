@@ -25,6 +25,7 @@ ENTRY_NAME_BYTES_MAX = 4096  # PATH_MAX on Linux
 PRUNE_GRACE_S = (
     24 * 3600.0
 )  # longer than any capture: who began before a mark has ended before what is marked goes
+LEFTOVER_GRACE_S = PRUNE_GRACE_S  # as old is what a command that was killed has left, and no other is writing
 
 LOCK_SECONDS_MAX = (
     10 * 365 * 24 * 3600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 import sys
@@ -20,7 +21,7 @@ import pytest
 from refloat.cli.system import SystemClock
 from refloat.contracts import Keeping, Store
 from refloat.digest import object_name
-from refloat.errors import Refused, Retry, StoreError, WrongKey
+from refloat.errors import Refused, Retry, StoreError, UsageError, WrongKey
 from refloat.flows.opening import unwrapped_key
 from refloat.flows.replicate import Located
 from refloat.flows.status import status
@@ -28,6 +29,7 @@ from refloat.testing.toxic import ToxicProxy
 from refloat.testing.world import World, WorldClock
 from refloat.units import parse_time
 from refloat.vault import holders, layout, wraps
+from refloat.vault import replica as replica_room
 from refloat.vault.check import check
 from refloat.vault.keyobjects import lock_object
 from refloat.vault.keys import KeyFile, Role
@@ -40,6 +42,7 @@ from refloat.vault.repair import repair, uncover
 from refloat.vault.replica import Replica, create_vault
 from refloat.vault.replicate import copy_objects
 from refloat.vault.stores import open_store
+from refloat.vault.stores.faulty import Crash
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.tree import chunk_names
 from refloat.vault.vault import Vault
@@ -80,6 +83,36 @@ def locked_world(place: str, root: Path, *, points: int) -> World:
 
 def bucket_of(world: World) -> str:
     return world.stores["eu"].url.removeprefix("s3://").partition("/")[0]
+
+
+@pytest.mark.parametrize("before", ["write_descriptor", "lock_keys"])
+def test_a_making_that_was_killed_is_gone_on_with_and_all_is_locked(
+    seaweedfs: Any, use: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:  # fault 18
+    use(seaweedfs.environment())
+    place = locked_place(seaweedfs)
+    stores = {"eu": open_store(place), "us": open_store(f"{place}-us")}
+    world = World(tmp_path, group="", stores=stores, clock=WorldClock(datetime.now(UTC)))
+    home: Any = layout if before == "write_descriptor" else replica_room
+    real, calls = getattr(home, before), itertools.count(1)
+
+    def killed(*given: Any) -> None:
+        if next(calls) == 2:
+            raise Crash
+        real(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(home, before, killed)
+        create_vault(world.stores, world.key_file, world.clock, "small", TERM)
+    with pytest.raises(UsageError, match="begun with --lock 2d"):
+        create_vault(world.stores, world.key_file, world.clock, "small")
+    made = create_vault(world.stores, world.key_file, world.clock, "small", TERM)
+    for replica in made.values():
+        keys = [entry.name for entry in replica.store.list(layout.KEYS)]
+        assert len(keys) == 5 and isinstance(replica.store, Keeping)
+        assert all(replica.store.locked_until(name) for name in [layout.VAULT, *keys])
+    world.release(1)
+    assert world.protect().ok and not check(world.vault().replicas["us"], read_data=True).damaged
 
 
 @pytest.fixture

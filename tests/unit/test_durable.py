@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +23,10 @@ from refloat.durable import (
     remove_file,
     remove_tree,
     replace_file,
+    scratch_folder,
     sync_folder,
 )
+from refloat.limits import LEFTOVER_GRACE_S
 from refloat.testing.disk import CutDisk, watched
 from refloat.vault.stores.faulty import Crash
 
@@ -261,3 +264,76 @@ def test_a_tree_is_removed_however_deep_it_is_and_without_following_links(tmp_pa
     remove_tree(tmp_path / "tree")
     assert [path.name for path in tmp_path.iterdir()] == ["outside"]
     assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o500
+
+
+# --------------------------------------------------------------------------------- what killed commands have left
+
+
+def aged(path: Path, seconds: float, now: float) -> Path:
+    """Let something be that many seconds older than the moment ``now``."""
+    os.utime(path, (now - seconds, now - seconds), follow_symlinks=False)
+    return path
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def left_by_a_kill(folder: Path, seconds: float) -> Path:
+    """A scratch folder that a command has left, so many seconds ago, with something in it."""
+    with scratch_folder() as ours:
+        left = folder / f"refloat-{seconds:016.0f}"
+        (left / "deep").mkdir(parents=True)
+        (left / "deep" / "wheel.tmp").write_bytes(b"half")
+        return aged(left, seconds, ours.stat().st_mtime)
+
+
+def test_a_scratch_folder_that_was_left_goes_with_the_next_and_no_other_folder(temporary: Path) -> None:
+    old, young = (left_by_a_kill(temporary, LEFTOVER_GRACE_S + more) for more in (60, -60))
+    now = young.stat().st_mtime + LEFTOVER_GRACE_S
+    others = [temporary / name for name in ("refloat-demo-x", "refloat-123", f"refloat-{'0' * 16}x", "mine")]
+    for other in others:
+        other.mkdir()
+        aged(other, 10 * LEFTOVER_GRACE_S, now)
+    file = temporary / f"refloat-{'f' * 16}"
+    file.write_bytes(b"no folder")
+    link = temporary / f"refloat-{'e' * 16}"
+    link.symlink_to(others[0])
+    for one in (file, link):
+        aged(one, 10 * LEFTOVER_GRACE_S, now)
+    with scratch_folder():
+        assert not old.exists() and young.exists()
+        assert all(one.exists() for one in (*others, file, link))
+
+
+def test_a_scratch_folder_of_a_command_that_is_at_work_stays_however_old(temporary: Path) -> None:
+    with scratch_folder() as working:
+        (working / "part").write_bytes(b"of something")
+        aged(working, 10 * LEFTOVER_GRACE_S, working.stat().st_mtime)
+        with scratch_folder():
+            assert (working / "part").read_bytes() == b"of something"
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_a_write_that_was_killed_left_beside_a_file_goes_with_the_next_for_that_file(
+    tmp_path: Path,
+) -> None:
+    key = tmp_path / "a[1].key"
+    create_file(key, b"whole", 0o600)
+    now = key.stat().st_mtime
+    left = {
+        tmp_path / f".a[1].key.{digits}.part": age
+        for digits, age in (("00000000", LEFTOVER_GRACE_S + 60), ("11111111", LEFTOVER_GRACE_S - 60))
+    }
+    others = [".a1.key.00000000.part", ".a[1].key.x.part", ".b.key.00000000.part", "a[1].key.00000000.part"]
+    left |= {tmp_path / name: 10 * LEFTOVER_GRACE_S for name in others}
+    for path, age in left.items():
+        path.write_bytes(b"wh")
+        aged(path, age, now)
+    create_file(tmp_path / "another.key", b"other")
+    assert all(path.exists() for path in left)
+    with pytest.raises(FileExistsError):
+        create_file(key, b"other")
+    assert [path.exists() for path in left] == [False, True, *(True for _ in others)]

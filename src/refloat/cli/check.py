@@ -12,6 +12,7 @@ import typer
 
 from refloat.cli.common import Session, examples, has_key, key_file, load_manifest, resolver, session_of
 from refloat.cli.completion import components as known_components
+from refloat.cli.system import local_state_dir
 from refloat.errors import ConnectorError, ManifestError, RefloatError, UsageError, plug_in
 
 if TYPE_CHECKING:
@@ -157,7 +158,18 @@ def _look(look: _Look) -> Seen:
             [manifest.notify.webhook or "", *manifest.notify.command], manifest, manifest.primary
         ),
         verification=_verification(look, components),
+        overlapping=_overlapping(look),
     )
+
+
+def _overlapping(look: _Look) -> list[Problem]:
+    """Vaults and components that do not lie apart."""
+    from refloat.cli.findings import Level, Problem
+    from refloat.flows.apart import overlaps
+    from refloat.flows.components import Components
+
+    found = overlaps(Components(look.manifest, look.late), local_state_dir())
+    return [Problem(Level.ERROR, ".".join(map(str, one.path)), one.message, one.next) for one in found]
 
 
 def _require_right_probes(look: _Look, missing: Mapping[str, Sequence[str]]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -38,6 +40,8 @@ class Session:
     pasteable: Callable[[str], str] = str
     console: Console = field(default_factory=Console)
     clock: SystemClock = field(default_factory=SystemClock)
+    exposed: set[str] = field(default_factory=set)
+    """Key files that others can read, of which a warning spoke."""
 
 
 def session_of(context: typer.Context) -> Session:
@@ -110,7 +114,19 @@ def key_by(session: Session, urls: Iterable[str]) -> tuple[KeyFile, Secret | Non
             raise opening.no_key()
         passphrase = asked_passphrase()
     session.console.hide(lambda: [passphrase] if passphrase else [])
-    return opening.key_from(urls, path, passphrase)
+    found = opening.key_from(urls, path, passphrase)
+    if path:
+        _warn_exposed(session, path)
+    return found
+
+
+def _warn_exposed(session: Session, path: str) -> None:
+    """Say once of a key file that the group or everybody can read it; what is piped in has no such mode."""
+    with suppress(OSError):
+        mode = Path(path).stat().st_mode
+        if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH) and path not in session.exposed:
+            session.exposed.add(path)
+            session.console.warn(f"others can read the key file {path}; next: chmod 600 {shlex.quote(path)}")
 
 
 def opener(session: Session) -> Opener:

@@ -91,6 +91,7 @@ class Seen:
     unheard: Sequence[str] = ()
     """What ``notify`` refers to and is not there."""
     verification: Sequence[Problem] = ()
+    overlapping: Sequence[Problem] = ()
     doubts: Doubts = field(default_factory=dict)
     """What could not be verified if the newest point were recovered now."""
 
@@ -105,6 +106,7 @@ def problems(seen: Seen) -> list[Problem]:
         *_unprotected(seen),
         *_unverifiable(seen),
         *_impossible(seen.manifest),
+        *seen.overlapping,
         *_shared_fate(seen),
         *_invariants(seen),
         *seen.verification,
@@ -227,12 +229,13 @@ def _impossible_for(manifest: Manifest, name: str, cadence_s: float) -> Iterator
 
 
 def _shared_fate(seen: Seen) -> Iterator[Problem]:
-    regions = seen.manifest.regions
+    regions, told = seen.manifest.regions, {problem.where for problem in seen.overlapping}
     for one, other in itertools.combinations(regions, 2):
         if (
             one in seen.regions
             and other in seen.regions
             and seen.regions[one].is_place_of(seen.regions[other])
+            and f"regions.{other}.vault" not in told
         ):
             message = f"keeps its replica in the same place as {one}"
             yield _error(f"regions.{other}.vault", message, "give each region a store of its own")

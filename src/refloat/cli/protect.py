@@ -13,7 +13,7 @@ from refloat.cli.alarm import bell, objective, our_turn, protecting, ring
 from refloat.cli.common import Session, examples, load_manifest, open_vault, resolver, session_of
 from refloat.cli.completion import regions
 from refloat.cli.places import begin_anew, pin_heads, warn_damaged, warn_rolled_back
-from refloat.cli.system import give_way
+from refloat.cli.system import give_way, local_state_dir
 
 if TYPE_CHECKING:
     from refloat.cli.console import Console
@@ -104,10 +104,12 @@ class _Work:
     def make(self, vault: Vault, due: Collection[str] | None = None) -> Protected:
         """Make it, of what is ``due``, or of all; what is wrong with a region is said."""
         from refloat.flows import protect as flow
+        from refloat.flows.apart import require_apart
         from refloat.flows.components import Components
 
         session = self.session
         components = Components(self.manifest, self.late)
+        require_apart(components, self.content, session.file, local_state_dir())
         files = flow.carried_files(components, self.content, session.file.parent)
         warn_damaged(session, vault)
         begin_anew(session, vault)

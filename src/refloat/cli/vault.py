@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,12 +34,11 @@ from refloat.cli.common import (
     vault_urls,
 )
 from refloat.cli.places import VaultOption, open_place
-from refloat.cli.system import SIGNALS, local_state_dir
+from refloat.cli.system import local_state_dir
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from refloat.contracts import Store
     from refloat.errors import RefloatError
     from refloat.flows.repair import Mended, Repair
     from refloat.vault.check import CheckReport, Damage
@@ -78,45 +76,46 @@ def init(
         typer.Option(help="Lock what each point needs for so long: nobody can undo it.", metavar="30d"),
     ] = None,
 ) -> int:
-    """Make an empty replica in every region, and the key file that opens them."""
+    """Make an empty replica in every region, and the key file that opens them; the same again goes on."""
     import os
-    import uuid
 
-    from refloat.errors import RefloatError, UsageError
+    from refloat.errors import RefloatError
+    from refloat.flows.apart import require_apart
+    from refloat.flows.components import Components
+    from refloat.flows.making import Wanted, make_vault
     from refloat.flows.opening import key_named_in
-    from refloat.vault.keys import KeyFile
     from refloat.vault.lock import require_lockable
-    from refloat.vault.replica import Begun, create_vault
+    from refloat.vault.replica import Begun
     from refloat.vault.stores import open_store
 
     session = session_of(context)
-    manifest, _ = load_manifest(session.file)
-    stores = {region: open_store(url) for region, url in vault_urls(manifest, resolver(session)).items()}
+    manifest, content = load_manifest(session.file)
+    late = resolver(session)
+    stores = {region: open_store(url) for region, url in vault_urls(manifest, late).items()}
+    require_apart(Components(manifest, late), content, session.file, local_state_dir())
     term = _term(lock)
     if term is not None:
         require_lockable(stores)
     named, passphrase = key_named_in(os.environ)
     path = key or Path(named or f"{manifest.pipeline}.key")
-    if path.exists():
-        raise UsageError("a file is there already", file=str(path), next="name another place with --key FILE")
-    keys = KeyFile.create(uuid.uuid4().hex, manifest.pipeline)
-    wrapped = [keys.wrapped(passphrase)] if passphrase else []
-    begun = Begun()
+    begun, wanted = Begun(), Wanted(manifest.pipeline, path, term, passphrase)
     with telling(
         f"the vault is made, and its key is {path.resolve()}", "refloat protect", over=False
     ) as work:
         try:
-            keys.save(path)
-            made = create_vault(stores, keys, session.clock, manifest.pipeline, term, begun)
+            keys, made = make_vault(
+                wanted,
+                stores,
+                session.clock,
+                local_state_dir(),
+                going_on=lambda: session.console.note(f"going on with the vault that {path} is the key of"),
+                begun=begun,
+            )
             work.over = True
         except (RefloatError, KeyboardInterrupt):
-            if not work.over and not begun.left:
-                _take_back(path, keys)
-            elif not work.over:
+            if begun.left and not work.over:
                 session.console.warn(f"{path} stays: it opens what may be left in {' and '.join(begun.left)}")
             raise
-        with SIGNALS.held():
-            _keep_wrapped(list(stores.values()), wrapped)
         for region in made:
             session.console.print(f"region {region}: an empty replica at {stores[region].url}")
         session.console.advise(
@@ -148,23 +147,6 @@ def _term(lock: str | None) -> timedelta | None:
             "--lock takes a second to ten years: nobody can take a lock back", next="for example --lock 30d"
         )
     return timedelta(seconds=int(seconds))
-
-
-def _take_back(path: Path, keys: KeyFile) -> None:
-    """Remove the key, where it is ours: without a vault it opens nothing and stands in the way of the next try."""
-    with suppress(OSError):
-        if path.read_bytes() == keys.to_bytes():
-            path.unlink()
-
-
-def _keep_wrapped(stores: list[Store], wrapped: list[bytes]) -> None:
-    """Keep the key in each replica, wrapped for a passphrase, so that the passphrase alone recovers."""
-    from refloat.digest import object_name
-    from refloat.vault.layout import key_name
-
-    for store in stores:
-        for key in wrapped:
-            store.create(key_name(object_name(key)), key)
 
 
 @vault.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from refloat.flows.environment import NEW_PASSPHRASE
 if TYPE_CHECKING:
     from refloat.vault.holders import Added
     from refloat.vault.keyfile import KeyFile, Role
+    from refloat.vault.recipients import RecipientKey
     from refloat.vault.vault import Vault
     from refloat.vault.wraps import Way
 
@@ -193,16 +195,18 @@ def _say_added(session: Session, asked: Asked, made: KeyFile, done: Added) -> in
 
 @keys.command("recipient", epilog=examples("refloat vault keys recipient --key oncall.private"))
 def recipient(context: typer.Context, key: KeyOption) -> int:
-    """Make a key pair: the private key goes to a file, the public one is printed for the admin."""
+    """Make a key pair: the private key goes to a file, the public one is printed; the same again prints it."""
     from refloat.vault.keyfile import signer_id
     from refloat.vault.recipients import RecipientKey
 
     session = session_of(context)
-    made = RecipientKey.create()
+    there = _recipient_there(key)
+    made = there or RecipientKey.create()
     with telling(
         f"the private key is {key.resolve()}", "`refloat vault keys add --help`", over=False
     ) as work:
-        made.save(key)
+        if there is None:
+            made.save(key)
         work.over = True
         session.console.advise(
             f"private key: {key.resolve()}\npublic key: {made.recipient}\n"
@@ -216,3 +220,14 @@ def recipient(context: typer.Context, key: KeyOption) -> int:
             }
         )
     return 0
+
+
+def _recipient_there(path: Path) -> RecipientKey | None:
+    """The private key that is in a file already, as a command that was killed has left it."""
+    from refloat.errors import RefloatError
+    from refloat.vault.recipients import RecipientKey, load_key
+
+    with suppress(RefloatError):
+        found = load_key(path)
+        return found if isinstance(found, RecipientKey) else None
+    return None

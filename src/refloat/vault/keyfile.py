@@ -376,7 +376,7 @@ def write_secret(path: Path | str, content: bytes, *, what: str) -> None:
             "key_exists", f"{path} exists already", next="choose another path; a key is never overwritten"
         ) from error
     except OSError as error:
-        raise _unwritable(path, error, what) from error
+        raise unwritable(path, error, what) from error
 
 
 def _require_known_format(content: bytes) -> None:
@@ -391,7 +391,8 @@ def _require_known_format(content: bytes) -> None:
             raise newer_format("the key file", number)
 
 
-def _unwritable(path: Path | str, error: OSError, what: str) -> UsageError:
+def unwritable(path: Path | str, error: OSError, what: str) -> UsageError:
+    """The error for a file that holds a key and cannot be written where it was to go."""
     return UsageError(
         f"cannot write {what} {path}: {error.strerror}",
         file=str(path),

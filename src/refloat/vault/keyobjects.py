@@ -231,11 +231,12 @@ def publics_of(key_file: KeyFile) -> dict[Role, bytes]:
     return publics
 
 
-def key_objects(key_file: KeyFile) -> list[bytes]:
+def key_objects(key_file: KeyFile, stored: Iterable[tuple[str, bytes]] = ()) -> list[bytes]:
     """What a new vault holds under ``keys/``, each under the BLAKE3 of its bytes.
 
     The admin's certificates for the writer, the reader and the operator, and the writer's content keys
-    wrapped for the reader. Raises ``WrongKey`` unless the file holds all four roles.
+    wrapped for the reader; those that are ``stored`` already are not wrapped anew.
+    Raises ``WrongKey`` unless the file holds all four roles.
     """
     publics = publics_of(key_file)
     for role in CERTIFIED:
@@ -243,11 +244,17 @@ def key_objects(key_file: KeyFile) -> list[bytes]:
             raise lacks(role)
     assert key_file.writer is not None  # it is in ``publics``
     certificates = [certificate(key_file, role, publics[role]) for role in CERTIFIED]
-    content = sorted(key_file.writer.content.items())
     reader = publics[Role.READER]
+    known = {
+        id: wrap for (id, who), (_, wrap) in wrapped_by(key_file, stored).items() if who == signer_id(reader)
+    }
+    content = [(kind, bytes.fromhex(secret)) for kind, secret in sorted(key_file.writer.content.items())]
     return [
         *certificates,
-        *(wrap_content_key(key_file, affinity, bytes.fromhex(key), reader) for affinity, key in content),
+        *(
+            known.get(content_key_id(secret)) or wrap_content_key(key_file, affinity, secret, reader)
+            for affinity, secret in content
+        ),
     ]
 
 

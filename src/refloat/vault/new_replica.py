@@ -14,7 +14,7 @@ from refloat.errors import Refused, VaultError
 from refloat.vault import layout
 from refloat.vault.layout import Descriptor
 from refloat.vault.replicate import Place, copy_objects
-from refloat.vault.trial import try_out
+from refloat.vault.trial import clear, try_out
 
 
 def is_free(source: Store, store: Store) -> bool:
@@ -62,4 +62,5 @@ def make_replica(
         )
     described = found.model_copy(update={"replica": uuid.uuid4().hex, "region": target.region})
     layout.write_descriptor(target.store, described)
+    clear([target.store])
     return described

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,26 +17,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from refloat.clock import Clock
 from refloat.contracts import Facts, Progress, Silent, Store
 from refloat.digest import Json, object_name
-from refloat.errors import Missing, RefloatError, Refused, StoreError, UsageError, VaultError
+from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError
 from refloat.limits import OBJECT_BYTES_MAX, SLOT_DIGITS
 from refloat.units import parse_time
 from refloat.vault import layout
+from refloat.vault.begun import look, objects_of
 from refloat.vault.chunk import BASES_MAX, SealedChunk, chunk_name, open_chunk
 from refloat.vault.index import Index, open_index
 from refloat.vault.indexfile import Shelf
 from refloat.vault.indexrun import Location
 from refloat.vault.kept import Kept
 from refloat.vault.keyfile import Hex32
-from refloat.vault.keyobjects import lock_object
-from refloat.vault.keys import KeyFile, Keyring, Role, key_objects
+from refloat.vault.keys import KeyFile, Keyring, Role
 from refloat.vault.layout import POINTS_STREAM, Descriptor, damaged
-from refloat.vault.lock import lock_keys, open_locked, prove_locks, view
+from refloat.vault.lock import lock_keys, open_locked, prove_locks
 from refloat.vault.pack import Directory, PackRecord, open_directory, record_secret
 from refloat.vault.points import open_point, open_signed_point
 from refloat.vault.ranges import Ranges
 from refloat.vault.slotlog import Entry, SlotLog
 from refloat.vault.source import Heard, SnapshotSource, unheard
-from refloat.vault.trial import try_out
+from refloat.vault.trial import clear, try_out
 from refloat.vault.unfolded import UNTOLD, Totals
 
 GETS_AT_ONCE = 8  # requests in flight while index objects are read
@@ -435,21 +435,26 @@ def create_vault(
     pipeline: str,
     lock: timedelta | None = None,
     begun: Begun | None = None,
+    *,
+    passphrase: str | None = None,
 ) -> dict[str, Replica]:
     """Make empty places into the replicas of one vault. None is begun unless all are empty and fit for it.
 
-    With ``lock``, none is begun unless all keep locks, either: what every point needs is locked for so long.
-    Where one cannot be made, what was begun is taken back everywhere, and ``begun`` says where it could not be: only
-    the key opens that. Raises ``UsageError`` for two regions in one place, ``Refused`` (``vault_exists``,
-    ``create_ignored``, ``lock_not_kept``), and ``StoreError`` for a store that does not take a write.
+    What a making with the same key that was cut has left counts as empty, and is gone on with. With ``lock``, none is
+    begun unless all keep locks, either: what every point needs is locked for so long. With ``passphrase``, each keeps
+    the key file sealed for it.
+    Where one cannot be made, what was begun is taken back everywhere, unless it was begun before, and ``begun`` says
+    where something is left: only the key opens that. Raises ``UsageError`` for two regions in one place and for what
+    was begun with another lock, ``Refused`` (``vault_exists``, ``create_ignored``, ``lock_not_kept``), and
+    ``StoreError`` for a store that does not take a write.
     """
     begun = begun or Begun()
-    for region, store in replicas.items():
-        _require_empty(region, store)
+    found = {region: look(region, store, key_file.vault) for region, store in replicas.items()}
+    for there in found.values():
+        there.require_free()
     try_out(replicas)
-    keys = key_objects(key_file)
+    keys = objects_of(key_file, lock, passphrase, found.values())
     if lock is not None:
-        keys.append(lock_object(key_file, int(lock.total_seconds())))
         replicas = prove_locks(replicas, lock)
     written: list[tuple[Store, str]] = []
     described: list[tuple[Store, Descriptor]] = []
@@ -458,21 +463,26 @@ def create_vault(
         for store in replicas.values():
             _write_keys(store, keys, written)
         for region, store in replicas.items():
-            replica = Descriptor(
+            replica = found[region].descriptor or Descriptor(
                 vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline
             )
             _require_another_place(region, store, [one for _, one in described])
             described.append((store, replica))
-            layout.write_descriptor(store, replica)
+            if found[region].descriptor is None:
+                layout.write_descriptor(store, replica)
         made = {region: Replica.open(region, store, key_file, clock) for region, store in replicas.items()}
         for opened in made.values():
             lock_keys(opened.store, opened.keyring)
+        clear(replicas.values())
         return made
     except (RefloatError, KeyboardInterrupt) as error:
-        ours = [(store, layout.VAULT) for store, descriptor in described if _holds(store, descriptor)]
-        begun.left = _take_back(written + ours)
+        if not any(there.begun for there in found.values()):
+            ours = [(store, layout.VAULT) for store, descriptor in described if _holds(store, descriptor)]
+            begun.left = _take_back(written + ours)
         if begun.left and isinstance(error, RefloatError):
-            error.next = f"{error.next}; first remove what was begun in {' and '.join(begun.left)}"
+            error.next = (
+                f"{error.next}; then the same again goes on with what is in {' and '.join(begun.left)}"
+            )
         raise
 
 
@@ -486,28 +496,6 @@ def _require_another_place(region: str, store: Store, described: Sequence[Descri
                 region=region,
                 next="give each region a `vault` of its own: what is in one place is one copy",
             )
-
-
-def _require_empty(region: str, store: Store) -> None:
-    try:
-        there = next(iter(_names(view(store))), None)
-    except StoreError as error:
-        error.at(region=region)
-        raise
-    if there is not None:
-        raise Refused(
-            "vault_exists",
-            f"{store.url} is not empty: it holds {there}",
-            region=region,
-            next="choose an empty place, or use the vault that is there with its own key",
-        )
-
-
-def _names(store: Store) -> Iterator[str]:
-    if store.size(layout.VAULT) is not None:
-        yield layout.VAULT
-    aside = (layout.TRIAL, layout.PROOF)
-    yield from (info.name for info in store.list("") if not info.name.startswith(aside))
 
 
 def _write_keys(store: Store, keys: list[bytes], written: list[tuple[Store, str]]) -> None:

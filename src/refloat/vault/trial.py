@@ -7,7 +7,7 @@ takes both, and so does one that looks first and writes a moment later.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -31,6 +31,14 @@ def try_out(stores: Mapping[str, Store]) -> None:
             trial.exception()  # what ends this wait ends it here, and then each removes what it tried out first
     for trial in trials:
         trial.result()
+
+
+def clear(stores: Iterable[Store]) -> None:
+    """Remove what trials that were killed have left in places that are replicas now, as far as it may be removed."""
+    for store in stores:
+        with suppress(StoreError):
+            for left in list(store.list(layout.TRIAL)):
+                store.delete(left.name)
 
 
 def honoured(puts: Sequence[Put], kept: bytes | None) -> bool:

@@ -182,10 +182,10 @@ def test_a_region_with_another_vault_is_passed_over_and_the_exit_code_says_so(de
 
 def test_two_regions_at_one_address_are_one_copy(desk) -> None:
     desk.manifest.write_bytes(desk.manifest.read_bytes().replace(b'"us/vault"', b'"eu/vault"'))
-    document = desk.ask("protect", exits=1)
-    assert document["regions"]["eu"]["complete"]
-    assert "replica of region 'eu', not of 'us'" in document["regions"]["us"]["error"]
-    assert len(slots(desk, "points", "eu")) == 2
+    before = stored(desk.root)
+    assert "the regions eu and us have one place" in desk.error("protect", exits=2)["message"]
+    assert stored(desk.root) == before
+    assert desk.ask("vault", "check", exits=1)["unreachable"] == ["us"]
     problems = desk.ask("check", exits=1)["problems"]
     assert any("replica of region 'eu'" in problem["message"] for problem in problems)
 

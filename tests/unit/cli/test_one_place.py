@@ -46,14 +46,12 @@ def test_two_regions_in_one_place_are_one_copy_and_said_to_be(desk, spelling: st
         document = json.loads(place.read_bytes()) | {"region": ""}
         place.chmod(0o600)
         place.write_bytes(canonical_json(document))
-    made = desk.ask("protect", exits=1)
-    assert [result["complete"] for result in made["regions"].values()] == [True, False]
-    assert (
-        "holds the replica of region 'eu'" in made["regions"]["us"]["error"] and made["copies_required"] == 2
-    )
+    error = desk.error("protect", exits=2)
+    assert "the regions eu and us have one place" in error["message"]
+    assert error["file"] == f"{desk.manifest}:17:15"
     problems = desk.ask("check", exits=1)["problems"]
     said = [p["message"] for p in problems if p["level"] == "error" and p["where"].startswith("regions.us")]
-    assert any("the same place as eu" in message or "of region 'eu'" in message for message in said)
+    assert any("the regions eu and us have one place" in message for message in said)
     assert desk.ask("vault", "check", exits=1)["unreachable"] == ["us"]
     assert desk.ask("status", exits=1)["regions"]["us"]["error"]
 
@@ -68,6 +66,31 @@ def test_no_vault_is_made_where_two_regions_have_one_place(unprotected, spelling
     assert "the regions eu and us have one place" in error["message"]
     assert not (desk.root / "new.key").exists()
     assert [path for path in desk.vault("eu").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [("the vault of us", "17:15"), ("pages in eu", "8:11"), ("what this machine keeps", "16:15")],
+)
+def test_what_lies_in_a_vault_or_has_one_in_it_is_refused_with_its_line_and_both_places(
+    desk, monkeypatch: pytest.MonkeyPatch, what: str, line: str
+) -> None:
+    inner = desk.vault("eu") / "x"
+    was = {"the vault of us": '"us/vault"', "pages in eu": '"${region}/pages"'}.get(what, "")
+    desk.manifest.write_text(
+        desk.manifest.read_text().replace(was, f'"{inner}"') if was else desk.manifest.read_text()
+    )
+    if not was:
+        monkeypatch.setenv("XDG_STATE_HOME", str(inner))
+        inner /= "refloat"
+    problems = desk.ask("check", exits=1)["problems"]
+    said = f"{what} ({inner}) lies in the vault of eu ({desk.vault('eu')})"
+    at = [f"{problem['line']}:{problem['column']}" for problem in problems if problem["message"] == said]
+    assert at == [line]
+    for verb in (("protect",), ("vault", "init", "--key", "new.key")):
+        error = desk.error(*verb, exits=2)
+        assert said in error["message"] and f"{desk.manifest}:{line}" == error["file"], verb
+    assert not (desk.root / "new.key").exists() and not inner.exists()
 
 
 def test_a_region_whose_replica_was_made_for_another_gives_way_to_that_one(desk) -> None:
@@ -111,8 +134,9 @@ def test_a_key_goes_with_what_it_opens_and_not_before(
     key = desk.root / "new.key"
     assert key.exists() is left
     if left:
-        assert "first remove what was begun in" in error["next"] and "new.key stays" in desk.said
+        assert "the same again goes on" in error["next"] and "new.key stays" in desk.said
         eu = real(str(desk.vault("eu")))
         assert Replica.open("eu", eu, KeyFile.load(key), SystemClock()).points() == []
+        assert desk.ask("vault", "init", "--key", "new.key")["regions"].keys() == {"eu", "us"}
     else:
         assert [path for path in desk.vault("eu").rglob("*") if path.is_file()] == []

@@ -100,6 +100,38 @@ def test_a_reader_and_operator_that_was_added_recovers(desk, monkeypatch) -> Non
     assert desk.pages("us") == live
 
 
+@pytest.mark.parametrize("role", ["writer", "operator"])
+def test_a_machine_that_only_writes_or_operates_reads_no_content_and_removes_nothing(
+    desk, monkeypatch, role: str
+) -> None:  # fault 58
+    desk.ask(*ADD, "--role", role)
+    point = desk.ask("points", "list")["points"][0]["point"]
+    use(desk, monkeypatch, "trainer.key")
+    for verb in (("vault", "export", point, "pages", "--into", "some"), ("recover", "--into", "brought")):
+        assert desk.error(*verb, exits=4)["code"] == "vault_wrong_key", verb
+    assert not any(path for name in ("some", "brought") for path in (desk.root / name).rglob("*.json"))
+    for verb in (("vault", "prune"), ("points", "forget"), ("vault", "keys", "remove", "0123456789")):
+        assert desk.error(*verb, exits=2 if "remove" in verb else 4), verb
+    if role == "operator":
+        assert desk.error("protect", exits=4)["code"] == "vault_wrong_key"
+
+
+# ----------------------------------------------------------------------------------- who can read the file
+
+
+def test_a_key_that_others_can_read_is_warned_of_once_by_every_verb(desk) -> None:
+    verbs = (("protect",), ("check",), ("vault", "keys", "list"), ("plan", "--to", "us"))
+    modes = ((0o600, 0), (0o700, 0), (0o640, 1), (0o604, 1))
+    for (mode, warned), verb in [
+        *((one, verbs[-1]) for one in modes),
+        *((modes[-1], verb) for verb in verbs),
+    ]:
+        desk.key.chmod(mode)
+        assert desk.answer(*verb)[0] in (0, 1)
+        heard = desk.said.count(f"others can read the key file {desk.key}; next: chmod 600 {desk.key}")
+        assert heard == warned, (oct(mode), verb, desk.said)
+
+
 def test_with_a_new_passphrase_it_alone_opens_what_the_holder_may(desk, monkeypatch) -> None:
     monkeypatch.setenv("REFLOAT_NEW_PASSPHRASE", "staple battery")
     desk.ask(*ADD, "--role", "reader")
@@ -321,6 +353,13 @@ def test_a_reader_is_added_for_a_recipient_without_a_key_file(desk, monkeypatch)
     use(desk, monkeypatch, "auditor.private")
     assert desk.ask("recover", "--into", "brought")["point"]
     assert "writer" in desk.error("protect", exits=4)["message"]
+
+
+def test_a_key_pair_that_is_there_is_said_again_and_never_another(desk) -> None:
+    again = ("vault", "keys", "recipient", "--key", "own.private")
+    told, before = desk.ask(*again), (desk.root / "own.private").read_bytes()
+    assert desk.ask(*again) == told and (desk.root / "own.private").read_bytes() == before
+    assert desk.error(*again[:-1], "small.key", exits=3)["rule"] == "key_exists"
 
 
 def test_a_stranger_s_private_key_opens_nothing(desk, monkeypatch) -> None:

@@ -5,8 +5,9 @@ Exhaustive:
 - protect with the vault of either region in a folder, and replicate into one: killed before each system call that
   changes what lies there, and in the middle of each write, after its first byte and before its last. A sync changes
   nothing that a kill could tell; what it does is ``test_power_loss``'s matter;
-- protect, recover in the vault that it leaves, repair, replicate and the making of a vault, on stores in memory:
-  killed before and after each operation. A read changes nothing, so dying after it is dying before what comes next.
+- protect, recover in the vault that it leaves, repair, replicate, and the making of a vault, on stores in memory:
+  killed before and after each operation; adding a region and a rejoin before and after each write. A read changes
+  nothing, so dying after it is dying before what comes next.
 
 Sampled, and with REFLOAT_CUTS_EACH=1 exhaustive as well:
 
@@ -34,15 +35,19 @@ import pytest
 from refloat.contracts import Store
 from refloat.errors import RefloatError, Waiting
 from refloat.flows.recover import journal_of, runs_of
+from refloat.flows.rejoin import plan_rejoin, rejoin, standings
+from refloat.flows.replicate import Located, Regions, add, make_points_count
 from refloat.testing.disk import HALF, Call, CutDisk, changes, folder_in_memory, watched, writes
 from refloat.testing.world import World
 from refloat.vault.check import check
+from refloat.vault.layout import VAULT
 from refloat.vault.repair import repair
 from refloat.vault.replica import Replica, create_vault
 from refloat.vault.replicate import TRANSFERS, catch_up
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation, When
 from refloat.vault.stores.local import LocalStore
 from refloat.vault.stores.memory import MemoryStore
+from refloat.vault.vault import Vault
 
 pytestmark = [pytest.mark.usefixtures("remembered"), pytest.mark.slow]
 
@@ -448,6 +453,71 @@ def test_a_repair_killed_at_any_store_operation_is_finished_by_the_next(tmp_path
         replica = opened(world, "us", inner)
         assert check(replica, read_data=True).ok, f"{when} {learned.trace[number - 1]}"
         assert [known.name for known in replica.points()] == [point]
+
+
+# ----------------------------------------------------------------------------------- a region comes, or comes back
+
+
+def written(trace: list[Operation]) -> Iterator[tuple[int, When]]:
+    """Where to die so that something else is left each time: before and after each write."""
+    return cuts([operation for operation in trace if operation.writes])
+
+
+def test_adding_a_region_killed_at_any_write_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    # fault 18
+    world = World.small(tmp_path, group="")
+    points = [world.protect().name]
+    world.release(2)
+    points.append(world.protect().name)
+
+    def added(us: Store) -> None:
+        eu, new = Located("eu", world.stores["eu"]), Located("us", us)
+        made = us.size(VAULT) is not None
+        there = Regions({"eu": eu, **({"us": new} if made else {})}, {} if made else {"us": new}, {})
+        add(there, ["eu"], "us", world.clock)
+        replicas = {"eu": opened(world, "eu", world.stores["eu"]), "us": opened(world, "us", us)}
+        make_points_count(Vault(replicas, {}), ["eu"], ["us"])
+
+    learned = FaultyStore(MemoryStore())
+    added(learned)
+    assert {operation.name.partition("/")[0] for operation in learned.trace if operation.op == "create"} >= {
+        *("keys", "vault.json", "packs", "index", "points", "log"),
+    }
+    for number, when in written(learned.trace):
+        us = MemoryStore()
+        with pytest.raises(Crash):
+            added(FaultyStore(us, crash_at=number, when=when))
+        added(us)
+        replica = opened(world, "us", us)
+        where = f"{when} {learned.trace[number - 1]}"
+        assert [point.name for point in replica.points()] == points, where
+        assert check(replica, read_data=True).ok, where
+
+
+def test_a_rejoin_killed_at_any_write_is_finished_by_the_same_command(tmp_path: Path) -> None:  # fault 18
+    world = World.small(tmp_path, group="")
+    world.protect()
+    old = copied(world.stores["us"])
+    for version in (2, 3):
+        world.release(version)
+        world.protect()
+
+    def rejoined(us: Store) -> bool:
+        vault = world.vault({"us": us})
+        return rejoin(vault, plan_rejoin(vault, "us")).counts
+
+    learned = FaultyStore(copied(old))
+    assert rejoined(learned)
+    for number, when in written(learned.trace):
+        us = copied(old)
+        with pytest.raises(Crash):
+            rejoined(FaultyStore(us, crash_at=number, when=when))
+        where = f"{when} {learned.trace[number - 1]}"
+        assert rejoined(us), where
+        replica = opened(world, "us", us)
+        assert check(replica, read_data=True).ok, where
+        assert [point.name for point in replica.points()] == names(world, "eu"), where
+        assert not standings([replica, opened(world, "eu", world.stores["eu"])])["us"].is_old, where
 
 
 # ---------------------------------------------------------------------------------------------- two writers

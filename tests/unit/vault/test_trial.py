@@ -10,7 +10,7 @@ from refloat.testing.world import WorldClock
 from refloat.vault.keys import KeyFile
 from refloat.vault.layout import TRIAL
 from refloat.vault.replica import create_vault
-from refloat.vault.stores.faulty import FaultyStore
+from refloat.vault.stores.faulty import Crash, FaultyStore
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.trial import CONTENTS, honoured, try_out
 
@@ -80,3 +80,13 @@ def test_a_refusal_names_what_could_not_be_removed() -> None:
         try_out({"eu": store})
     (left,) = store.list("")
     assert caught.value.rule == "create_ignored" and left.name in (caught.value.next or "")
+
+
+def test_what_a_trial_that_was_killed_has_left_goes_when_the_vault_is_made() -> None:  # fault 18
+    keys = KeyFile.create("vault-1", "demo")
+    inner = MemoryStore()
+    with pytest.raises(Crash):
+        try_out({"eu": FaultyStore(inner, crash_at=4)})
+    assert [info.name[: len(TRIAL)] for info in inner.list("")] == [TRIAL]
+    create_vault({"eu": inner}, keys, WorldClock(), "demo")
+    assert list(inner.list(TRIAL)) == []

@@ -1,0 +1,118 @@
+"""Whether the places of a pipeline lie apart: a copy that lies in what it is a copy of, or in another, is none.
+
+Places on disk are told by where they really are, whatever links and dots they are spelled with; buckets by server,
+name and prefix.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from refloat.contracts import Sited
+from refloat.errors import RefloatError, plug_in
+from refloat.flows.components import Components
+from refloat.manifest.address import access_of
+from refloat.manifest.document import Path as ManifestPath
+from refloat.manifest.parse import Mistake, refused
+from refloat.vault.stores import OBJECT_SCHEMES, open_store
+from refloat.vault.stores.local import LocalStore
+
+OWN = "give each region a `vault` of its own: what is in one place is one copy"
+APART = "move one of the two, so that neither lies in the other"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Something that lies somewhere: as people call it, where the manifest says so, and where that is.
+
+    ``steps`` lead there: one spot lies in another where its steps begin with those.
+    """
+
+    what: str
+    said_at: ManifestPath
+    where: str
+    steps: tuple[str, ...]
+
+    def holds(self, other: Spot) -> bool:
+        """Whether the other one lies in this one, or in the same place."""
+        return other.steps[: len(self.steps)] == self.steps
+
+
+def overlaps(components: Components, state: Path | None = None) -> list[Mistake]:
+    """What is wrong with where vaults, components and this machine's folder ``state`` lie, as far as it can be told.
+
+    A region or a component whose settings do not resolve here is passed over: whoever needs it says so.
+    """
+    vaults = list(_vaults(components))
+    live = list(_components(components))
+    found = [
+        *itertools.chain.from_iterable(_of_two(*pair) for pair in itertools.combinations(vaults, 2)),
+        *itertools.chain.from_iterable(_of_two(*pair) for pair in itertools.product(vaults, live)),
+    ]
+    kept = _on_disk("what this machine keeps", (), state) if state else None
+    found += [_inside(vault, kept) for vault in vaults if kept and vault.holds(kept)]
+    return list({mistake.path: mistake for mistake in reversed(found)}.values())
+
+
+def require_apart(
+    components: Components, content: bytes, file: Path | str, state: Path | None = None
+) -> None:
+    """Raises ``ManifestError``, at its line in the manifest's ``content``, where two places do not lie apart."""
+    if found := overlaps(components, state):
+        raise refused(found, content, file=str(file))
+
+
+def _of_two(one: Spot, other: Spot) -> Iterator[Mistake]:
+    if one.steps == other.steps and one.said_at[0] == other.said_at[0]:
+        both = f"the regions {one.said_at[1]} and {other.said_at[1]} have one place"
+        yield Mistake(other.said_at, f"{both}: {one.where}", OWN)
+    elif one.holds(other) or other.holds(one):
+        yield _inside(*sorted((one, other), key=lambda spot: len(spot.steps)))
+
+
+def _inside(outer: Spot, inner: Spot) -> Mistake:
+    message = f"{inner.what} ({inner.where}) lies in {outer.what} ({outer.where})"
+    return Mistake(inner.said_at or outer.said_at, message, APART)
+
+
+def _vaults(components: Components) -> Iterator[Spot]:
+    for region in components.manifest.regions:
+        with suppress(RefloatError):
+            url = components.resolver.vault(components.manifest, region)
+            yield _vault(f"the vault of {region}", ("regions", region, "vault"), url)
+
+
+def _vault(what: str, said_at: ManifestPath, url: str) -> Spot:
+    scheme = url.partition("://")[0]
+    if scheme in OBJECT_SCHEMES:
+        parts, access = urlsplit(str(url)), access_of(url)
+        prefix = [step for step in parts.path.split("/") if step]
+        return Spot(what, said_at, str(url), (scheme, access.endpoint, access.account, parts.netloc, *prefix))
+    store = open_store(url)
+    return (
+        _on_disk(what, said_at, store.root)
+        if isinstance(store, LocalStore)
+        else Spot(what, said_at, url, (url,))
+    )
+
+
+def _components(components: Components) -> Iterator[Spot]:
+    for name, region in itertools.product(components.names, components.manifest.regions):
+        with suppress(RefloatError), plug_in(f"asking where {name} lies", component=name):
+            connector = components.connector(name)
+            sites: Mapping[str, Path] = {}
+            if isinstance(connector, Sited):
+                sites = connector.sites(components.place(name, region))
+            for path in sites.values():
+                yield _on_disk(f"{name} in {region}", ("components", name, "with"), path)
+
+
+def _on_disk(what: str, said_at: ManifestPath, path: Path) -> Spot:
+    real = os.path.realpath(path)
+    return Spot(what, said_at, real, ("file", *Path(real).parts))
