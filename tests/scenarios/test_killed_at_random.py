@@ -25,7 +25,12 @@ from typing import Any
 import pytest
 from placed import Place
 
+from refloat.cli.system import SystemClock
 from refloat.testing.disk import folder_in_memory
+from refloat.vault.check import check as inspect
+from refloat.vault.keys import KeyFile
+from refloat.vault.replica import Replica
+from refloat.vault.stores.local import LocalStore
 
 pytestmark = pytest.mark.slow
 
@@ -151,16 +156,16 @@ def mend(lane: Lane) -> None:
         lane.done(*repairing)
 
 
-def check(lane: Lane) -> None:
-    """The vault is whole, every byte of it."""
-    checked = lane.here("vault", "check", "--read-data")
-    assert (checked["ok"], checked["damaged"]) == (True, [])
-
-
-def points(lane: Lane) -> list[str]:
-    """The points that are complete in both regions, newest first."""
-    listed = lane.here("points", "list")["points"]
-    return [entry["point"] for entry in listed if entry["regions"] == ["eu", "us"]]
+def check(lane: Lane) -> set[str]:
+    """The vault is whole, every byte of it, as this very process sees it; the points that both regions have."""
+    key = KeyFile.load(lane.operator.key)
+    places = {region: LocalStore(Path(lane.operator.vault(region))) for region in ("eu", "us")}
+    replicas = [Replica.open(region, store, key, SystemClock()) for region, store in places.items()]
+    for replica in replicas:
+        report = inspect(replica, read_data=True, others=[one for one in replicas if one is not replica])
+        assert (report.ok, report.damaged) == (True, ())
+    here, there = ({point.name for point in replica.points()} for replica in replicas)
+    return here & there
 
 
 def protect(lane: Lane, kill: Callable[..., Any]) -> Any:
@@ -177,8 +182,7 @@ def protected(lane: Lane, ended: Any) -> Any:
     """The vault is whole, what was acknowledged is there, and the next protect succeeds everywhere."""
     acknowledged = set(lane.known["acknowledged"])
     acknowledged |= {ended.document["point"]} if ended.out.endswith("\n") else set()
-    check(lane)
-    assert acknowledged <= set(points(lane))
+    assert acknowledged <= check(lane)
     again = lane.here("protect")
     assert again["grade"] == "exact"
     assert again["regions"] == {region: {"complete": True, "error": None} for region in ("eu", "us")}
@@ -189,8 +193,7 @@ def repair(lane: Lane, kill: Callable[..., Any]) -> Any:
     """Killed while one region is mended from the other."""
     ended = kill("-f", str(lane.operator.manifest), "vault", "repair", "--read-data")
     mend(lane)
-    check(lane)
-    assert lane.known["both"] <= set(points(lane))
+    assert lane.known["both"] <= check(lane)
     return ended
 
 
