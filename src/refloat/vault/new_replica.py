@@ -60,6 +60,6 @@ def make_replica(
             file=name,
             next="refloat vault repair, or name another region with --from",
         )
-    described = found.model_copy(update={"replica": uuid.uuid4().hex, "region": target.region})
+    described = found.model_copy(update={"replica": uuid.uuid4().hex, "region": target.region}).summed()
     layout.write_descriptor(target.store, described)
     return described

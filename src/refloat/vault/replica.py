@@ -460,7 +460,7 @@ def create_vault(
         for region, store in replicas.items():
             replica = Descriptor(
                 vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline
-            )
+            ).summed()
             _require_another_place(region, store, [one for _, one in described])
             described.append((store, replica))
             layout.write_descriptor(store, replica)

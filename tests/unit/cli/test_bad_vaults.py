@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from refloat.cli.system import local_state_dir
-from refloat.digest import canonical_json, object_name
+from refloat.digest import canonical_json, json_digest, object_name
 from refloat.vault import layout
 from refloat.vault.keyfile import KeyFile
 from refloat.vault.keys import Role
@@ -220,7 +220,10 @@ def test_an_empty_place_is_no_vault_and_stays_empty(desk) -> None:
 def newer_descriptor(desk) -> None:
     for region in ("eu", "us"):
         path = desk.vault(region) / "vault.json"
-        path.write_bytes(canonical_json({**json.loads(path.read_bytes()), "format": 2}))
+        document = {**json.loads(path.read_bytes()), "format": 2}
+        own = document["replica"][:-64]
+        document["replica"] = own + json_digest({**document, "replica": own})
+        path.write_bytes(canonical_json(document))
 
 
 def newer_slot(desk) -> None:
