@@ -374,7 +374,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("grade", "the worst grade of its groups"),
         ("created_at", "when it was made"),
         ("copies_required", "in how many regions it must be complete"),
-        ("regions.NAME.complete", "whether this region holds all of it"),
+        (
+            "regions.NAME.complete",
+            "whether this region holds all of it, and a recovery would take it from there",
+        ),
         ("regions.NAME.error", "why not, or `null`"),
         *_GROUPS,
         ("components.NAME.snapshot", "the name of its tree in the vault"),

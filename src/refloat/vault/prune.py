@@ -143,7 +143,7 @@ def _require_whole_logs(replicas: list[Replica]) -> None:
     for region, (seen, there) in rolled_back(replicas).items():
         raise Refused(
             "log_rolled_back",
-            f"nothing is pruned, since what only lost entries name would go: {rolled_back_message(region, seen, there)}",
+            f"nothing is pruned, or what only lost entries name would go: {rolled_back_message(region, seen, there)}",
             region=region,
             next=f"refloat vault rejoin {region}",
         )
