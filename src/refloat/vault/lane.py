@@ -55,6 +55,7 @@ class Lane:
         self._futures: deque[Future[None]] = deque()
         self._cut_off = False
         self.behind = False
+        self.again = False
         self.late = False
         self.marked: frozenset[str] = frozenset()
         self.marked_anywhere: frozenset[str] = frozenset()
@@ -118,7 +119,7 @@ class Lane:
     def begin_again(self) -> None:
         """After an error that may have passed, read anew what the region holds; it lacks what came meanwhile."""
         if self.error is not None and self.error.retry is not Retry.NEVER:
-            self.error, self.behind = None, True
+            self.error, self.behind, self.again = None, True, True
             self.submit(self.prepare)
             self.submit(self.look)
 

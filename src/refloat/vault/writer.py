@@ -431,6 +431,8 @@ class Writer:
                 failed = error
             lane.look()
             unsure = [name for name in unsure if not lane.holds(name, writer=self._signer)]
+        if unsure and failed is not None and lane.again:
+            raise failed  # it may be the store itself that does not keep what it is given
         lacking = sum(self._is_lacking(lane, name) for name in unsure)
         if lacking:
             why = "" if failed is None else f": {failed.message}"
