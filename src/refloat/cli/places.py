@@ -76,9 +76,14 @@ def pin_heads(session: Session, vault: Vault, but: Collection[str]) -> None:
 def sound_place(session: Session, vault: str | None) -> Vault:
     """As ``open_place``, without the regions whose log is damaged, of which a warning speaks."""
     opened = open_place(session, vault).sound()
-    for region, error in opened.unreachable.items():
-        session.console.warn(f"{region} is passed over: {error.message}")
+    warn_unreachable(session, opened)
     return opened
+
+
+def warn_unreachable(session: Session, vault: Vault) -> None:
+    """Say of each region that cannot be used why that is."""
+    for region, error in vault.unreachable.items():
+        session.console.warn(f"{region} is passed over: {error.message}")
 
 
 def warn_passed_over(session: Session, passed_over: Iterable[Candidate]) -> None:
