@@ -341,7 +341,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ),
         (
             "regions.NAME.error",
-            "only where it does not answer, or its log is not what was written (`reachable` is then `true`): why",
+            "only where it does not answer, or its log is damaged or was rolled back (`reachable` is then `true`): why, and what next",
         ),
         ("regions.NAME.lock_s", "for how long the vault locks a point, in seconds; 0 for not at all"),
         ("regions.NAME.locked_until", "when the lock of its newest point ends; `null`: it was never locked"),
