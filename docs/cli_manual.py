@@ -345,7 +345,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ),
         (
             "regions.NAME.error",
-            "only where it does not answer, or its log is not what was written (`reachable` is then `true`): why",
+            "only where it does not answer, or its log is damaged or was rolled back (`reachable` is then `true`): why, and what next",
         ),
         ("regions.NAME.lock_s", "for how long the vault locks a point, in seconds; 0 for not at all"),
         ("regions.NAME.locked_until", "when the lock of its newest point ends; `null`: it was never locked"),
@@ -378,7 +378,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("grade", "the worst grade of its groups"),
         ("created_at", "when it was made"),
         ("copies_required", "in how many regions it must be complete"),
-        ("regions.NAME.complete", "whether this region holds all of it"),
+        (
+            "regions.NAME.complete",
+            "whether this region holds all of it, and a recovery would take it from there",
+        ),
         ("regions.NAME.error", "why not, or `null`"),
         *_GROUPS,
         ("components.NAME.snapshot", "the name of its tree in the vault"),

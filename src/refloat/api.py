@@ -47,7 +47,6 @@ from refloat.manifest.model import Manifest as Model
 from refloat.manifest.resolve import Resolver, redact
 from refloat.vault import vault as replicas
 from refloat.vault.keyfile import KeyFile
-from refloat.vault.witness import begin_anew, rolled_back
 
 __all__ = [
     "Accepted",
@@ -190,8 +189,6 @@ def protect(
     grade = protecting.required_grade(require)
     vault._require_opened_with(manifest)
     components = Components(manifest.model, manifest._resolver())
-    begin_anew(list(vault._reached.replicas.values()))
-    contradicted = rolled_back(list(vault._reached.replicas.values()))
     with _clean_errors(components.resolver):
         require_apart(components, manifest.content, manifest.path)
         files = protecting.carried_files(components, manifest.content, manifest.path.parent)
@@ -207,7 +204,7 @@ def protect(
     for error in made.errors.values():
         _clean(error, components.resolver)
     with suppress(OSError, RefloatError):  # the point stands, whether its key file can be written or not
-        opening.pin_heads(vault._reached, vault._key_file, contradicted)
+        opening.pin_heads(vault._reached, vault._key_file, made.incomplete)
     return made
 
 

@@ -105,6 +105,9 @@ class Replica:
         where, told = "vault.json", (self.key.vault, self.key.pipeline)
         document = clear(required(self.root, where), where)
         shaped(document, "descriptor", where)
+        own, told_sum = document["replica"][:-64], document["replica"][-64:]
+        summed = blake3(canonical({**document, "replica": own})).hexdigest()
+        need(not own or told_sum == summed, where, "the sum in its replica id is another")
         cut = document["chunking"]
         shaped(cut, "chunking", where)
         need(64 <= cut["min"] <= cut["avg"] <= cut["max"] <= CHUNK_BYTES_MAX, where, "chunks of such sizes")

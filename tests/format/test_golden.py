@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from refloat.cli.main import run
-from refloat.digest import canonical_json
+from refloat.digest import canonical_json, json_digest
 from refloat.errors import Damaged
 from refloat.flows import protect as protecting
 from refloat.flows.forget import forget, plan_forget
@@ -295,6 +295,14 @@ def test_a_vault_that_says_that_it_is_another_is_refused(vault: Path) -> None:
     for field, value in others.items():
         other = json.dumps({**said, field: value}, sort_keys=True, separators=(",", ":"))
         (vault / "vault.json").write_text(other)
+        require_refused(vault, "vault.json")
+    own, at = said["replica"][:32], whole.index(said["replica"])
+    plain = {**said, "replica": own}
+    summed = canonical_json({**plain, "replica": own + json_digest(plain)})
+    (vault / "vault.json").write_bytes(summed)
+    assert Replica(vault, Key.load(KEY)).check() == golden().check()
+    for byte in (at, at + 95, summed.index(b"max") + 5):
+        (vault / "vault.json").write_bytes(summed[:byte] + bytes([summed[byte] ^ 1]) + summed[byte + 1 :])
         require_refused(vault, "vault.json")
     for other in (whole + " ", whole.replace(",", ", ", 1), whole[:-1], "[" * 100_000):
         (vault / "vault.json").write_text(other)

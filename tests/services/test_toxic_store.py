@@ -315,8 +315,9 @@ def test_what_a_server_says_it_took_and_did_not_is_no_copy(
     world: World, proxy: ToxicProxy, what: str
 ) -> None:
     # fault 4
-    proxy.poison(lie, method="PUT", path=f"/{what}/", times=1)
+    proxy.poison(lie, method="PUT", path=f"/{what}/")
     assert complete(world.protect()) == {"eu": True, "us": False}
+    proxy.heal()
     assert complete(world.protect()) == {"eu": True, "us": True}
 
 

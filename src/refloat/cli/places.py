@@ -53,10 +53,11 @@ def warn_rolled_back(session: Session, vault: Vault) -> Collection[str]:
 
 def begin_anew(session: Session, vault: Vault) -> None:
     """Let a log of points that was lost with its region begin anew, and say so."""
+    from refloat.vault.witness import anew_message
     from refloat.vault.witness import begin_anew as begin
 
     for region, seen in begin(list(vault.replicas.values())).items():
-        session.console.warn(f"the log of points in {region} was lost with {seen} entries, and begins anew")
+        session.console.warn(anew_message(region, seen))
 
 
 def pin_heads(session: Session, vault: Vault, but: Collection[str]) -> None:
@@ -72,23 +73,17 @@ def pin_heads(session: Session, vault: Vault, but: Collection[str]) -> None:
         session.console.note(f"what was seen last is not kept: {error}")
 
 
-def warn_damaged(session: Session, vault: Vault) -> None:
-    """Say of each region that its log of points is not what was written: a recovery there would be refused."""
-    from refloat.errors import StoreError, VaultError
-
-    for region, replica in vault.replicas.items():
-        try:
-            replica.points()
-        except (VaultError, StoreError) as error:
-            session.console.warn(f"{region} cannot be recovered from as it is: {error.message}")
-
-
 def sound_place(session: Session, vault: str | None) -> Vault:
     """As ``open_place``, without the regions whose log is damaged, of which a warning speaks."""
     opened = open_place(session, vault).sound()
-    for region, error in opened.unreachable.items():
-        session.console.warn(f"{region} is passed over: {error.message}")
+    warn_unreachable(session, opened)
     return opened
+
+
+def warn_unreachable(session: Session, vault: Vault) -> None:
+    """Say of each region that cannot be used why that is."""
+    for region, error in vault.unreachable.items():
+        session.console.warn(f"{region} is passed over: {error.message}")
 
 
 def warn_passed_over(session: Session, passed_over: Iterable[Candidate]) -> None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from refloat.cli.common import Session, examples, resolver, session_of
-from refloat.cli.places import VaultOption, open_place, target_replica, warn_passed_over, warn_rolled_back
+from refloat.cli.places import (
+    VaultOption,
+    open_place,
+    target_replica,
+    warn_passed_over,
+    warn_rolled_back,
+    warn_unreachable,
+)
 from refloat.cli.recover import AtOption, OnlyOption, OverrideOption, PointOption, ToOption
 
 if TYPE_CHECKING:
@@ -51,6 +58,7 @@ def plan(
     wanted = Wanted(to, point, moment(at, "--at"), tuple(only), known_rules(override))
     others = list(reached.replicas.values())
     prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)
+    warn_unreachable(session, reached)
     warn_rolled_back(session, reached)
     warn_passed_over(session, prepared.choice.passed_over)
     for line in explain.lines(prepared.plan):

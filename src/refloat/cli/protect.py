@@ -12,7 +12,7 @@ import typer
 from refloat.cli.alarm import bell, objective, our_turn, protecting, ring
 from refloat.cli.common import Session, examples, load_manifest, open_vault, resolver, session_of
 from refloat.cli.completion import regions
-from refloat.cli.places import begin_anew, pin_heads, warn_damaged, warn_rolled_back
+from refloat.cli.places import pin_heads
 from refloat.cli.system import give_way, local_state_dir
 
 if TYPE_CHECKING:
@@ -111,9 +111,6 @@ class _Work:
         components = Components(self.manifest, self.late)
         require_apart(components, self.content, session.file, local_state_dir())
         files = flow.carried_files(components, self.content, session.file.parent)
-        warn_damaged(session, vault)
-        begin_anew(session, vault)
-        contradicted = warn_rolled_back(session, vault)
         made = flow.protect(
             components,
             files,
@@ -125,8 +122,7 @@ class _Work:
             progress=session.console.progress(),
         )
         session.console.close()
-        given_up = [name for name, result in made.regions.items() if not result.complete]
-        pin_heads(session, vault, [*contradicted, *given_up])
+        pin_heads(session, vault, made.incomplete)
         return made
 
 
@@ -187,9 +183,8 @@ def _show(console: Console, made: Protected) -> None:
     for name, group in made.point.groups.items():
         console.print(f"group {name}: {group.grade}" + (f" - {group.reason}" if group.reason else ""))
     for region, result in made.regions.items():
-        console.print(
-            f"region {region}: " + ("complete" if result.complete else f"not complete: {result.error}")
-        )
+        say = console.print if result.complete else console.warn
+        say(f"region {region}: " + ("complete" if result.complete else f"not complete: {result.error}"))
     console.print(f"point {made.name}")
     for name, why in made.point.not_captured.items():
         console.warn(f"{name} could not be captured, and is as old as its last snapshot: {why}")

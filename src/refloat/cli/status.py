@@ -9,7 +9,6 @@ import typer
 
 from refloat.cli.alarm import bell, ring_breaches
 from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
-from refloat.cli.places import warn_rolled_back
 
 if TYPE_CHECKING:
     from refloat.flows.status import Status
@@ -50,13 +49,12 @@ def status(
     )
     for name, region in found.regions.items():
         if "error" in region:
-            how = "is damaged" if region["reachable"] else "does not answer"
+            how = "cannot be recovered from" if region["reachable"] else "does not answer"
             session.console.warn(f"{name} {how}: {region['error']}")
     for name, region in found.regions.items():
         if region.get("lock_lapsed"):
             ended = region["locked_until"] or "at no time"
             session.console.warn(f"{name}: its newest point is not locked (until {ended}): refloat protect")
-    warn_rolled_back(session, vault)
     if suspect := {name: told.suspect for name, told in found.components.items() if told.suspect}:
         session.console.warn(f"the newest point is suspect, and does not count: {spoken(suspect)}")
     for remark in _of_the_newest(found):

@@ -172,11 +172,13 @@ def check(
     """Is everything there that the points need, and is it still what was written?"""
     from refloat.errors import Damaged, VaultError, WrongKey
     from refloat.vault.check import check as inspect
+    from refloat.vault.witness import rolled_back
 
     session = session_of(context)
     part = _share(share, read_data=read_data)
     opened = open_place(session, vault)
     progress = session.console.progress()
+    shorter = rolled_back(list(opened.replicas.values()))
     reports = opened.each(
         lambda replica: inspect(
             replica,
@@ -184,6 +186,7 @@ def check(
             progress=progress,
             reading=_reading(session, replica, part),
             others=[other for other in opened.replicas.values() if other is not replica],
+            shorter=shorter,
         )
     )
     session.console.close()

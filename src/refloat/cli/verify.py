@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
+from refloat.cli.places import warn_unreachable
 
 if TYPE_CHECKING:
     from refloat.cli.console import Console
@@ -50,6 +51,7 @@ def verify(
         return 0 if kept.ok else 1
     done = flow.verify(*what, where, clock, progress=progress)
     session.console.close()
+    warn_unreachable(session, vault)
     _show_checks(session.console, done.checks)
     session.console.emit(done.document())
     return 0 if done.ok else 1

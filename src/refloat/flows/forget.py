@@ -157,7 +157,7 @@ def _require_whole(replicas: Sequence[Replica]) -> None:
             "log_rolled_back",
             f"nothing is forgotten: {rolled_back_message(region, seen, there)}",
             region=region,
-            next="keep the vault as it is, and find out who changed it",
+            next=f"refloat vault rejoin {region}",
         )
 
 

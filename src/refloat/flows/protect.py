@@ -32,6 +32,7 @@ from refloat.units import format_time
 from refloat.vault.missed_records import are_as_many, make_up_records
 from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
+from refloat.vault.witness import anew_message, begin_anew, not_recoverable
 from refloat.vault.writer import RegionResult, Writer
 
 
@@ -39,7 +40,8 @@ from refloat.vault.writer import RegionResult, Writer
 class Protected:
     """What came of one protect. ``errors`` holds the components that could not be captured.
 
-    ``required`` is the worst grade that is good enough. ``warnings`` say which files were not cut at their seams.
+    ``required`` is the worst grade that is good enough. ``warnings`` say which files were not cut at their seams, and
+    which log was lost.
     ``suspect`` holds, by component, why the point is never the newest good one. ``measured`` holds the components that
     were measured with it, each with why that is not kept, or None; ``doubts`` what could not be verified if the point
     were recovered now.
@@ -57,8 +59,13 @@ class Protected:
     doubts: baselines.Doubts = field(default_factory=dict)
 
     @property
+    def incomplete(self) -> list[str]:
+        """The regions in which it is not complete."""
+        return [name for name, result in self.regions.items() if not result.complete]
+
+    @property
     def copies(self) -> int:
-        """In how many regions the point is complete."""
+        """In how many regions the point is complete, and a recovery would take it."""
         return sum(result.complete for result in self.regions.values())
 
     @property
@@ -126,10 +133,13 @@ def protect(
     Raises the error of the first such unit where there is no earlier point from this region, or where no
     unit at all could be captured; ``Refused`` (rule ``primary_moved``) where no ``region`` is named and the
     newest point is of another one than the primary; ``UsageError`` for a region that the manifest does not
-    know; ``StoreError`` where no region took the point.
+    know; ``StoreError`` where no region took the point. A region whose log of points is damaged or was rolled back
+    takes it, and is not complete: nothing is recovered from it. A log that was lost begins anew.
     """
     manifest = components.manifest
     replicas = list(vault.replicas.values())
+    begun = [anew_message(region, seen) for region, seen in begin_anew(replicas).items()]
+    wrong = not_recoverable(replicas)
     region, previous = previous_of(replicas, manifest, region)
     with (
         Writer(replicas, progress or Silent()) as writer,
@@ -138,12 +148,7 @@ def protect(
     ):
         capture = Capture(writer, clock, run=secrets.token_hex(8), scratch=scratch, progress=progress)
         taken = _Taken(components, region, previous, evaluator)
-        for unit in components.units():
-            if due is None or not set(unit).isdisjoint(due) or not taken.keeps(unit, writer.holds):
-                taken.add(unit, capture)
-            else:
-                taken.carry(unit)
-        taken.require_something()
+        taken.units(due, capture, writer.holds)
         point = Point(
             pipeline=manifest.pipeline,
             primary=region,
@@ -159,22 +164,27 @@ def protect(
         name, regions = writer.commit(body)
     answering = [replica for replica in replicas if regions[replica.region].complete]
     _make_up_records(answering)
-    lost = {r: RegionResult(complete=False, error=e.told, slot=None) for r, e in vault.unreachable.items()}
-    required = min(manifest.copies_required, len(regions) + len(lost))
+    regions = {**regions, **{region: _none(error) for region, error in vault.unreachable.items()}}
+    regions.update((region, _none(error)) for region, error in wrong.items() if regions[region].complete)
+    required = min(manifest.copies_required, len(regions))
     known = baselines.kept(answering) if manifest.verify else ()
     measured, added = measure_with(point, components, files, answering, known, clock, progress)
     return Protected(
         name,
         point,
         required,
-        {**regions, **lost},
+        regions,
         taken.errors,
         require,
-        tuple(writer.warnings),
+        (*begun, *writer.warnings),
         suspects(answering).get(name, {}),
         measured,
         baselines.doubts([*known, *added], point, manifest, files),
     )
+
+
+def _none(error: RefloatError) -> RegionResult:
+    return RegionResult(complete=False, error=error.told)
 
 
 def _make_up_records(replicas: Sequence[Replica]) -> None:
@@ -253,6 +263,15 @@ class _Taken:
         self.errors: dict[str, RefloatError] = {}
         self.not_captured: dict[str, str] = {}
         self._captured = 0
+
+    def units(self, due: Collection[str] | None, capture: Capture, is_stored: Callable[[str], bool]) -> None:
+        """Every unit: captured, or carried over where nothing of it is due. Raises where nothing was captured."""
+        for unit in self._components.units():
+            if due is None or not set(unit).isdisjoint(due) or not self.keeps(unit, is_stored):
+                self.add(unit, capture)
+            else:
+                self.carry(unit)
+        self.require_something()
 
     def add(self, unit: Sequence[str], capture: Capture) -> None:
         """Capture a unit and grade its groups, or carry it over whole from the previous point."""

@@ -181,8 +181,11 @@ def _parties(vault: Vault, region: str) -> tuple[Replica, list[Replica]]:
     shorter = rolled_back(replicas)
     others = [one for one in replicas if one.region not in {region, *shorter} and _points(one)]
     if not others:
+        silent = "".join(
+            f"; {one} does not answer: {error.message}" for one, error in vault.unreachable.items()
+        )
         raise UsageError(
-            f"no other region that answers has a whole log of points, so what {region} missed cannot be told",
+            f"no other region that answers has a whole log of points, so what {region} missed cannot be told{silent}",
             region=region,
             next="refloat check",
         )

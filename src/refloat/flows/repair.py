@@ -22,6 +22,7 @@ from refloat.vault.missed import MadeUp
 from refloat.vault.repair import repair, uncover
 from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
+from refloat.vault.witness import rolled_back
 
 RULES = (LOG_DAMAGED,)
 """The safety rules that are asked, and can be overridden, where a vault is mended."""
@@ -98,9 +99,14 @@ class _Round:
         return keys or any(isinstance(replica.store, Keeping) for replica in self.vault.replicas.values())
 
     def checked(self, *, read_data: bool) -> dict[str, CheckReport]:
+        shorter = rolled_back(list(self.vault.replicas.values()))
         return self.vault.each(
             lambda replica: check(
-                replica, read_data=read_data, progress=self.progress, others=self._others(replica)
+                replica,
+                read_data=read_data,
+                progress=self.progress,
+                others=self._others(replica),
+                shorter=shorter,
             )
         )
 

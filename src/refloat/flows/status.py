@@ -22,6 +22,7 @@ from refloat.vault.layout import point_name
 from refloat.vault.lock import locked_until
 from refloat.vault.replica import CommittedPoint, Replica
 from refloat.vault.vault import Vault
+from refloat.vault.witness import not_recoverable
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
     """Read every replica's newest point that a recovery would choose and say what each loss would cost.
 
     The pipeline runs where the newest point was made, which after a recovery need not be the primary. A
-    region whose log or newest point is damaged cannot be counted on, like one that does not answer.
+    region whose log or newest point is damaged, or whose log was rolled back, cannot be counted on, like one that does
+    not answer.
     """
     newest: dict[str, Point | None] = {}
     last: list[CommittedPoint] = []
@@ -161,12 +163,14 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
             errors[name] = error
     if not newest:
         raise next(iter(errors.values()))
-    held = [Held(name, _as_of(newest[name]) if name in newest else None) for name in manifest.regions]
+    sound = [replica for name, replica in vault.replicas.items() if name not in errors]
+    errors |= not_recoverable(sound)
+    counts = newest.keys() - errors.keys()
+    held = [Held(name, _as_of(newest[name]) if name in counts else None) for name in manifest.regions]
     runs_in = _runs_in(manifest, newest.values())
     now = clock.now()
     made_last = max(last, key=lambda point: point.created_at, default=None)
     suspect = known.suspects.get(made_last.name, {}) if made_last else {}
-    sound = [replica for name, replica in vault.replicas.items() if name not in errors]
     return Status(
         pipeline=manifest.pipeline,
         runs_in=runs_in,
@@ -230,7 +234,7 @@ def _component(
 def _region(name: str, vault: Vault, errors: Mapping[str, RefloatError]) -> dict[str, Json]:
     replica, error = vault.replicas.get(name), errors.get(name)
     if replica is None or error is not None:
-        message = error.message if error is not None else "it is not part of this vault"
+        message = error.told if error is not None else "it is not part of this vault"
         return {"reachable": replica is not None, "head": None, "error": message}
     return {"reachable": True, "head": replica.head(), **_lock(replica)}
 

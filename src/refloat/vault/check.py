@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from refloat.contracts import Keeping, Progress, Silent
 from refloat.digest import object_name
@@ -27,7 +28,7 @@ from refloat.vault.replica import CommittedPoint, Replica, committed
 from refloat.vault.replicate import good_copy, is_let_go, let_go
 from refloat.vault.slotlog import Entry
 from refloat.vault.tree import chunk_names
-from refloat.vault.witness import rolled_back, rolled_back_message
+from refloat.vault.witness import rolled_back_message
 
 _CHUNK = re.compile("[0-9a-f]{64}")  # what no pack holds has no object to be named by
 PACKS_AT_ONCE = 2  # read and opened: each takes the memory of a pack and of what is opened of it
@@ -86,13 +87,15 @@ def check(
     spared: Collection[str] = (),
     reading: Reading | None = None,
     others: Sequence[Replica] = (),
+    shorter: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     needed_only: bool = False,
 ) -> CheckReport:
     """Check the structure of a replica and, with ``read_data``, every byte of every pack.
 
     Structure: the chain of every log, every point's seal, every folder, every chunk placed by the index, every pack
     there in its full size; in a locked vault also what lies over an object, and how what the newest point needs is
-    locked. What ``others`` hold tells what is gone without a trace: a key, or the end of the log of points.
+    locked. What is gone without a trace others tell: ``others`` by what they hold of a key, and ``shorter``, which
+    is ``witness.rolled_back`` of all regions, of the end of the log of points.
     Bytes: each pack's name computed anew, each record opened where the key allows. A pack that is not what was written
     is put in quarantine, and damage from then on whether it is read or not; one that is what it was is let out.
     ``needed_only``: only what the points need, and nothing else that is wrong.
@@ -106,7 +109,7 @@ def check(
     run.packs()
     if not needed_only:
         run.logs()
-        run.witnesses(others)
+        run.witnesses(shorter)
         run.covers()
         run.locks()
     if read_data:
@@ -269,10 +272,10 @@ class _Check:
             for _ in self._entries(stream, role) if role is not None else ():
                 pass
 
-    def witnesses(self, others: Sequence[Replica]) -> None:
+    def witnesses(self, shorter: Mapping[str, tuple[int, int]]) -> None:
         """Whether the log of points is the one that other regions, and this machine, saw."""
         region = self._replica.region
-        if seen := rolled_back([self._replica, *others]).get(region):
+        if seen := shorter.get(region):
             told = f"{rolled_back_message(region, *seen)}: `refloat vault rejoin {region}`"
             self._blame(layout.stream_prefix(POINTS_STREAM), told)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 from refloat.contracts import Progress
 from refloat.digest import Json, object_name
-from refloat.errors import RefloatError
+from refloat.errors import RefloatError, Retry
 from refloat.vault import layout
 from refloat.vault.index import is_there
 from refloat.vault.indexrun import Location
@@ -37,7 +38,8 @@ class Lane:
     """One region's writes, in order, on a thread of their own.
 
     ``error`` is why the region was given up; nothing more is written to it then. One that is ``behind`` lacks what it
-    had no room for, and gets it from another region before its point.
+    had no room for, and gets it from another region before its point. One that is ``late`` has not said in time what
+    it holds, so nothing counts on it before its point.
     """
 
     def __init__(self, replica: Replica, progress: Progress) -> None:
@@ -53,10 +55,18 @@ class Lane:
         self._futures: deque[Future[None]] = deque()
         self._cut_off = False
         self.behind = False
+        self.again = False
+        self.late = False
         self.marked: frozenset[str] = frozenset()
+        self.marked_anywhere: frozenset[str] = frozenset()
         progress.start(self._task)
 
-    def submit(self, action: Callable[[], None]) -> None:
+    @property
+    def answers(self) -> bool:
+        """Whether what it holds can be counted on."""
+        return self.error is None and not self.late
+
+    def submit(self, action: Callable[[], None]) -> Future[None]:
         """Do ``action`` after what was submitted before; waits while too much is waiting.
 
         A ``RefloatError`` of an action gives the region up. Any other is a defect: it comes out here or in
@@ -68,6 +78,7 @@ class Lane:
         future = self._pool.submit(self._attempt, action)
         future.add_done_callback(lambda _: self._room.release())
         self._futures.append(future)
+        return future
 
     def offer(self, action: Callable[[], None]) -> bool:
         """As ``submit``, where there is room within ``LAG_S``; else the region is behind, and not waited for again."""
@@ -105,10 +116,17 @@ class Lane:
         self.replica.refresh_index()
         self.marked = marked_objects(self.replica)
 
+    def begin_again(self) -> None:
+        """After an error that may have passed, read anew what the region holds; it lacks what came meanwhile."""
+        if self.error is not None and self.error.retry is not Retry.NEVER:
+            self.error, self.behind, self.again = None, True, True
+            self.submit(self.prepare)
+            self.submit(self.look)
+
     def look(self) -> None:
         """See which packs are there to rely on. What a listing does not show yet is only stored again."""
         listed = self.replica.store.list(layout.PACKS)
-        doubted = self.marked | quarantined(self.replica.store)
+        doubted = self.marked | self.marked_anywhere | quarantined(self.replica.store)
         self._packs = {
             entry.name.rpartition("/")[2]: entry.size for entry in listed if entry.name not in doubted
         }
@@ -156,6 +174,20 @@ class Lane:
             if packs.isdisjoint(own):
                 packs.update(own[:1] or (pack.name for pack in there))
         return frozenset(packs)
+
+
+def in_time(lanes: Sequence[Lane], action: Callable[[Lane], None]) -> None:
+    """Let every region do ``action``. Once one has, the others have ``LAG_S`` in all; who has not by then is late."""
+    doing = {lane.submit(partial(action, lane)): lane for lane in lanes}
+    left = set(doing)
+    while left and not any(doing[future].error is None for future in doing.keys() - left):
+        left = wait(left, return_when=FIRST_COMPLETED).not_done
+    wait([future for future in left if not doing[future].late], timeout=LAG_S)
+    for future, lane in doing.items():
+        if future.done():
+            lane.wait()
+        others_go_on = any(other.error is None for other in lanes if other is not lane)
+        lane.late = lane.behind = others_go_on and (lane.late or not future.done())
 
 
 class Uses:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from refloat.contracts import Put, Store
-from refloat.digest import canonical_json, is_utf8
+from refloat.digest import canonical_json, is_utf8, json_digest
 from refloat.errors import Damaged, Malformed, Missing, Refused, UsageError, VaultError
 from refloat.limits import CHUNK_BYTES_AVG, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, KIB, SLOT_DIGITS
 
@@ -38,6 +39,7 @@ ADMIN_STREAMS = frozenset({FORGOTTEN_STREAM, PRUNE_STREAM, RENEWED_STREAM})
 """The logs that the admin signs."""
 
 DESCRIPTOR_BYTES_MAX = 64 * KIB  # a few hundred bytes; more is not a descriptor
+_SUM_DIGITS = 64  # of a BLAKE3 in hex; a replica id without one is shorter
 CHUNK_BYTES_LEAST = 64  # what the cutter can do; nobody signs how to cut, so it is held within bounds
 
 
@@ -108,9 +110,10 @@ class Chunking(BaseModel):
 
 
 class Descriptor(BaseModel):
-    """What ``vault.json`` says. It is plain and not vouched for: nothing is decided by it alone.
+    """What ``vault.json`` says. It is plain and nobody signs it: nothing is decided by it alone.
 
-    ``region`` is a hint for people: which region this replica was made for.
+    ``region`` is a hint for people: which region this replica was made for. ``replica`` ends with the sum of all that
+    is said, so that a flipped bit is found; one of an older vault may have none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -121,6 +124,26 @@ class Descriptor(BaseModel):
     region: str = Field("", max_length=128)
     chunking: Chunking = Chunking()
     pipeline: str = Field(max_length=128)
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether a flipped bit in it is found."""
+        return len(self.replica) > _SUM_DIGITS
+
+    def summed(self) -> Self:
+        """The same, its replica id with the sum of what it says now."""
+        own = self.replica[:-_SUM_DIGITS] if self.is_summed else self.replica
+        plain = self.model_copy(update={"replica": own})
+        return self.model_copy(update={"replica": own + json_digest(plain.model_dump(mode="json"))})
+
+
+def _has_its_sum(document: Mapping[str, object]) -> bool:
+    """Whether a descriptor has a sum, and it is that of what it says; of one without a sum nobody can tell."""
+    replica = document.get("replica")
+    if not isinstance(replica, str) or len(replica) <= _SUM_DIGITS:
+        return False
+    own, told = replica[:-_SUM_DIGITS], replica[-_SUM_DIGITS:]
+    return told == json_digest({**document, "replica": own})
 
 
 def write_descriptor(store: Store, descriptor: Descriptor) -> None:
@@ -146,11 +169,21 @@ def read_descriptor(store: Store) -> Descriptor:
             file=VAULT,
             next="check the address, or run `refloat vault init`",
         ) from error
-    document = plain_object(stored, VAULT)
     try:
-        return Descriptor.model_validate(document)
+        document = plain_object(stored, VAULT)
+    except VaultError as error:
+        if not isinstance(error, Damaged) and _has_its_sum(
+            cast("dict[str, object]", _loaded(stored)) | {"format": FORMAT}
+        ):
+            raise damaged(VAULT, "its format is not the one that was written") from error
+        raise
+    try:
+        descriptor = Descriptor.model_validate(document)
     except ValidationError as error:
         raise damaged(VAULT, f"{error.error_count()} of its fields are wrong") from error
+    if descriptor.is_summed and not _has_its_sum(document):
+        raise damaged(VAULT, "its sum is not that of what it says")
+    return descriptor
 
 
 def canonical_object(content: bytes) -> dict[str, object]:

@@ -60,7 +60,7 @@ def make_replica(
             file=name,
             next="refloat vault repair, or name another region with --from",
         )
-    described = found.model_copy(update={"replica": uuid.uuid4().hex, "region": target.region})
+    described = found.model_copy(update={"replica": uuid.uuid4().hex, "region": target.region}).summed()
     layout.write_descriptor(target.store, described)
     clear([target.store])
     return described

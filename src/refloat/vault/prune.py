@@ -36,7 +36,7 @@ from refloat.vault.lock import removable_from
 from refloat.vault.marks import MARKS_MAX, marks, write_marks
 from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
-from refloat.vault.witness import rolled_back
+from refloat.vault.witness import rolled_back, rolled_back_message
 
 GRACE = timedelta(seconds=PRUNE_GRACE_S)
 
@@ -143,9 +143,9 @@ def _require_whole_logs(replicas: list[Replica]) -> None:
     for region, (seen, there) in rolled_back(replicas).items():
         raise Refused(
             "log_rolled_back",
-            f"nothing is pruned: of {seen} entries of the log of points in {region}, {there} are left",
+            f"nothing is pruned, or what only lost entries name would go: {rolled_back_message(region, seen, there)}",
             region=region,
-            next="what only the lost entries name would go; keep the vault as it is, and find out who changed it",
+            next=f"refloat vault rejoin {region}",
         )
 
     for replica in replicas:

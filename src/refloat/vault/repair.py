@@ -143,7 +143,7 @@ def uncover(replica: Replica, covered: Iterable[str]) -> dict[str, str]:
 
 
 def mend_descriptor(region: str, store: Store, key_file: KeyFile, regions: Collection[str]) -> bool:
-    """Write the descriptor anew where it is gone or wrong; whether that was done.
+    """Write the descriptor anew where it is gone or wrong, or has no sum yet; whether that was done.
 
     What must stand in it the key file says. That the place is this vault's is shown by its keys, which the key
     file's admin signed. A sound descriptor of another of the ``regions`` is left: then it is the address that is
@@ -159,17 +159,19 @@ def mend_descriptor(region: str, store: Store, key_file: KeyFile, regions: Colle
         return False
     names = {"", region, *regions}
     ours = (key_file.vault, key_file.pipeline)
-    if found is not None and (found.vault, found.pipeline) == ours and found.region in names:
+    if found is not None and ((found.vault, found.pipeline) != ours or found.region not in names):
+        found = None
+    if found is not None and (found.is_summed or isinstance(store, Keeping)):
         return False
     try:
         Keyring.vouched(key_file, store)
     except (VaultError, StoreError):
         return False
     store.delete(layout.VAULT)
-    made = layout.Descriptor(
+    made = found or layout.Descriptor(
         vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=key_file.pipeline
     )
-    layout.write_descriptor(store, made)
+    layout.write_descriptor(store, made.summed())
     return True
 
 

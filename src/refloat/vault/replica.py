@@ -463,8 +463,11 @@ def create_vault(
         for store in replicas.values():
             _write_keys(store, keys, written)
         for region, store in replicas.items():
-            replica = found[region].descriptor or Descriptor(
-                vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline
+            replica = (
+                found[region].descriptor
+                or Descriptor(
+                    vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline
+                ).summed()
             )
             _require_another_place(region, store, [one for _, one in described])
             described.append((store, replica))

@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from refloat.errors import StoreError, VaultError
+from refloat.errors import Damaged, StoreError, VaultError
 from refloat.vault.keys import Role
+from refloat.vault.layout import POINTS_STREAM, stream_prefix
 from refloat.vault.renewed import renewed_hashes, write_renewed
 from refloat.vault.replica import CommittedPoint, Replica, committed
 from refloat.vault.slotlog import Entry
@@ -26,7 +27,10 @@ def rolled_back(replicas: Sequence[Replica]) -> dict[str, tuple[int, int]]:
     log is shorter, or it was shorter and has been written on since: then an entry is not the one that was
     seen in its slot. A log that cannot be read says nothing here.
     """
-    logs = _logs(replicas)
+    return _rolled_back(replicas, _logs(replicas))
+
+
+def _rolled_back(replicas: Sequence[Replica], logs: Mapping[str, _Log]) -> dict[str, tuple[int, int]]:
     return {
         replica.region: contradicted
         for replica in replicas
@@ -34,11 +38,25 @@ def rolled_back(replicas: Sequence[Replica]) -> dict[str, tuple[int, int]]:
     }
 
 
+def not_recoverable(replicas: Sequence[Replica]) -> dict[str, VaultError]:
+    """Each region from which nothing is recovered as its log of points stands: why, as damage or a rollback."""
+    wrong: dict[str, VaultError] = {}
+    for region, seen in _rolled_back(replicas, _logs(replicas, wrong)).items():
+        message, log = rolled_back_message(region, *seen), stream_prefix(POINTS_STREAM)
+        wrong[region] = Damaged(message, region=region, file=log, next=f"refloat vault rejoin {region}")
+    return wrong
+
+
 def rolled_back_message(region: str, seen: int, there: int) -> str:
     """What is said of a log that was cut, rolled back or replaced, or that is gone."""
     if not there:
         return f"the log of points in {region} is gone: of {seen} entries that were seen there, none is left"
     return f"the log of points in {region} was rolled back: of {seen} entries that were seen there, {there} are left"
+
+
+def anew_message(region: str, seen: int) -> str:
+    """What is said of a log that ``begin_anew`` let begin anew."""
+    return f"the log of points in {region} was lost with {seen} entries, and begins anew"
 
 
 def _contradicted(replica: Replica, logs: Mapping[str, _Log]) -> tuple[int, int] | None:
@@ -137,10 +155,17 @@ class _Log:
     points: list[CommittedPoint]
 
 
-def _logs(replicas: Sequence[Replica]) -> dict[str, _Log]:
+def _logs(replicas: Sequence[Replica], wrong: dict[str, VaultError] | None = None) -> dict[str, _Log]:
+    """The logs that can be read; in ``wrong``, why one that is there is none."""
     logs = {}
     for replica in replicas:
-        with suppress(VaultError, StoreError):
-            entries = replica.entries()
-            logs[replica.region] = _Log(entries, [committed(entry) for entry in entries if not entry.void])
+        try:
+            with suppress(StoreError):
+                entries = replica.entries()
+                logs[replica.region] = _Log(
+                    entries, [committed(entry) for entry in entries if not entry.void]
+                )
+        except VaultError as error:
+            if wrong is not None:
+                wrong[replica.region] = error.at(region=replica.region)
     return logs

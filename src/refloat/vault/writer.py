@@ -32,7 +32,7 @@ from refloat.vault.chunk import NO_BASE, Base, SealedChunk, chunk_name, seal_chu
 from refloat.vault.index import is_there, seal_index
 from refloat.vault.indexrun import Location
 from refloat.vault.keys import Role
-from refloat.vault.lane import Lane, RegionResult, Uses
+from refloat.vault.lane import Lane, RegionResult, Uses, in_time
 from refloat.vault.layout import POINTS_STREAM
 from refloat.vault.lock import lock_entries, lock_point
 from refloat.vault.missed import commit_points, missed_points
@@ -147,11 +147,12 @@ class Writer:
         self._lanes = [Lane(replica, progress or Silent()) for replica in replicas]
         with ExitStack() as undo:
             undo.callback(self.close)
-            self._in_every_region(Lane.prepare)
-            marked = frozenset().union(*(lane.marked for lane in self._lanes))
+            in_time(self._lanes, Lane.prepare)
+            marked = frozenset().union(*(lane.marked for lane in self._answering()))
             for lane in self._lanes:
-                lane.marked = marked  # by all alike: what one region is to lose, no other counts on
-            self._in_every_region(Lane.look)
+                lane.marked_anywhere = marked  # by all alike: what one region is to lose, no other counts on
+            in_time(self._lanes, Lane.look)
+            self._require_a_region()
             undo.pop_all()
 
     def __enter__(self) -> Writer:
@@ -194,23 +195,25 @@ class Writer:
         """Commit a point whose trees are stored; its name, and what became of it in each region.
 
         A region is complete when it holds every pack that the point needs and its log has the entry. What it
-        lacks from before is copied from a region that has it. Raises ``StoreError`` where none completes.
+        lacks from before is copied from a region that has it. One that failed in a way that may have passed is
+        tried once more when the others are done. Raises ``StoreError`` where none completes.
         """
         needed = self._needs(body)
         self._flush()
-        heads = {lane.replica.region: lane.head for lane in self._lanes if lane.head is not None}
+        heads = {
+            lane.replica.region: lane.head for lane in self._lanes if lane.head is not None and not lane.late
+        }
         point = _Point(seal_point(self._keyring, body), body, needed, heads)
-        behind = [lane for lane in self._lanes if lane.behind]
-        for some in ([lane for lane in self._lanes if lane not in behind], behind):
-            self._in_regions(some, lambda lane: self._commit(lane, point))
+        commit = partial(self._commit, point)
+        self._in_regions([lane for lane in self._lanes if not lane.behind], commit)
+        for lane in self._lanes:
+            lane.begin_again()
+        self._in_regions([lane for lane in self._lanes if lane.behind], commit)
         return point.name, {lane.replica.region: lane.result for lane in self._lanes}
 
     def _answering(self) -> list[Lane]:
-        """The regions that were not given up: what is wrong with another one is nothing to them."""
-        return [lane for lane in self._lanes if lane.error is None]
-
-    def _in_every_region(self, action: Callable[[Lane], None]) -> None:
-        self._in_regions(self._lanes, action)
+        """The regions that were not given up and are not late: what is wrong with another one is nothing to them."""
+        return [lane for lane in self._lanes if lane.answers]
 
     def _in_regions(self, lanes: Sequence[Lane], action: Callable[[Lane], None]) -> None:
         for lane in lanes:
@@ -245,7 +248,7 @@ class Writer:
         if name in self._trees:
             return self._trees[name]
         failed: RefloatError | None = None
-        for lane in sorted(self._lanes, key=lambda lane: lane.error is not None):
+        for lane in sorted(self._lanes, key=lambda lane: not lane.answers):
             try:
                 return lane.replica.read_chunk(name)
             except RefloatError as error:
@@ -290,8 +293,8 @@ class Writer:
 
     def fetch(self, name: bytes) -> bytes | None:
         """A chunk's bytes out of a region; None where this key may not read them, or no region that answers can."""
-        for lane in self._lanes:
-            if lane.error is None and next(lane.replica.index.locations(name), None) is not None:
+        for lane in self._answering():
+            if next(lane.replica.index.locations(name), None) is not None:
                 with suppress(RefloatError):
                     return lane.replica.read_chunk(name)
         return None
@@ -323,7 +326,7 @@ class Writer:
     def _is_stored(self, name: bytes, key_id: bytes) -> bool:
         if (key_id, name) in self._claimed:
             return True
-        return any(lane.error is None and lane.holds(name, key_id, self._signer) for lane in self._lanes)
+        return any(lane.holds(name, key_id, self._signer) for lane in self._answering())
 
     def _room(self, length: int) -> PackRoom:
         """Room for a pack, of which the first record has this length."""
@@ -389,14 +392,16 @@ class Writer:
             self._needed[tree] = frozenset(chunk_names(bytes.fromhex(tree), self.read_tree))
         return self._needed[tree]
 
-    def _commit(self, lane: Lane, point: _Point) -> None:
+    def _commit(self, point: _Point, lane: Lane) -> None:
+        lane.late = False  # what it holds it has said by now
         self._complete(lane, point.needed)
         self._make_up(lane, point)
         name = layout.point_name(point.name)
         store_checked(lane.replica.store, name, point.stored)
         slots = self._lock_all(lane, point)
         log = lane.replica.log(POINTS_STREAM, Role.WRITER)
-        landed = log.append(point.entry(lane.replica.region), refs=(name,))
+        last = log.head() if lane.head is not None and lane.head["point"] == point.name else None
+        landed = last or log.append(point.entry(lane.replica.region), refs=(name,))
         read_back(log, landed.slot)
         lock_entries(lane.replica, point.name, slots, landed.slot)
         lane.head = head_of(landed)
@@ -414,7 +419,7 @@ class Writer:
 
         What somebody else says to have stored there may be other bytes: it counts where no region has our own word.
         """
-        others = [other for other in self._lanes if other is not lane]
+        others = [other for other in self._lanes if other is not lane and not other.late]
         failed: RefloatError | None = None
         unsure = [name for name in needed if not lane.holds(name, writer=self._signer)]
         for other in sorted(others, key=lambda other: (other.error is not None, other.behind)):
@@ -426,6 +431,8 @@ class Writer:
                 failed = error
             lane.look()
             unsure = [name for name in unsure if not lane.holds(name, writer=self._signer)]
+        if unsure and failed is not None and lane.again:
+            raise failed  # it may be the store itself that does not keep what it is given
         lacking = sum(self._is_lacking(lane, name) for name in unsure)
         if lacking:
             why = "" if failed is None else f": {failed.message}"

@@ -45,7 +45,8 @@ def test_two_regions_in_one_place_are_one_copy_and_said_to_be(desk, spelling: st
         place = desk.vault("eu") / layout.VAULT
         document = json.loads(place.read_bytes()) | {"region": ""}
         place.chmod(0o600)
-        place.write_bytes(canonical_json(document))
+        made_for_none = layout.Descriptor.model_validate(document).summed()
+        place.write_bytes(canonical_json(made_for_none.model_dump(mode="json")))
     error = desk.error("protect", exits=2)
     assert "the regions eu and us have one place" in error["message"]
     assert error["file"] == f"{desk.manifest}:17:15"

@@ -169,7 +169,7 @@ def test_a_region_that_came_back_with_an_old_state_rejoins_and_is_recovered_from
 def test_a_region_that_went_on_from_an_old_state_rejoins_as_well(desk) -> None:
     put_back(desk)
     desk.release(4)
-    desk.ask("protect")
+    desk.ask("protect", exits=1)
     assert "rolled back" in desk.said and desk.pasted("vault rejoin us") in desk.said
     assert desk.ask("vault", "rejoin", "us")["counts"]
     assert nothing_warns_of_a_rollback(desk)

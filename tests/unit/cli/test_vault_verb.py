@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from refloat.vault import witness
 from refloat.vault.keyfile import KeyFile
 from refloat.vault.keys import Role
 
@@ -207,3 +208,12 @@ def test_a_check_with_a_writers_key_says_what_it_could_not_open(desk, monkeypatc
     desk.ask("vault", "check", "--read-data")
     for region in ("eu", "us"):
         assert f"packs of {region} were only held against their names" in desk.said
+
+
+def test_the_logs_are_held_against_each_other_once_a_command_and_not_once_a_region(desk, monkeypatch) -> None:
+    rolled_back, asked = witness.rolled_back, []
+    monkeypatch.setattr(
+        witness, "rolled_back", lambda replicas: asked.append(len(replicas)) or rolled_back(replicas)
+    )
+    assert desk.ask("vault", "check")["ok"]
+    assert asked == [2]

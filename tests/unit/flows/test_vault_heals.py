@@ -35,6 +35,7 @@ from refloat.vault.replica import Replica, create_vault
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.vault import Vault
+from refloat.vault.witness import rolled_back
 
 EVERY_DAMAGE = "REFLOAT_EVERY_DAMAGE" in os.environ
 Objects = dict[str, bytes]
@@ -141,7 +142,9 @@ class Hit:
         except RefloatError as error:
             return [str(error.file)]
         others = [other for name, other in self.open().replicas.items() if name != region]
-        return [damage.object for damage in check(replica, read_data=True, others=others).damaged]
+        shorter = rolled_back([replica, *others])
+        report = check(replica, read_data=True, others=others, shorter=shorter)
+        return [damage.object for damage in report.damaged]
 
     def repair(self, *overrides: str) -> Repair:
         return repair_vault(

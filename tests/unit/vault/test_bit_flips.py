@@ -82,7 +82,7 @@ class Full:
 @pytest.fixture
 def full(world: VaultWorld, tmp_path: Path) -> Full:
     for store in world.stores.values():
-        descriptor = layout.read_descriptor(store).model_copy(update={"chunking": SMALL_CHUNKS})
+        descriptor = layout.read_descriptor(store).model_copy(update={"chunking": SMALL_CHUNKS}).summed()
         store.delete(layout.VAULT)
         layout.write_descriptor(store, descriptor)
     for step in (1, 2):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from refloat.digest import object_name
+from refloat.digest import canonical_json, object_name
 from refloat.errors import Damaged, Missing, RefloatError, UsageError, VaultError, WrongKey
 from refloat.vault import layout
 from refloat.vault.check import check
@@ -90,26 +90,29 @@ def test_every_flipped_bit_of_a_sealed_object_is_damage_even_under_a_name_that_f
                 open_any(called, broken)
 
 
-def test_every_flipped_bit_of_the_descriptor_is_noticed_or_changes_nothing_that_is_read(
-    full: VaultWorld,
-) -> None:
-    # fault 2
-    stored = full.stores["eu"].get(layout.VAULT)
-    whole = layout.read_descriptor(full.stores["eu"])
-    harmless = 0
+def test_no_flipped_bit_of_a_descriptor_is_accepted_and_each_is_mended(full: VaultWorld) -> None:  # fault 2
+    store = full.stores["eu"]
+    stored = store.get(layout.VAULT)
     for broken in flips(stored, range(len(stored) * 8)):
         full.replace(layout.VAULT, broken)
-        try:
-            found = full.open().descriptor
-        except (VaultError, UsageError) as error:
-            assert error.next
-            continue
-        harmless += 1
-        same = whole.model_copy(update={"replica": found.replica, "chunking": found.chunking})
-        assert found == same, "only how to cut and the replica's own id may differ"
-    assert harmless < len(stored) * 2
-    full.replace(layout.VAULT, stored)
+        with pytest.raises(Damaged) as caught:
+            layout.read_descriptor(store)
+        assert caught.value.next
+        assert mend_descriptor("eu", store, full.key_file, ["us"])
     assert contents(full) == [FILES, NEWER]
+    assert check(full.open(), read_data=True).ok
+
+
+def test_a_descriptor_without_a_sum_is_read_and_gets_one_with_a_repair(full: VaultWorld) -> None:
+    store, whole = full.stores["eu"], full.open().descriptor
+    old = whole.model_copy(
+        update={"replica": "0ld" * 10, "chunking": layout.Chunking(min=64, avg=256, max=1024)}
+    )
+    full.replace(layout.VAULT, canonical_json(old.model_dump(mode="json")))
+    assert full.open().descriptor == old
+    assert mend_descriptor("eu", store, full.key_file, ["us"])
+    assert full.open().descriptor == old.summed() != old
+    assert not mend_descriptor("eu", store, full.key_file, ["us"])
 
 
 @pytest.mark.parametrize("stream", ["targets/us", "runs/3f2a", "evidence"])

@@ -300,7 +300,7 @@ def test_the_descriptor_names_no_folder_outside_the_cache(
 ) -> None:  # fault 60
     world.capture(some_files(0))
     store = world.stores["eu"]
-    descriptor = layout.read_descriptor(store).model_copy(update={"replica": "../../outside"})
+    descriptor = layout.read_descriptor(store).model_copy(update={"replica": "../../outside"}).summed()
     store.delete(layout.VAULT)
     layout.write_descriptor(store, descriptor)
     replica, _ = opened(world, tmp_path / "inner" / "cache")

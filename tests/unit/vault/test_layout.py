@@ -55,9 +55,17 @@ def test_a_slot_that_has_no_name_is_refused(slot: int) -> None:
 
 
 def test_a_descriptor_comes_back_as_it_was_written() -> None:
-    store = MemoryStore()
-    write_descriptor(store, DESCRIPTOR)
-    assert read_descriptor(store) == DESCRIPTOR
+    for descriptor in (DESCRIPTOR, DESCRIPTOR.summed()):
+        store = MemoryStore()
+        write_descriptor(store, descriptor)
+        assert read_descriptor(store) == descriptor
+
+
+def test_a_sum_is_that_of_what_the_descriptor_says_now() -> None:
+    one = DESCRIPTOR.summed()
+    assert (DESCRIPTOR.is_summed, one.is_summed, one.summed()) == (False, True, one)
+    other = one.model_copy(update={"region": "us"})
+    assert other.summed().replica != one.replica and other.summed().replica[:-64] == "r1"
 
 
 def test_a_vault_is_never_made_over_another() -> None:

@@ -286,7 +286,9 @@ def test_a_capture_cut_at_any_operation_is_committed_whole_or_not_at_all(
 
 
 @pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
-def test_one_region_that_fails_at_any_operation_never_stops_the_other(world: VaultWorld, when: When) -> None:
+def test_one_region_that_fails_once_at_any_operation_never_stops_the_other_and_is_asked_again(
+    world: VaultWorld, when: When
+) -> None:
     first = world.capture(FILES)
     eu, us = copy_of(world.stores["eu"]), copy_of(world.stores["us"])
     for cut in range(1, operations_of_a_capture(world, us, "us") + 1):
@@ -301,10 +303,9 @@ def test_one_region_that_fails_at_any_operation_never_stops_the_other(world: Vau
         assert world.restored(captured.point, replica=world.open("eu", store=stores["eu"])) == NEWER
         there = world.open("us", store=stores["us"])
         assert world.restored(first.point, replica=there) == FILES
-        if captured.regions["us"].complete:
-            assert world.restored(captured.point, replica=there) == NEWER
-        else:
-            assert "injected" in captured.regions["us"].error
+        assert captured.regions["us"].complete, captured.regions["us"].error
+        assert world.restored(captured.point, replica=there) == NEWER
+        assert [entry.body["point"] for entry in there.entries()] == [first.point, captured.point], "and once"
 
 
 def test_a_store_that_only_says_that_it_stored_never_counts_as_a_copy(world: VaultWorld) -> None:
@@ -369,6 +370,52 @@ def test_a_capture_waits_for_no_region_that_takes_nothing_while_another_one_does
     assert world.names("packs/", "us") == world.names("packs/", "eu")
     assert world.restored(captured.point, "us") == files
     assert check(world.open("us"), read_data=True).ok
+
+
+@pytest.mark.parametrize("asked", ["log/", "index/", "packs/"])
+def test_a_capture_waits_for_no_region_that_does_not_say_what_it_holds(
+    world: VaultWorld, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:  # fault 8
+    before = world.capture(FILES)
+    replicas = world.replicas()
+    create, committed = MemoryStore.create, threading.Event()
+
+    def committing(store: MemoryStore, name: str, content: Any) -> Any:
+        put = create(store, name, content)
+        if store is world.stores["eu"] and name.startswith("log/points/"):
+            committed.set()
+        return put
+
+    def stuck(call: Any) -> Any:
+        def ask(store: MemoryStore, name: str, *more: Any) -> Any:
+            if store is world.stores["us"] and name.startswith(asked) and not committed.wait(60):
+                raise StoreError("the capture waited for it")
+            return call(store, name, *more)
+
+        return ask
+
+    monkeypatch.setattr(MemoryStore, "create", committing)
+    for call in ("get", "list", "size"):
+        monkeypatch.setattr(MemoryStore, call, stuck(getattr(MemoryStore, call)))
+    monkeypatch.setattr("refloat.vault.lane.LAG_S", 0.05)
+    captured = world.capture(NEWER, replicas=replicas)
+    assert {region: result.error for region, result in captured.regions.items()} == {"eu": None, "us": None}
+    assert world.committed("us") == [before.point, captured.point]
+    assert world.restored(captured.point, "us") == NEWER
+    assert check(world.open("us"), read_data=True).ok
+
+
+def test_a_region_that_is_late_is_waited_for_where_no_other_is_well(
+    world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.capture(FILES)
+    faulty = FaultyStore(world.stores["eu"])
+    replicas = [world.open("eu", store=faulty), world.open("us")]
+    faulty.down = True
+    monkeypatch.setattr("refloat.vault.lane.LAG_S", 0.0)
+    captured = world.capture(FILES, replicas=replicas)
+    assert captured.regions["us"].complete and not captured.regions["eu"].complete
+    assert world.committed("us") == [first.point, captured.point]
 
 
 def test_a_region_that_lost_a_pack_gets_it_back_before_it_counts_as_complete(world: VaultWorld) -> None:

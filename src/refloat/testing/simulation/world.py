@@ -447,7 +447,7 @@ class SimulatedWorld:
         if any(region.rotten for region in self.regions.values()):
             return  # what is known to be stored is not stored again, whether it can be read or not
         for name in [name for name, region in self.regions.items() if region.sound]:
-            if made is None or not made.regions[name].complete:
+            if made is None or not (made.regions[name].complete or self._shortened.get(name)):
                 raise Broken(
                     f"every fault is over, and {name} takes no point: {made and made.regions[name].error}"
                 )
