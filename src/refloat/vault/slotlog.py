@@ -14,7 +14,6 @@ This one primitive orders recovery points, fences orchestrators and keeps the au
 from __future__ import annotations
 
 import base64
-import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -253,16 +252,19 @@ class SlotLog:
         return last if last is not None and last.slot == slot - 1 else self.read(slot - 1)
 
     def _write(self, slot: int, previous: str, body: Mapping[str, Json], refs: Sequence[str]) -> Entry:
-        body = json.loads(canonical_json(dict(body)))  # what a reader will see
-        envelope = self._sealed(slot, previous, body, refs)
+        envelope = self._sealed(slot, previous, dict(body), refs)
         stored = canonical_json(envelope.model_dump(mode="json"))
         if len(stored) > ENTRY_BYTES_MAX:
             raise UsageError(
                 f"an entry of {self._stream!r} would have {len(stored)} bytes",
                 next=f"entries hold at most {ENTRY_BYTES_MAX} bytes; store what is large as an object",
             )
+        written = _envelope(
+            stored, slot_name(self._stream, slot)
+        )  # by its own reader: nothing else is committed
+        entry = self._entry(written, stored, self._open(slot, written))
         self._create(slot, stored)
-        return self._remember(self._entry(envelope, stored, body))
+        return self._remember(entry)
 
     def _create(self, slot: int, stored: bytes) -> None:
         """Create-if-absent, settled: the random nonce makes equal bytes our own bytes."""

@@ -123,6 +123,17 @@ def test_a_body_is_sealed_and_references_are_not() -> None:
     }  # fmt: skip
 
 
+def test_what_its_own_reader_would_not_take_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_of(MemoryStore())
+    log.append({"n": 1})
+    monkeypatch.setattr("refloat.vault.slotlog.format_time", lambda now: "the day before yesterday")
+    with pytest.raises(Damaged, match="its time is not one"):
+        log.append({"n": 2})
+    monkeypatch.undo()
+    assert log.last_slot() == 0
+    assert log.append({"n": 3}).slot == 1
+
+
 def test_what_append_returns_is_what_a_reader_reads() -> None:
     store = MemoryStore()
     body: Mapping[str, Json] = {"pair": (1, 2)}
