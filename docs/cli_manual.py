@@ -539,6 +539,19 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("room[].needed_bytes", "the room that these take at most, all together"),
         ("room[].free_bytes", "what is free there now"),
         ("room[].enough", "whether it fits"),
+        ("difference", "what differs from the plan in the file of `--diff`, else `null`"),
+        ("difference.none", "whether both do the same"),
+        (
+            "difference.plan.NAME",
+            "what differs of the whole, by field (`point`, `source`, …): `was` and `now`",
+        ),
+        ("difference.added", "ids of steps that the kept plan has not"),
+        ("difference.removed", "ids of steps that it alone has"),
+        (
+            "difference.changed.NAME",
+            "what differs of a step, by its id and field (such as `bytes`): `was` and `now`",
+        ),
+        ("difference.reordered", "whether the steps of both come in another order"),
     ),
     "recover": (
         *_RECOVERED,
@@ -904,7 +917,7 @@ NOTES: Mapping[str, str] = {
     "It takes the admin's key. Nothing is removed: a signed record says what is forgotten, and `refloat vault prune` then marks what only those points need, once every region has forgotten them. "
     "Until it is gone a forgotten point can still be named: `recover --point`. Five [safety rules](#safety-rules) hold all of it, and exit with 3; the dry run names them and exits with 0. "
     "Exit code 1 where a region does not answer: it keeps what it has, and is told the next time.",
-    "plan": "Takes the point that `recover` would take: the newest that is neither broken, unknown nor suspect, or the one that you name. An unknown one is evaluated again first.",
+    "plan": "Takes the point that `recover` would take: the newest that is neither broken, unknown nor suspect, or the one that you name. An unknown one is evaluated again first. `--save` and `--diff` let people agree on a plan and see later what became another: what is expected to take how long is no difference.",
     "recover": "Exit code 0 means that the run is `done` and, where the manifest asks to verify what was recovered, verified. With `--vault` no manifest is needed. "
     "`--only` recovers the named components alone. Without `--lost-at` the clocks of RTO and RPO start with the run, which flatters both. "
     "A killed run is resumed from any machine with `--resume`.\n\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,11 +20,15 @@ from refloat.cli.places import (
 from refloat.cli.recover import AtOption, OnlyOption, OverrideOption, PointOption, ToOption
 
 if TYPE_CHECKING:
+    from refloat.plan.diff import Difference
+    from refloat.plan.model import Plan
     from refloat.room import Room
 
 EXAMPLES = examples(
     "refloat plan --to us",
     "refloat plan --to us --only registry --only answers",
+    "refloat plan --to us --save us.plan",
+    "refloat plan --to us --diff us.plan",
     "refloat plan --to us --json",
 )
 
@@ -41,12 +46,21 @@ def plan(
     at: AtOption = None,
     only: OnlyOption = [],  # noqa: B006 - typer copies it
     override: OverrideOption = [],  # noqa: B006 - typer copies it
+    save: Annotated[
+        Path | None, typer.Option(help="Keep the plan in this file, to compare with later.", metavar="FILE")
+    ] = None,
+    diff: Annotated[
+        Path | None,
+        typer.Option(
+            help="Say what differs from the plan kept in this file; exits 1 where anything does.",
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> int:
     """Print the steps of a recovery by phase and layer, with estimates and what they rest on."""
     import tempfile
-    from pathlib import Path
 
-    from refloat.flows import baselines
+    from refloat.flows import baselines, saved_plan
     from refloat.flows.prepare import Wanted, prepare, room, with_doubts
     from refloat.flows.request import known_rules, moment
     from refloat.plan import explain
@@ -71,6 +85,9 @@ def plan(
     _show_room(session, found)
     if prepared.doubts:
         session.console.warn(baselines.remark(prepared.doubts))
+    differs = None if diff is None else _show_difference(session, diff, prepared.plan)
+    if save is not None:
+        saved_plan.save(prepared.plan, save)
     session.console.emit(
         {
             "hash": prepared.plan.hash,
@@ -80,9 +97,21 @@ def plan(
             "rto": expected,
             "room": [one.document() for one in found],
             "unverifiable": baselines.document(prepared.doubts),
+            "difference": None if differs is None else differs.document(),
         }
     )
-    return 0
+    return 0 if differs is None or differs.none else 1
+
+
+def _show_difference(session: Session, kept: Path, plan: Plan) -> Difference:
+    from refloat.flows import saved_plan
+    from refloat.plan.diff import difference
+
+    found = difference(saved_plan.load(kept), plan)
+    session.console.print(f"as in {kept}" if found.none else f"not as in {kept}:")
+    for line in found.lines():
+        session.console.print(f"  {line}")
+    return found
 
 
 def _show_room(session: Session, found: Sequence[Room]) -> None:

@@ -204,7 +204,10 @@ def test_a_newest_point_that_lacks_something_and_could_not_be_verified(verified,
 
 
 def test_a_plan(desk) -> None:
-    require_pinned("plan", "assumed", printed(desk, "plan", "--to", "us"))
+    kept = ("plan", "--to", "us", "--save", str(desk.root / "us.plan"))
+    require_pinned("plan", "assumed", printed(desk, *kept))
+    other = ("plan", "--to", "us", "--only", "pages", "--diff", str(desk.root / "us.plan"))
+    require_pinned("plan", "another than the one kept", printed(desk, *other, exits=1))
 
 
 def test_a_plan_learns_from_runs_and_keeps_its_hash(desk) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-KEYS = {"hash", "point", "to", "phases", "rto", "room", "unverifiable"}
+KEYS = {"hash", "point", "to", "phases", "rto", "room", "unverifiable", "difference"}
 STEP_KEYS = {"id", "component", "layer", "action", "needs", "estimate"}
 
 
@@ -139,3 +139,39 @@ def test_people_read_how_long_it_takes_by_layer_beside_the_objective(desk) -> No
     assert told.keys() == {("pipeline",), ("layer", "data"), ("answers",), ("ledger",), ("pages",)}
     assert told["layer", "data"][2:] == ["5m", "ok"]
     assert any(row[:2] == ["protected", "again"] for row in rows)
+
+
+def test_a_kept_plan_is_as_the_one_of_now_until_something_changes(desk) -> None:
+    kept = str(desk.root / "us.plan")
+    assert desk.ask("plan", "--to", "us", "--save", kept)["difference"] is None
+    assert desk.ask("plan", "--to", "us", "--diff", kept)["difference"]["none"]
+    assert f"as in {kept}\n" in desk.read("plan", "--to", "us", "--diff", kept)
+    first = desk.ask("plan", "--to", "us")["point"]
+    desk.release(2)
+    second = desk.ask("protect")["point"]
+    found = desk.ask("plan", "--to", "us", "--diff", kept, exits=1)["difference"]
+    assert found["plan"]["point"] == {"was": first, "now": second}
+    assert found["changed"]["stage.stage:pages"].keys() == {"bytes"}
+    desk.ask("plan", "--to", "us", "--only", "pages", "--diff", kept, exits=1)
+    desk.ask("plan", "--to", "us", "--save", kept, "--diff", kept, exits=1)  # and keeps the new one
+    assert desk.ask("plan", "--to", "us", "--diff", kept)["difference"]["none"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot be read"),
+        (b"keep me", "no plan that refloat saved"),
+        (b'{"format": 2}', "of its fields are wrong"),
+        (b" " * (16 * 1024 * 1024 + 1), "too large"),
+    ],
+    ids=["nothing there", "something else", "another format", "too much"],
+)
+def test_what_is_no_kept_plan_is_neither_compared_with_nor_written_over(desk, content, says) -> None:
+    path = desk.root / "notes"
+    if content is not None:
+        path.write_bytes(content)
+        assert says in desk.error("plan", "--to", "us", "--save", str(path), exits=2)["message"]
+        assert path.read_bytes() == content
+    error = desk.error("plan", "--to", "us", "--diff", str(path), exits=2)
+    assert says in error["message"] and error["file"] == str(path)
