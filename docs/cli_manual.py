@@ -539,6 +539,17 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("room[].needed_bytes", "the room that these take at most, all together"),
         ("room[].free_bytes", "what is free there now"),
         ("room[].enough", "whether it fits"),
+        *_below(
+            "longest[]",
+            (
+                (
+                    "id",
+                    "one of the longest steps on the way until all is verified, what would save most first",
+                ),
+                ("p50_s", "how long it is expected to take"),
+                ("saves_s", "how much sooner all would be back if it took no time"),
+            ),
+        ),
         ("difference", "what differs from the plan in the file of `--diff`, else `null`"),
         ("difference.none", "whether both do the same"),
         (

@@ -42,6 +42,7 @@ FREEZE_SECONDS_MAX = (
 )
 CAPTURE_ATTEMPTS_MAX = 3  # a member whose identity still moves after this is frozen, or fuzzy
 
+STEPS_AT_ONCE = 2  # of a run; more fight for the same disk and network
 STEP_ATTEMPTS_MAX = 3  # beyond this a person must look
 CONNECTOR_SECONDS_MAX = 3600.0  # default deadline of one connector call
 HEALTH_SECONDS_MAX = 60.0  # how long a started process may take to answer

@@ -64,7 +64,7 @@ def plan(
     from refloat.flows.prepare import Wanted, prepare, room, with_doubts
     from refloat.flows.request import known_rules, moment
     from refloat.plan import explain
-    from refloat.plan.estimate import rto
+    from refloat.plan.estimate import longest, rto
 
     session = session_of(context)
     reached = open_place(session, vault)
@@ -82,6 +82,9 @@ def plan(
     session.console.table(
         ("until it is back", "expected", "95 of 100", "objective", ""), explain.times(expected)
     )
+    path = longest(prepared.plan)
+    if told := explain.sooner(path):
+        session.console.print(told)
     _show_room(session, found)
     if prepared.doubts:
         session.console.warn(baselines.remark(prepared.doubts))
@@ -95,6 +98,7 @@ def plan(
             "to": prepared.plan.to,
             "phases": explain.phases(prepared.plan),
             "rto": expected,
+            "longest": [one.document() for one in path],
             "room": [one.document() for one in found],
             "unverifiable": baselines.document(prepared.doubts),
             "difference": None if differs is None else differs.document(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from refloat.contracts import Layer
 from refloat.digest import Json
+from refloat.limits import STEPS_AT_ONCE
 from refloat.manifest.model import Manifest
 from refloat.plan.model import BEFORE_TRAFFIC, Action, Estimate, Plan, Step
 from refloat.point.model import Point
@@ -16,6 +18,7 @@ from refloat.point.model import Point
 MEASURED_SAMPLES_MIN = 3  # fewer timings of a step say little about its spread
 LEARNT_SPREAD = 2.0  # p95 over p50 where other steps' timings stand in for this one's
 ASSUMED_SPREAD = 3.0  # and where nothing at all was timed
+LONGEST_SHOWN = 5  # steps of the critical path
 
 
 @dataclass(frozen=True)
@@ -110,17 +113,101 @@ def _assumed(step: Step) -> Estimate:
     return Estimate(p50_s=p50, p95_s=ASSUMED_SPREAD * p50, basis="assumed")
 
 
+@dataclass(frozen=True)
+class Course:
+    """How a plan goes: when each step ends, in seconds from the start, and which step's end let it begin."""
+
+    ends: Mapping[str, float]
+    after: Mapping[str, str | None]
+
+
+def course(plan: Plan, seconds: Callable[[Step], float], workers: int = STEPS_AT_ONCE) -> Course:
+    """How a plan goes by the engine: what can begin does, in the plan's order, as far as there are workers."""
+    index = {step.id: place for place, step in enumerate(plan.steps)}
+    lacking = {step.id: set(step.needs) for step in plan.steps}
+    waiting: dict[str, list[str]] = defaultdict(list)
+    for step in plan.steps:
+        for need in step.needs:
+            waiting[need].append(step.id)
+    ready = [index[step.id] for step in plan.steps if not step.needs]
+    running: list[tuple[float, int]] = []
+    ends: dict[str, float] = {}
+    after: dict[str, str | None] = {}
+    now, ended = 0.0, None
+    while ready or running:
+        while ready and len(running) < workers:
+            step = plan.steps[heapq.heappop(ready)]
+            after[step.id] = ended
+            ends[step.id] = now + seconds(step)
+            heapq.heappush(running, (ends[step.id], index[step.id]))
+        now, place = heapq.heappop(running)
+        ended = plan.steps[place].id
+        for id in waiting[ended]:
+            lacking[id].discard(ended)
+            if not lacking[id]:
+                heapq.heappush(ready, index[id])
+    return Course(ends, after)
+
+
+@dataclass(frozen=True)
+class Critical:
+    """A step of the critical path, and how much sooner all would be back if it took no time at all."""
+
+    step: Step
+    p50_s: float
+    saves_s: float
+
+    def document(self) -> dict[str, Json]:
+        """As ``--json`` prints it."""
+        return {"id": self.step.id, "p50_s": self.p50_s, "saves_s": self.saves_s}
+
+
+def longest(plan: Plan) -> list[Critical]:
+    """What takes longest until all is verified: the longest steps of the critical path, what would save most first.
+
+    Of the steps that take any time ``LONGEST_SHOWN``.
+    """
+    serving = _serving(plan)
+    whole = course(plan, _p50)
+    last = max(serving, key=lambda id: whole.ends[id])
+    back_s = whole.ends[last]
+    path = [last]
+    while (before := whole.after[path[-1]]) is not None:
+        path.append(before)
+
+    def saves_s(id: str) -> float:
+        ends = course(plan, lambda step: 0.0 if step.id == id else _p50(step)).ends
+        return max(0.0, back_s - max(ends[other] for other in serving))
+
+    slowest = sorted((plan.by_id[id] for id in path), key=_p50, reverse=True)[:LONGEST_SHOWN]
+    found = [Critical(step, _p50(step), saves_s(step.id)) for step in slowest if _p50(step)]
+    return sorted(found, key=lambda one: -one.saves_s)
+
+
+def _p50(step: Step) -> float:
+    return step.estimate.p50_s if step.estimate else 0.0
+
+
+def _p95(step: Step) -> float:
+    return step.estimate.p95_s if step.estimate else 0.0
+
+
+def _serving(plan: Plan) -> list[str]:
+    return [step.id for step in plan.steps if step.phase in BEFORE_TRAFFIC]
+
+
 def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
     """How long the pipeline, each layer and each component will take to be back, against their objectives, in seconds.
 
     ``{"pipeline": {"p50_s", "p95_s", "objective_s"}, "layers": {layer: the same}, "components": {name: the same},
-    "total": {"p50_s", "p95_s"}}``: the longest path over ``needs`` to the end of verification, and to the last step
-    of each layer and component up to there. p95 is the sum of the steps' p95, so it errs on the long side. The
+    "total": {"p50_s", "p95_s"}}``: by the course of the plan with the workers there are, to the end of verification,
+    and to the last step of each layer and component up to there. p95 is where every step takes its own, so it errs on
+    the long side. The
     objective of the pipeline, and of a layer, is the strictest one in it. ``total`` is to the end of the whole plan,
     when the pipeline is protected again.
     """
-    p50 = _ends(plan, lambda estimate: estimate.p50_s)
-    p95 = _ends(plan, lambda estimate: estimate.p95_s)
+    p50, slow = course(plan, _p50).ends, course(plan, _p95).ends
+    p95 = {id: max(end, p50[id]) for id, end in slow.items()}
     serving = [step for step in plan.steps if step.phase in BEFORE_TRAFFIC]
     components = {step.component: step.id for step in serving if step.component}
     objectives = {name: manifest.tier(name).rto for name in components}
@@ -144,12 +231,3 @@ def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
         "components": {name: row([last], objectives[name]) for name, last in components.items()},
         "total": {"p50_s": max(p50.values()), "p95_s": max(p95.values())},
     }
-
-
-def _ends(plan: Plan, seconds: Callable[[Estimate], float]) -> dict[str, float]:
-    """When each step ends, in seconds from the start, if nothing waits for a free worker."""
-    ends: dict[str, float] = {}
-    for step in plan.steps:
-        begin = max((ends[need] for need in step.needs), default=0.0)
-        ends[step.id] = begin + (seconds(step.estimate) if step.estimate else 0.0)
-    return ends

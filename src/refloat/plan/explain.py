@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from refloat.digest import Json
+from refloat.plan.estimate import Critical
 from refloat.plan.model import Phase, Plan, Step
 from refloat.units import format_duration, format_size
+
+SOONER_SHOWN = 3  # in one line; --json has more
 
 
 def phases(plan: Plan) -> list[dict[str, Json]]:
@@ -67,6 +70,16 @@ def _time(name: str, row: Json) -> tuple[str, ...]:
     if objective is None:
         return (*told, "")
     return (*told, "breach" if p50 > objective else "warn" if p95 > objective else "ok")
+
+
+def sooner(found: Sequence[Critical]) -> str:
+    """What would bring it back soonest if it took no time; empty where nothing alone would."""
+    told = [
+        f"{one.step.title} takes {format_duration(one.p50_s)} (-{format_duration(one.saves_s)})"
+        for one in found
+        if one.saves_s > 0
+    ]
+    return f"to be back sooner: {', '.join(told[:SOONER_SHOWN])}" if told else ""
 
 
 def _line(step: Step, width: int) -> str:

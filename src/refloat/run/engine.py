@@ -34,7 +34,7 @@ from refloat.errors import (
     Waiting,
     of_plug_in,
 )
-from refloat.limits import HOLD_TTL_S, LEAVE_GRACE_S, STEP_GRACE_S
+from refloat.limits import HOLD_TTL_S, LEAVE_GRACE_S, STEP_GRACE_S, STEPS_AT_ONCE
 from refloat.plan.model import Action, Plan, Step
 from refloat.run import given_up
 from refloat.run.claim import Claim
@@ -63,7 +63,6 @@ from refloat.run.state import (
     standing,
 )
 
-WORKERS = 2  # steps at once; more fight for the same disk and network
 RENEW_S = HOLD_TTL_S / 3  # two renewals may be lost before a successor thinks us dead
 LISTEN_S = 1.0  # how often the main thread looks up while steps are at work
 RETRY_PAUSE_S = 1.0  # before the second attempt; doubled before the third
@@ -121,7 +120,7 @@ def execute(
     *,
     clock: Clock,
     progress: Progress | None = None,
-    workers: int = WORKERS,
+    workers: int = STEPS_AT_ONCE,
     on_event: OnEvent | None = None,
     overrides: frozenset[str] = frozenset(),
     declared_at: datetime | None = None,

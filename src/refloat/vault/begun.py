@@ -58,8 +58,9 @@ class Found:
 
 def look(region: str, store: Store, vault: str) -> Found:
     """What lies in a place where the vault with this id is to be made. Raises ``StoreError``."""
-    there, keys = view(store), dict[str, bytes]()
+    keys = dict[str, bytes]()
     try:
+        there = view(store)
         descriptor, other = _descriptor(there, vault), None
         for name in _names(there) if descriptor is None or descriptor.vault == vault else [layout.VAULT]:
             if not name.startswith(layout.KEYS) or not _is_of(stored := _read(there, name), name, vault):

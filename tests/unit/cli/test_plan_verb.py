@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-KEYS = {"hash", "point", "to", "phases", "rto", "room", "unverifiable", "difference"}
+KEYS = {"hash", "point", "to", "phases", "rto", "room", "unverifiable", "longest", "difference"}
 STEP_KEYS = {"id", "component", "layer", "action", "needs", "estimate"}
 
 
@@ -175,3 +175,10 @@ def test_what_is_no_kept_plan_is_neither_compared_with_nor_written_over(desk, co
         assert path.read_bytes() == content
     error = desk.error("plan", "--to", "us", "--diff", str(path), exits=2)
     assert says in error["message"] and error["file"] == str(path)
+
+
+def test_it_says_what_takes_longest_and_what_that_would_save(desk) -> None:
+    longest = desk.ask("plan", "--to", "us")["longest"]
+    assert 1 <= len(longest) <= 5
+    assert [one["saves_s"] for one in longest] == sorted((one["saves_s"] for one in longest), reverse=True)
+    assert "to be back sooner: " in desk.read("plan", "--to", "us")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from refloat.contracts import Layer
 from refloat.manifest.model import Manifest
-from refloat.plan.estimate import ASSUMED, StepTiming, estimate, quantile, rto
+from refloat.plan.estimate import ASSUMED, StepTiming, course, estimate, longest, quantile, rto
+from refloat.plan.explain import sooner
 from refloat.plan.model import Action, Estimate, Phase, Plan, Step
 from refloat.point.model import Point, Snapshot
 
@@ -151,6 +152,46 @@ def test_a_layer_is_back_with_its_last_component_and_has_its_strictest_objective
     assert layer == {key: max(row[key] for row in both) for key in ("p50_s", "p95_s")} | {
         "objective_s": 300.0
     }
+
+
+def test_steps_wait_for_a_free_worker_in_the_order_of_the_plan() -> None:
+    steps = tuple(_step(name, Phase.STAGE, Action.STAGE) for name in "abcd")
+    found = course(
+        PLAN.model_copy(update={"steps": steps}), lambda step: {"a": 4, "b": 1, "c": 2}.get(step.id, 5)
+    )
+    assert found.ends == {"a": 4, "b": 1, "c": 3, "d": 8}
+    assert found.after == {"a": None, "b": None, "c": "b", "d": "c"}
+
+
+@given(st.lists(st.integers(0, 50), min_size=6, max_size=6), st.integers(1, 6))
+def test_no_course_is_shorter_than_its_longest_path_or_than_all_work_shared(seconds, workers) -> None:
+    of = dict(zip((step.id for step in PLAN.steps), seconds, strict=True))
+    alone, shared = (course(PLAN, lambda step: of[step.id], many).ends for many in (len(of), workers))
+    assert shared.keys() == of.keys()
+    for step in PLAN.steps:
+        begin = max((alone[need] for need in step.needs), default=0)
+        assert alone[step.id] == begin + of[step.id] <= shared[step.id]
+    assert max(shared.values()) >= sum(seconds) / workers
+
+
+def test_what_takes_longest_is_on_the_critical_path_and_what_saves_most_comes_first() -> None:
+    plan = _estimated(check=1, stage_a=10, stage_b=3, start_b=5, verify_b=20, shift_b=1000)
+    assert [(one.step.id, one.p50_s, one.saves_s) for one in longest(plan)] == [
+        ("verify:b", 20, 20),
+        ("stage:a", 10, 7),  # then stage:b is what is waited for
+        ("start:b", 5, 5),
+        ("check", 1, 1),
+    ]
+    assert sooner(longest(plan)) == (
+        "to be back sooner: verify verify:b takes 20s (-20s), stage stage:a takes 10s (-7s), "
+        "start start:b takes 5s (-5s)"
+    )
+
+
+def test_where_two_take_as_long_neither_alone_brings_it_back_sooner() -> None:
+    plan = _estimated(check=0, stage_a=10, stage_b=10, start_b=0, verify_b=0, shift_b=0)
+    assert [one.saves_s for one in longest(plan)] == [0]
+    assert sooner(longest(plan)) == ""
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
