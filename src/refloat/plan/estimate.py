@@ -171,15 +171,16 @@ def longest(plan: Plan) -> list[Critical]:
     whole = course(plan, _p50)
     last = max(serving, key=lambda id: whole.ends[id])
     back_s = whole.ends[last]
-    path = [last]
-    while (before := whole.after[path[-1]]) is not None:
-        path.append(before)
+    path = {last}
+    while (before := whole.after[last]) is not None:
+        path.add(last := before)
 
     def saves_s(id: str) -> float:
         ends = course(plan, lambda step: 0.0 if step.id == id else _p50(step)).ends
         return max(0.0, back_s - max(ends[other] for other in serving))
 
-    slowest = sorted((plan.by_id[id] for id in path), key=_p50, reverse=True)[:LONGEST_SHOWN]
+    critical = [step for step in plan.steps if step.id in path]
+    slowest = sorted(critical, key=_p50, reverse=True)[:LONGEST_SHOWN]
     found = [Critical(step, _p50(step), saves_s(step.id)) for step in slowest if _p50(step)]
     return sorted(found, key=lambda one: -one.saves_s)
 
