@@ -168,9 +168,8 @@ def test_an_export_that_was_stopped_goes_on_and_keeps_only_what_is_as_stored(
     world: ModelWorld, tmp_path: Path
 ) -> None:  # fault 18
     out = tmp_path / "out"
-    failing = world.vault({"us": FaultyStore(world.stores["us"], at_each=fail_after_pages(out))})
     with pytest.raises(StoreError):
-        exported(world, out, failing)
+        exported(world, out, ready=cut_after_pages)
     assert (out / MARKER).exists()
     page = out / "pages" / "content" / "current.json"
     was = page.stat()
@@ -185,16 +184,9 @@ def test_an_export_that_was_stopped_goes_on_and_keeps_only_what_is_as_stored(
     assert not (out / MARKER).exists()
 
 
-def fail_after_pages(out: Path):
-    def each(operation: Operation) -> None:
-        if (
-            operation.op == "get"
-            and (out / MARKER).exists()
-            and b"pages" in (out / MARKER).read_bytes().split(b'"ready"')[1]
-        ):
-            raise StoreError("the line is cut", next="try again")
-
-    return each
+def cut_after_pages(told: Ready) -> None:
+    if (told.component, told.path) == ("pages", None):
+        raise StoreError("the line is cut", next="try again")
 
 
 def test_a_folder_that_holds_anything_else_is_refused_and_left_alone(
@@ -208,9 +200,8 @@ def test_a_folder_that_holds_anything_else_is_refused_and_left_alone(
     assert refused.value.rule == "into_occupied"
     assert files(out) == {"mine": b"mine"}
     shutil.rmtree(out)
-    failing = world.vault({"us": FaultyStore(world.stores["us"], at_each=fail_after_pages(out))})
     with pytest.raises(StoreError):
-        exported(world, out, failing)
+        exported(world, out, ready=cut_after_pages)
     before = files(out)
     with pytest.raises(Refused, match="something else"):
         exported(world, out, selection=Selection(exclude=("*.bin",)))
@@ -222,9 +213,8 @@ def test_a_link_that_lies_in_a_folder_that_was_begun_leads_nobody_outside(
 ) -> None:  # fault 60
     out, outside = tmp_path / "out", tmp_path / "outside"
     outside.mkdir()
-    failing = world.vault({"us": FaultyStore(world.stores["us"], at_each=fail_after_pages(out))})
     with pytest.raises(StoreError):
-        exported(world, out, failing)
+        exported(world, out, ready=cut_after_pages)
     shutil.rmtree(out / "models", ignore_errors=True)
     (out / "models").symlink_to(outside)
     with pytest.raises(ConnectorError):
