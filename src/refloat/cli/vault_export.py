@@ -65,6 +65,7 @@ def export(
     vault: VaultOption = None,
 ) -> int:
     """Files of a point into a folder, what serving needs first; the same command again goes on. Or as a tar archive."""
+    from refloat.attributes import Withheld
     from refloat.flows import export as flow
     from refloat.flows.anywhere import Anywhere
     from refloat.flows.landing import usable
@@ -96,8 +97,13 @@ def export(
             session.console.event(_event(told))
         progress.say(f"ready {told.component}{'' if told.path is None else f' {escaped(told.path)}'}")
 
-    done = flow.export(wanted, reader, folder, session.clock, progress=progress, ready=ready)
+    withheld = Withheld()
+    done = flow.export(
+        wanted, reader, folder, session.clock, progress=progress, ready=ready, withheld=withheld
+    )
     session.console.close()
+    for remark in withheld.remarks():
+        session.console.warn(remark)
     _show(session, wanted, str(folder), str(body.grade), done, events=events)
     return 0
 
