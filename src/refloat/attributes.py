@@ -80,10 +80,7 @@ def within_limits(xattrs: tuple[tuple[str, bytes], ...]) -> bool:
 
 
 def seen(found: os.stat_result, path: str) -> tuple[Attributes, bool]:
-    """What is kept of a path, which is not followed; False where its extended attributes are too many or too large.
-
-    Raises ``OSError`` for an attribute that cannot be read.
-    """
+    """What is kept of a path, which is not followed; False where its extended attributes are too many or too large."""
     owner = Principal(found.st_uid, _user_name(found.st_uid)) if found.st_uid else None
     group = Principal(found.st_gid, _group_name(found.st_gid)) if found.st_gid else None
     has_some = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
