@@ -399,7 +399,10 @@ def _bring(vault: Vault, into: str | Path, wanted: Wanted, progress: Progress | 
     passed_over = {**reached.unreachable, **chosen.passed_over}.items()
     remarks = [f"{region} is passed over: {error.message}" for region, error in passed_over]
     return replace(
-        brought, remarks=tuple(redact(remark, late.secrets) for remark in (*remarks, *unasked, *unneeded))
+        brought,
+        remarks=tuple(
+            redact(remark, late.secrets) for remark in (*remarks, *unasked, *unneeded, *brought.remarks)
+        ),
     )
 
 

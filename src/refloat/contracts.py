@@ -13,6 +13,7 @@ from typing import BinaryIO, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
+from refloat.attributes import PLAIN, Attributes
 from refloat.digest import Json, json_digest
 from refloat.errors import ConnectorError
 from refloat.limits import CONNECTOR_SECONDS_MAX
@@ -300,6 +301,7 @@ class Entry:
     mtime_ns: int = 0
     target: str = ""
     token: str = ""
+    attributes: Attributes = PLAIN
 
 
 class Sink(Protocol):
@@ -318,6 +320,7 @@ class Sink(Protocol):
         token: str | Callable[[], str] = "",
         length: int | None = None,
         link: str = "",
+        attributes: Attributes = PLAIN,
     ) -> int:
         """Store a file and return its size; at most ``length`` bytes of it where given.
 
@@ -330,16 +333,20 @@ class Sink(Protocol):
     def earlier(self, path: str) -> str:
         """The token of a file in the previous snapshot; empty where it had none, or was not there."""
 
-    def carry(self, path: str, token: str) -> bool:
-        """Take ``path`` over from the previous snapshot if its token was this one; False: read it."""
+    def carry(self, path: str, token: str, *, attributes: Attributes = PLAIN) -> bool:
+        """Take ``path`` from the snapshot before, with these attributes, where its token is this one; else False."""
 
-    def directory(self, path: str, *, mode: int = 0o755, mtime_ns: int = 0) -> None:
+    def directory(
+        self, path: str, *, mode: int = 0o755, mtime_ns: int = 0, attributes: Attributes = PLAIN
+    ) -> None:
         """Record a folder, so that an empty one comes back."""
 
-    def symlink(self, path: str, target: str) -> None:
+    def symlink(self, path: str, target: str, *, attributes: Attributes = PLAIN) -> None:
         """Record a symbolic link; its target is stored, never followed."""
 
-    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+    def fifo(
+        self, path: str, *, mode: int = 0o644, mtime_ns: int = 0, attributes: Attributes = PLAIN
+    ) -> None:
         """Record a named pipe, of which nothing is read."""
 
     def under(self, prefix: str) -> Sink:

@@ -21,6 +21,9 @@ OBJECT_BYTES_MAX = PACK_BYTES_MAX  # nothing we write is larger; a store that se
 TREE_DEPTH_MAX = 128  # nesting of stored folders
 TREE_ENTRIES_MAX = 50_000_000  # of one snapshot; few pages can unfold to more than any disk has room for
 ENTRY_NAME_BYTES_MAX = 4096  # PATH_MAX on Linux
+ATTRIBUTES_MAX = 64  # extended attributes of one path; more is not what a file system is for
+ATTRIBUTES_BYTES_MAX = 64 * KIB  # of their names and values: as much as Linux takes as one value
+ATTRIBUTE_NAME_BYTES_MAX = 255  # XATTR_NAME_MAX on Linux
 
 PRUNE_GRACE_S = (
     24 * 3600.0

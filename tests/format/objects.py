@@ -113,12 +113,15 @@ SHAPES = {  # what each document has, and nothing else; hexadecimal digits by th
     "symlink": "name:text type target:text",
     "fifo": "name:text type mode:number mtime_ns:signed",
     "page_of_more": "format entries:array next:64?",
+    "page_of_owners": "format entries:array next:64?",
     "file_again": """name:text type mode:number mtime_ns:signed size:number chunks:text segmenter:byte
         token:text link:text""",
 }
 
 
-OF_FORMAT_2 = ("point_with_gaps", "page_of_more")
+FORMATS = {"point_with_gaps": 2, "page_of_more": 2, "page_of_owners": 3}  # the others have 1
+KEPT = ("system.posix_acl_access", "system.posix_acl_default", "security.capability")
+ATTRIBUTES = ("owner", "group", "xattrs")
 
 
 def canonical(value: object) -> bytes:
@@ -162,7 +165,7 @@ def shaped(document: Any, kind: str, where: str, *, more: bool = False) -> None:
     need(isinstance(document, dict), where, f"no {kind}")
     need(more or document.keys() <= fields.keys(), where, f"has more than the fields of a {kind}")
     need(document.keys() >= fields.keys(), where, f"has not all the fields of a {kind}")
-    need(document.get("format", 1) == (2 if kind in OF_FORMAT_2 else 1), where, "states no format")
+    need(document.get("format", 1) == FORMATS.get(kind, 1), where, "states no format")
     for name, check in fields.items():
         need(CHECKS[check](document[name]), where, f"its {name} is not what it must be")
 
@@ -306,6 +309,30 @@ class Entry:
     chunks: tuple[bytes, ...]
     target: bytes
     entries: tuple[Entry, ...]
+    owner: tuple[int, str] | None
+    group: tuple[int, str] | None
+    xattrs: dict[str, bytes]
+
+
+def principal(value: Any, where: str) -> tuple[int, str]:
+    """A user or a group: number and name."""
+    need(isinstance(value, list) and len(value) == 2, where, "an owner is not two things")
+    number, name = value
+    need(type(number) is int and 0 <= number < 2**32 - 1, where, "an owner of no number")
+    need(isinstance(name, str) and len(name) <= 256 and name.isprintable(), where, "an owner of no name")
+    return number, name
+
+
+def extended(value: Any, where: str) -> dict[str, bytes]:
+    """The extended attributes of an entry."""
+    need(isinstance(value, dict) and 1 <= len(value) <= 64, where, "attributes that are none, or too many")
+    found = {name: decoded(text, where) for name, text in value.items()}
+    size = sum(len(name) + len(content) for name, content in found.items())
+    need(size <= 64 * KIB, where, "attributes that are too large")
+    for name in found:
+        user = name.startswith("user.") and len(os.fsencode(name)) <= 255 and "\0" not in name
+        need(user or name in KEPT, where, "an attribute that is not kept")
+    return found
 
 
 # ------------------------------------------------------------------------------------------- the key file

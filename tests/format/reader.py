@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from objects import (
+    ATTRIBUTES,
     MIB,
     NAME,
     OBJECT_BYTES_MAX,
@@ -39,12 +40,14 @@ from objects import (
     canonical,
     clear,
     decoded,
+    extended,
     id_of,
     is_hex,
     named,
     names_below,
     need,
     parsed,
+    principal,
     required,
     shaped,
     unseal,
@@ -471,12 +474,13 @@ class Replica:
         where, following, found = f"folder {first}", first, list[Entry]()
         need(depth <= FOLDERS_DEEP_MAX, where, "lies too deep")
         while following is not None:
-            page = parsed(self.chunk(bytes.fromhex(following), page=True), where, 2)
-            more = page.get("format") == 2
-            shaped(page, "page_of_more" if more else "page", where)
+            page = parsed(self.chunk(bytes.fromhex(following), page=True), where, 3)
+            shaped(page, {2: "page_of_more", 3: "page_of_owners"}.get(page.get("format"), "page"), where)
             listed = [one for one in page["entries"] if isinstance(one, dict)]
-            odd = [one for one in listed if "link" in one or one.get("type") == "fifo"]
-            need(bool(odd) == more, where, "its format is not that of what it holds")
+            odd = any("link" in one or one.get("type") == "fifo" for one in listed)
+            owned = any(one.keys() & set(ATTRIBUTES) for one in listed)
+            format_ = 3 if owned else 2 if odd else 1
+            need(page["format"] == format_, where, "its format is not that of what it holds")
             following = page["next"]
             need(
                 page["entries"] or (not found and following is None), where, "an empty page of more than one"
@@ -492,6 +496,10 @@ class Replica:
         need(self._entries_left >= 0, where, "unfolds to more entries than a tree may have")
         kind = one.get("type") if isinstance(one, dict) else None
         need(kind in ("file", "directory", "symlink", "fifo"), where, f"holds a {kind}")
+        need("xattrs" not in one or kind in ("file", "directory"), where, f"attributes of a {kind}")
+        owner, group = (principal(one[of], where) if of in one else None for of in ("owner", "group"))
+        xattrs = extended(one["xattrs"], where) if "xattrs" in one else {}
+        one = {key: value for key, value in one.items() if key not in ATTRIBUTES}
         shaped(one, "file_again" if kind == "file" and "link" in one else str(kind), where)
         names = decoded(one["link"], where).split(b"/") if "link" in one else []
         need(not {b"", b".", b".."} & set(names), where, "another name that leads elsewhere")
@@ -504,7 +512,8 @@ class Replica:
         need(len(listed) % 32 == 0 and bool(listed) == (size > 0), where, "chunks that do not make its size")
         chunks = tuple(listed[at : at + 32] for at in range(0, len(listed), 32))
         below = self._folder(one["tree"], depth + 1) if kind == "directory" else ()
-        return Entry(name, str(kind), mode, one.get("mtime_ns", 0), size, chunks, target, below)
+        time = one.get("mtime_ns", 0)
+        return Entry(name, str(kind), mode, time, size, chunks, target, below, owner, group, xattrs)
 
     def pieces(self, entry: Entry) -> Iterator[bytes]:
         """A file's bytes, chunk by chunk."""

@@ -155,6 +155,8 @@ def _recover_from(session: Session, request: Request, to: str, vault: str | None
             on_unknown=unknown.extend,
         )
     session.console.close()
+    for remark in prepared.withheld.remarks():
+        session.console.warn(remark)
     with flow.resumable(to, done.evidence.run):
         session.console.emit({**done.document(), "page": tell(session, done)})
     ring(session, ringing, of_recovered(done, to), recovery_looked_at(done, to))
@@ -255,6 +257,8 @@ def _show_brought(session: Session, brought: Brought) -> None:
         ],
     )
     session.console.print(f"point {brought.chosen.name} is in {brought.into}; nothing was started")
+    for remark in brought.remarks:
+        session.console.warn(remark)
     for lost in brought.lost_points:
         session.console.warn(f"a newer point {lost[:12]} was seen only in a region that is lost")
 

@@ -14,6 +14,8 @@ from refloat.cli.vault_look import PointArgument, escaped, no_file, texts, until
 from refloat.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from refloat.flows.anywhere import Anywhere
     from refloat.flows.export import Export, Exported, Part, Ready
     from refloat.manifest.model import Manifest
@@ -88,18 +90,31 @@ def export(
     if tar is not None:
         _archive(session, wanted, reader, tar, str(body.grade))
         return 0
-    session.console.note(f"exporting from point {name[:12]} ({body.grade}) to {folder}: {', '.join(parts)}")
-    progress = session.console.progress()
+    grade = str(body.grade)
+    session.console.note(f"exporting from point {name[:12]} ({grade}) to {folder}: {', '.join(parts)}")
+    done = _export(session, wanted, reader, folder, events=events)
+    _show(session, wanted, str(folder), grade, done, events=events)
+    return 0
+
+
+def _export(
+    session: Session, wanted: Export, reader: Anywhere, folder: Path, *, events: bool
+) -> dict[str, Exported]:
+    from refloat.attributes import Withheld
+    from refloat.flows.export import export
+
+    progress, withheld = session.console.progress(), Withheld()
 
     def ready(told: Ready) -> None:
         if events:
             session.console.event(_event(told))
         progress.say(f"ready {told.component}{'' if told.path is None else f' {escaped(told.path)}'}")
 
-    done = flow.export(wanted, reader, folder, session.clock, progress=progress, ready=ready)
+    done = export(wanted, reader, folder, session.clock, progress=progress, ready=ready, withheld=withheld)
     session.console.close()
-    _show(session, wanted, str(folder), str(body.grade), done, events=events)
-    return 0
+    for remark in withheld.remarks():
+        session.console.warn(remark)
+    return done
 
 
 def _require_archivable(session: Session, tar: str, into: str, *, events: bool) -> None:

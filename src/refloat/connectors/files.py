@@ -16,23 +16,20 @@ import contextlib
 import errno
 import hashlib
 import io
-import json
-import math
 import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
 from pathlib import Path
 from typing import ClassVar, TypedDict
 
 from pydantic import Field, field_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from refloat.attributes import PLAIN, Attributes, seen
 from refloat.connectors.allowance import Allowance, os_errors
 from refloat.connectors.beside import Beside, StagedBeside, is_own_name, located
+from refloat.connectors.exposed import parse_document
 from refloat.connectors.hashed_file import HashedFile, buffer_bytes
 from refloat.contracts import (
     EntryType,
@@ -49,7 +46,7 @@ from refloat.contracts import (
 from refloat.digest import Json, json_digest, listing_digest
 from refloat.durable import opened_file, opened_folder
 from refloat.errors import ConnectorError
-from refloat.limits import FACTS_BYTES_MAX, MANIFEST_DEPTH_MAX, TREE_DEPTH_MAX
+from refloat.limits import TREE_DEPTH_MAX
 from refloat.patterns import Selection, checked, lineage, matches
 
 CONTENT = "content"
@@ -60,16 +57,15 @@ RESERVED = frozenset({"files", "bytes", "digest", "links", "pipes", "position"})
 _TICK_NS = 20_000_000
 _LEFT_OUT_SHOWN_MAX = 20  # names in a point; the rest is counted
 _READS_MAX = 500_000  # remembered digests, some 150 MiB at worst
-_VALUES_MAX = 20_000  # values in one exposed document
 _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK)
 # ELOOP: a link took its place; EINVAL: a folder or a pipe; ENXIO: a socket (``open(2)``)
 _VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}
-_EXPOSE = "expose a small JSON or YAML file that lies below the component's path"
 
 
-class _ModeAndTime(TypedDict):
+class _Kept(TypedDict):
     mode: int
     mtime_ns: int
+    attributes: Attributes
 
 
 class FilesSettings(Settings):
@@ -107,7 +103,7 @@ class _Found:
     """One path below the root, as ``lstat`` sees it. ``folder`` is an open handle of what holds it.
 
     ``token`` is equal exactly when a file is unchanged; empty where that cannot be known. ``link`` is the path
-    before it that is the same file.
+    before it that is the same file. Where it is not ``whole``, its extended attributes are more than is stored.
     """
 
     path: str
@@ -116,6 +112,14 @@ class _Found:
     folder: int
     token: str
     link: str = ""
+    attributes: Attributes = PLAIN
+    whole: bool = True
+
+    @property
+    def kept(self) -> _Kept:
+        """What is stored of it besides what is in it."""
+        mode, mtime_ns = stat.S_IMODE(self.stat.st_mode), self.stat.st_mtime_ns
+        return {"mode": mode, "mtime_ns": mtime_ns, "attributes": self.attributes}
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,21 @@ class _Listing:
     sockets: list[str] = field(default_factory=list)
     documents: dict[str, bytes] = field(default_factory=dict)
     tokens: list[tuple[str, str]] = field(default_factory=list)
+    bloated: list[str] = field(default_factory=list)
     bytes: int = 0
+
+    def _note(self, found: _Found, token: str) -> None:
+        """What tells the path from a changed one; empty where that cannot be known."""
+        told = found.attributes
+        more = f":{hashlib.sha256(repr(told).encode('utf-8', 'replace')).hexdigest()[:16]}" if told else ""
+        self.tokens.append((found.path, token and f"{token}{more}"))
+        if not found.whole:
+            self.bloated.append(found.path)
+
+    def add_root(self, found: _Found) -> None:
+        """The folder itself, where it has more than mode and time."""
+        if found.attributes or not found.whole:
+            self._note(found, "root")
 
     def add_file(self, found: _Found, read: _Read, size: int) -> None:
         """A file of ``size`` bytes, as it was read."""
@@ -148,21 +166,21 @@ class _Listing:
 
     def see_file(self, found: _Found) -> None:
         """A file that was not read."""
-        self.tokens.append((found.path, found.token and f"{found.token}:{found.stat.st_mode:o}"))
+        self._note(found, found.token and f"{found.token}:{found.stat.st_mode:o}")
 
     def add_link(self, found: _Found, target: str) -> None:
         """A symbolic link to ``target``."""
         self.links[found.path] = hashlib.sha256(os.fsencode(target)).hexdigest()
-        self.tokens.append((found.path, f"link:{self.links[found.path]}"))
+        self._note(found, f"link:{self.links[found.path]}")
 
     def add_folder(self, found: _Found) -> None:
         """A folder; its own times say nothing that the paths in it do not."""
-        self.tokens.append((found.path, f"folder:{found.stat.st_mode:o}"))
+        self._note(found, f"folder:{found.stat.st_mode:o}")
 
     def add_pipe(self, found: _Found) -> None:
         """A named pipe."""
         self.pipes.append(found.path)
-        self.tokens.append((found.path, f"pipe:{found.stat.st_mode:o}"))
+        self._note(found, f"pipe:{found.stat.st_mode:o}")
 
     def leave_out(self, found: _Found) -> None:
         """A socket, of which nothing but its name is known."""
@@ -180,13 +198,17 @@ class _Listing:
         if self.pipes:
             identity["pipes"] = listing_digest((path, "") for path in self.pipes)
         for name, path in settings.expose.items():
-            identity[name] = _parse(path, self.documents.get(path))
+            identity[name] = parse_document(path, self.documents.get(path))
         return Facts(identity, self._position(), self.token(settings))
 
     def _position(self) -> dict[str, Json]:
         """What is not captured of it: a part of the point, and none of what must be there again."""
-        shown: list[Json] = [*sorted(self.sockets)[:_LEFT_OUT_SHOWN_MAX]]
-        return {"left_out": {"sockets": len(self.sockets), "names": shown}} if self.sockets else {}
+        left_out: dict[str, Json] = {}
+        if self.sockets:
+            left_out |= {"sockets": len(self.sockets), "names": _shown(self.sockets)}
+        if self.bloated:
+            left_out |= {"attributes": len(self.bloated), "attributes_of": _shown(self.bloated)}
+        return {"left_out": left_out} if left_out else {}
 
     def token(self, settings: FilesSettings) -> str | None:
         """The token of the facts, which is that of what was found and of what is to be exposed of it."""
@@ -194,6 +216,10 @@ class _Listing:
             return None
         tokens = [[os.fsencode(path).hex(), token] for path, token in sorted(self.tokens)]
         return json_digest([dict(settings.expose), tokens])
+
+
+def _shown(paths: list[str]) -> list[Json]:
+    return [*sorted(paths)[:_LEFT_OUT_SHOWN_MAX]]
 
 
 class Files(StagedBeside):
@@ -219,6 +245,8 @@ class Files(StagedBeside):
         listing = _Listing()
         with os_errors("reading the files", _live(settings)):
             root = located(place, _live(settings)).resolve(strict=True)
+            if root.is_dir():
+                listing.add_root(_top(root))
             for found in _walk(root, settings):
                 if stat.S_ISREG(found.stat.st_mode):
                     read = self._read(root, found, settings)
@@ -233,6 +261,8 @@ class Files(StagedBeside):
         settings, listing = _settings(place), _Listing()
         with os_errors("looking at the files", _live(settings)):
             root = located(place, _live(settings)).resolve(strict=True)
+            if root.is_dir():
+                listing.add_root(_top(root))
             for found in _walk(root, settings):
                 if stat.S_ISREG(found.stat.st_mode):
                     listing.see_file(found)
@@ -253,7 +283,9 @@ class Files(StagedBeside):
             root = located(op.place, _live(settings)).resolve(strict=True)
             single = not root.is_dir()
             if not single:
-                sink.directory(CONTENT, **_mode_and_time(root.stat()))
+                top = _top(root)
+                listing.add_root(top)
+                sink.directory(CONTENT, **top.kept)
             for found in _walk(root, settings):
                 allowance.check()
                 path = CONTENT if single else f"{CONTENT}/{found.path}"
@@ -289,7 +321,7 @@ class Files(StagedBeside):
                 for found in _walk(root, settings):
                     if found.path in settings.expose.values():
                         read = self._read(root, found, settings)
-                        _parse(found.path, read.document if read else None)
+                        parse_document(found.path, read.document if read else None)
                         seen.append(found.path)
         except ConnectorError:
             return Health.SICK
@@ -331,7 +363,7 @@ class Files(StagedBeside):
                 return found.token and f"{found.token}:{file.sha256}"
 
             link = f"{CONTENT}/{found.link}" if found.link else ""
-            size = sink.file(path, stream, token=token, link=link, **_mode_and_time(found.stat))
+            size = sink.file(path, stream, token=token, link=link, **found.kept)
             file.require_whole(found.path)
             unchanged = _stat_token(os.fstat(handle)) == found.token.partition(":l")[0]
         read = _Read(file.sha256, file.document)
@@ -350,7 +382,11 @@ class Files(StagedBeside):
         read: _Read | None = _Read(sha256)
         if found.path in settings.expose.values():
             read = self._read(root, found, settings)
-        if read is None or read.sha256 != sha256 or not sink.carry(path, earlier):
+        if (
+            read is None
+            or read.sha256 != sha256
+            or not sink.carry(path, earlier, attributes=found.attributes)
+        ):
             return None
         self._remember((f"{root}/{found.path}", found.token), read)
         return read
@@ -369,11 +405,14 @@ def _live(settings: FilesSettings) -> Path:
     return Path(settings.path).absolute()
 
 
-def _mode_and_time(found: os.stat_result) -> _ModeAndTime:
-    return {"mode": stat.S_IMODE(found.st_mode), "mtime_ns": found.st_mtime_ns}
-
-
 # ----------------------------------------------------------------------------------------- the walk
+
+
+def _top(root: Path) -> _Found:
+    """The folder that is captured, itself."""
+    found = root.stat()
+    attributes, whole = seen(found, str(root))
+    return _Found("", "", found, -1, "", attributes=attributes, whole=whole)
 
 
 def _walk(root: Path, settings: FilesSettings) -> Iterator[_Found]:
@@ -454,7 +493,9 @@ def _look(path: str, name: str, folder: int) -> Iterator[_Found]:
     if kind not in _KINDS:
         raise ConnectorError("a device cannot be brought back", file=path, next="add its name to `exclude`")
     settled = time.time_ns() - found.st_ctime_ns >= _TICK_NS
-    yield _Found(path, name, found, folder, _stat_token(found) if settled else "")
+    attributes, whole = seen(found, f"/proc/self/fd/{folder}/{name}")
+    token = _stat_token(found) if settled else ""
+    yield _Found(path, name, found, folder, token, attributes=attributes, whole=whole)
 
 
 def _stat_token(found: os.stat_result) -> str:
@@ -516,11 +557,11 @@ def _add_other(found: _Found, listing: _Listing) -> str | None:
 def _capture_other(sink: Sink, path: str, found: _Found, listing: _Listing) -> None:
     target = _add_other(found, listing)
     if target is not None:
-        sink.symlink(path, target)
+        sink.symlink(path, target, attributes=found.attributes)
     elif stat.S_ISDIR(found.stat.st_mode):
-        sink.directory(path, **_mode_and_time(found.stat))
+        sink.directory(path, **found.kept)
     elif stat.S_ISFIFO(found.stat.st_mode):
-        sink.fifo(path, **_mode_and_time(found.stat))
+        sink.fifo(path, **found.kept)
 
 
 def _write(source: Source, staged: Path) -> None:
@@ -537,57 +578,3 @@ def _write(source: Source, staged: Path) -> None:
     source.under(CONTENT).fetch_all(staged)
     staged.chmod(root.mode)
     os.utime(staged, ns=(root.mtime_ns, root.mtime_ns))
-
-
-# ----------------------------------------------------------------------------------------- documents
-
-
-def _parse(path: str, content: bytes | None) -> Json:
-    """An exposed document as plain JSON. Raises ``ConnectorError`` for what is missing, too big or wrong."""
-    if content is None:
-        raise ConnectorError("a document that `expose` names is not there", file=path, next=_EXPOSE)
-    if len(content) > FACTS_BYTES_MAX:
-        raise ConnectorError(
-            f"a document that `expose` names is larger than {FACTS_BYTES_MAX} bytes", file=path, next=_EXPOSE
-        )
-    try:
-        if path.endswith(".json"):
-            return _plain(json.loads(content), _Budget(), 0)
-        return _plain(YAML(typ="safe", pure=True).load(content), _Budget(), 0)
-    except (ValueError, YAMLError, RecursionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is nested too deeply"
-        raise ConnectorError(
-            f"a document that `expose` names cannot be read: {reason}", file=path, next=_EXPOSE
-        ) from error
-
-
-@dataclass
-class _Budget:
-    """How many values a document may still have, those behind an alias counted each time."""
-
-    values: int = _VALUES_MAX
-
-
-def _plain(value: object, budget: _Budget, depth: int) -> Json:
-    """``value`` with nothing in it but JSON; dates become text. Raises ``ValueError``."""
-    budget.values -= 1
-    if budget.values < 0 or depth > MANIFEST_DEPTH_MAX:
-        raise ValueError("it holds too many values or is nested too deeply")
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float() if math.isfinite(value):
-            return value
-        case date():
-            return value.isoformat()
-        case list():
-            return [_plain(item, budget, depth + 1) for item in value]
-        case dict():
-            return {_key(key): _plain(item, budget, depth + 1) for key, item in value.items()}
-    raise ValueError(f"{type(value).__name__} is no JSON value")
-
-
-def _key(key: object) -> str:
-    if isinstance(key, str | int | float):
-        return str(key)
-    raise ValueError(f"{key!r} cannot be a key")

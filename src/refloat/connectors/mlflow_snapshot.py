@@ -116,20 +116,20 @@ class KeptSink:
         """As the sink says."""
         return self._sink.earlier(path)
 
-    def carry(self, path: str, token: str) -> bool:
+    def carry(self, path: str, token: str, **entry: Any) -> bool:
         """Carry an unchanged database, where the live rows are certainly those that were captured."""
         self._registry = read_registry(self._live)
-        return database_token(self._live) == self._token and self._sink.carry(path, token)
+        return database_token(self._live) == self._token and self._sink.carry(path, token, **entry)
 
-    def directory(self, path: str, **entry: int) -> None:
+    def directory(self, path: str, **entry: Any) -> None:
         """As the sink does."""
         self._sink.directory(path, **entry)
 
-    def symlink(self, path: str, target: str) -> None:
+    def symlink(self, path: str, target: str, **entry: Any) -> None:
         """As the sink does."""
-        self._sink.symlink(path, target)
+        self._sink.symlink(path, target, **entry)
 
-    def fifo(self, path: str, **entry: int) -> None:
+    def fifo(self, path: str, **entry: Any) -> None:
         """As the sink does."""
         self._sink.fifo(path, **entry)
 
@@ -164,23 +164,23 @@ class HashedSink:
         """As the sink says."""
         return self._sink.earlier(path)
 
-    def carry(self, path: str, token: str) -> bool:
+    def carry(self, path: str, token: str, **entry: Any) -> bool:
         """Carry what is unchanged; its digest is then that of the file as it lies there."""
-        carried = self._sink.carry(path, token)
+        carried = self._sink.carry(path, token, **entry)
         if carried:
             with os_errors("reading MLflow artifacts", self._disk.root):
                 self._digests[self._below(path)] = self._disk.digest(self._below(path))
         return carried
 
-    def directory(self, path: str, **entry: int) -> None:
+    def directory(self, path: str, **entry: Any) -> None:
         """As the sink does."""
         self._sink.directory(path, **entry)
 
-    def symlink(self, path: str, target: str) -> None:
+    def symlink(self, path: str, target: str, **entry: Any) -> None:
         """As the sink does."""
-        self._sink.symlink(path, target)
+        self._sink.symlink(path, target, **entry)
 
-    def fifo(self, path: str, **entry: int) -> None:
+    def fifo(self, path: str, **entry: Any) -> None:
         """As the sink does."""
         self._sink.fifo(path, **entry)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from refloat.attributes import Principal
 from refloat.clock import Clock
 from refloat.contracts import Entry, EntryType, Progress, Silent
 from refloat.durable import partial_of, sync_folder
@@ -33,6 +34,8 @@ _KINDS = {
     EntryType.SYMLINK: tarfile.SYMTYPE,
     EntryType.FIFO: tarfile.FIFOTYPE,
 }
+_ROOT = Principal(0)
+_XATTR = "SCHILY.xattr."  # as star, GNU tar and bsdtar write them and take them
 _LINK_MODE = 0o777  # what a file system shows of a link
 _ROOMIER = (
     "name a file where there is more room, or less of the point: a component, --include GLOB, --exclude GLOB"
@@ -139,8 +142,15 @@ def _add(archive: tarfile.TarFile, path: str, entry: Entry, source: SnapshotSour
     told.mode = _LINK_MODE if entry.type is EntryType.SYMLINK else entry.mode
     told.linkname = entry.target
     told.mtime = entry.mtime_ns // _SECOND_NS
+    owner, group = entry.attributes.owner or _ROOT, entry.attributes.group or _ROOT
+    told.uid, told.uname, told.gid, told.gname = owner.id, owner.name, group.id, group.name
+    told.pax_headers = {
+        f"{_XATTR}{name}": value.decode("utf-8", "surrogateescape")
+        for name, value in entry.attributes.xattrs
+        if name.isprintable() and "=" not in name  # a header's key is UTF-8, and ends there
+    }
     if entry.mtime_ns % _SECOND_NS:
-        told.pax_headers = {"mtime": _seconds(entry.mtime_ns)}
+        told.pax_headers["mtime"] = _seconds(entry.mtime_ns)
     if entry.type is not EntryType.FILE:
         archive.addfile(told)
         return

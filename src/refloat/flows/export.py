@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from refloat.attributes import Withheld
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json
@@ -123,8 +124,11 @@ def export(
     *,
     progress: Progress | None = None,
     ready: Callable[[Ready], None] = lambda told: None,
+    withheld: Withheld | None = None,
 ) -> dict[str, Exported]:
     """Write each part to ``into``/its name, one after the other; ``ready`` is told of each, and of its first files.
+
+    ``withheld`` counts what came without its owner or attributes.
 
     Raises what ``filling`` raises, and ``VaultError`` or ``StoreError`` where a piece is whole nowhere: what was
     written until then stays, and the same call goes on with it.
@@ -134,7 +138,17 @@ def export(
     with filling(into, wanted.described()) as folder:
         for name, part in wanted.parts.items():
             try:
-                done[name] = _part(wanted, name, part, reader, folder, clock, progress or Silent(), ready)
+                done[name] = _part(
+                    wanted,
+                    name,
+                    part,
+                    reader,
+                    folder,
+                    clock,
+                    progress or Silent(),
+                    ready,
+                    withheld or Withheld(),
+                )
             except RefloatError as error:
                 raise error.at(component=name) from error.__cause__
             folder.is_ready(name)
@@ -151,6 +165,7 @@ def _part(
     clock: Clock,
     progress: Progress,
     ready: Callable[[Ready], None],
+    withheld: Withheld,
 ) -> Exported:
     begun = clock.monotonic()
     source = Counted(
@@ -162,6 +177,7 @@ def _part(
         part.priority,
         ready=lambda path: ready(Ready(name, path)),
         same=kept.same if into.again else nothing_there,
+        withheld=withheld,
     )
     progress.start(name, size_of(source, part, wanted.selection)[0])
     folder = _opened(into.folder, name)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from refloat.attributes import Withheld
 from refloat.clock import Clock
 from refloat.contracts import Facts, Progress, Silent
 from refloat.digest import Json
@@ -98,7 +99,7 @@ class Brought:
     overrides: tuple[str, ...]
     lost_points: tuple[str, ...]
     remarks: tuple[str, ...] = ()
-    """What could not be looked at, though it was not needed: for people."""
+    """What could not be looked at, though it was not needed, and what could not be set: for people."""
 
     @property
     def ok(self) -> bool:
@@ -191,7 +192,7 @@ def bring(
     """
     reader, lost = Anywhere(chosen.replicas), lost_points(chosen.replicas, chosen.point.created_at)
     progress = progress or Silent()
-    written = {}
+    written, withheld = {}, Withheld()
     if TARGET_FULL not in overrides:
         captured = {name: chosen.point.components[name] for name in chosen.components}
         sizes = {name: (part.bytes, part.files) for name, part in captured.items()}
@@ -201,12 +202,13 @@ def bring(
             part = chosen.point.components[name]
             progress.start(name, part.bytes)
             written[name] = _write(
-                reader, part.tree, totals_of(part), folder / name, name, clock, progress, priority
+                reader, part.tree, totals_of(part), folder / name, name, clock, progress, priority, withheld
             )
             progress.finish(name)
         manifest = manifest_name(chosen.point)
         _write(reader, chosen.point.manifest, MANIFEST_TOTALS, folder / manifest, manifest, clock, Silent())
-    return Brought(chosen, into, written, tuple(sorted(overrides)), tuple(lost))
+    remarks = tuple(withheld.remarks())
+    return Brought(chosen, into, written, tuple(sorted(overrides)), tuple(lost), remarks)
 
 
 def _described(chosen: Chosen) -> dict[str, Json]:
@@ -299,11 +301,18 @@ def _write(
     clock: Clock,
     progress: Progress,
     priority: tuple[str, ...] = (),
+    withheld: Withheld | None = None,
 ) -> Written:
     begun = clock.monotonic()
     kept = Kept(reader, lambda size: progress.advance(task, size))
     source = Counted(
-        reader.read_chunk, tree, lambda size: progress.advance(task, size), priority, kept.same, totals
+        reader.read_chunk,
+        tree,
+        lambda size: progress.advance(task, size),
+        priority,
+        kept.same,
+        totals,
+        withheld,
     )
     try:
         source.fetch_all(folder)
@@ -325,8 +334,18 @@ class Counted(SnapshotSource):
         priority: tuple[str, ...] = (),
         same: Same = nothing_there,
         totals: Totals = UNTOLD,
+        withheld: Withheld | None = None,
     ) -> None:
-        super().__init__(read, tree, Facts(), priority=priority, heard=heard, same=same, totals=totals)
+        super().__init__(
+            read,
+            tree,
+            Facts(),
+            priority=priority,
+            heard=heard,
+            same=same,
+            totals=totals,
+            withheld=withheld,
+        )
         self.files = 0
         self.bytes = 0
         self._lock = threading.Lock()

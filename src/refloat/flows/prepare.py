@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from refloat.attributes import Withheld
 from refloat.contracts import Facts, Health, Occupied
 from refloat.errors import RefloatError, UsageError, VaultError, plug_in
 from refloat.evidence.seal import records
@@ -50,6 +51,8 @@ class Prepared:
     """What is wrong with regions that are not needed: for people."""
     doubts: baselines.Doubts = field(default_factory=dict)
     """What could not be verified, whatever is measured."""
+    withheld: Withheld = field(default_factory=Withheld)
+    """What was written without its owner or attributes, which whoever recovers may not set."""
 
     @property
     def manifest(self) -> Manifest:
@@ -229,6 +232,7 @@ def _component(prepared: Prepared, name: str) -> ComponentTarget:
             heard=heard,
             cancelled=cancelled,
             totals=Totals(snapshot.files, snapshot.bytes),
+            withheld=prepared.withheld,
         ),
         parts=components.parts(name),
     )

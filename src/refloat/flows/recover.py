@@ -50,7 +50,7 @@ class Recovered:
     failure: Mapping[str, Json] | None
     records: Mapping[str, str | RefloatError]
     remarks: tuple[str, ...] = ()
-    """What is wrong with regions that were not needed, and what could not be verified: for people."""
+    """What is wrong with regions that were not needed, what could not be verified, whose owner not set: for people."""
 
     @property
     def ok(self) -> bool:
@@ -151,7 +151,7 @@ def _told(prepared: Prepared, vault: Vault, view: View, clock: Clock) -> Recover
     sealed = seal.seal(evidence, list(vault.replicas.values()))
     failure = view.failure if evidence.state != "done" else None
     doubts = (baselines.unverified(prepared.doubts),) if prepared.doubts else ()
-    return Recovered(evidence, failure, sealed, (*prepared.remarks, *doubts))
+    return Recovered(evidence, failure, sealed, (*prepared.remarks, *doubts, *prepared.withheld.remarks()))
 
 
 @contextmanager

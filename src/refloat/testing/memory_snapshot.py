@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from refloat.attributes import PLAIN, Attributes
 from refloat.contracts import Entry, EntryType, Facts
 from refloat.errors import Missing
 
@@ -44,6 +45,7 @@ class MemorySink:
         token: str | Callable[[], str] = "",
         length: int | None = None,
         link: str = "",
+        attributes: Attributes = PLAIN,
     ) -> int:
         """Keep at most ``length`` bytes of ``content`` and return how many there were."""
         name = self._name(path)
@@ -54,7 +56,13 @@ class MemorySink:
             stored = _read(content, length)
         told = token() if callable(token) else token
         entry = Entry(
-            name, EntryType.FILE, size=len(stored), mode=mode & 0o7777, mtime_ns=mtime_ns, token=told
+            name,
+            EntryType.FILE,
+            size=len(stored),
+            mode=mode & 0o7777,
+            mtime_ns=mtime_ns,
+            token=told,
+            attributes=attributes,
         )
         self.held.entries[name], self.held.stored[name] = entry, stored
         self.held.read.append(name)
@@ -65,30 +73,39 @@ class MemorySink:
         before = self._previous.entries.get(self._name(path))
         return "" if before is None else before.token
 
-    def carry(self, path: str, token: str) -> bool:
+    def carry(self, path: str, token: str, *, attributes: Attributes = PLAIN) -> bool:
         """Take ``path`` over from the sink before this one if its token was ``token``, which is not empty."""
         name = self._name(path)
         before = self._previous.entries.get(name)
         if not token or before is None or before.token != token:
             return False
-        self.held.entries[name], self.held.stored[name] = before, self._previous.stored[name]
+        self.held.entries[name] = replace(before, attributes=attributes)
+        self.held.stored[name] = self._previous.stored[name]
         self.held.carried.append(name)
         return True
 
-    def directory(self, path: str, *, mode: int = 0o755, mtime_ns: int = 0) -> None:
+    def directory(
+        self, path: str, *, mode: int = 0o755, mtime_ns: int = 0, attributes: Attributes = PLAIN
+    ) -> None:
         """Record a folder."""
         name = self._name(path)
-        self.held.entries[name] = Entry(name, EntryType.DIRECTORY, mode=mode & 0o7777, mtime_ns=mtime_ns)
+        self.held.entries[name] = Entry(
+            name, EntryType.DIRECTORY, mode=mode & 0o7777, mtime_ns=mtime_ns, attributes=attributes
+        )
 
-    def symlink(self, path: str, target: str) -> None:
+    def symlink(self, path: str, target: str, *, attributes: Attributes = PLAIN) -> None:
         """Record a symbolic link."""
         name = self._name(path)
-        self.held.entries[name] = Entry(name, EntryType.SYMLINK, target=target)
+        self.held.entries[name] = Entry(name, EntryType.SYMLINK, target=target, attributes=attributes)
 
-    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+    def fifo(
+        self, path: str, *, mode: int = 0o644, mtime_ns: int = 0, attributes: Attributes = PLAIN
+    ) -> None:
         """Record a named pipe."""
         name = self._name(path)
-        self.held.entries[name] = Entry(name, EntryType.FIFO, mode=mode & 0o777, mtime_ns=mtime_ns)
+        self.held.entries[name] = Entry(
+            name, EntryType.FIFO, mode=mode & 0o777, mtime_ns=mtime_ns, attributes=attributes
+        )
 
     def under(self, prefix: str) -> MemorySink:
         """A view whose paths land below ``prefix`` of the same snapshot."""

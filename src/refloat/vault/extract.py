@@ -19,12 +19,13 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from refloat.attributes import Withheld, put, put_owner
 from refloat.contracts import EntryType
-from refloat.durable import BLOCK_BYTES, advice, opened_folder, pages, write_past_cache
+from refloat.durable import BLOCK_BYTES, advice, opened_file, opened_folder, pages, write_past_cache
 from refloat.errors import ConnectorError
 from refloat.limits import MIB
 from refloat.patterns import EVERYTHING, Selection, rank
@@ -63,7 +64,8 @@ class Wish:
 
     Files that match the first pattern of ``priority`` are there before any that matches the second, and so on, and
     these before all others; ``ready`` is told the path of each of them then. Paths are those of the whole snapshot,
-    of which ``prefix`` is written. ``same`` tells what need not be written again.
+    of which ``prefix`` is written. ``same`` tells what need not be written again. ``withheld`` counts what came without
+    its owner or attributes.
     """
 
     selection: Selection = EVERYTHING
@@ -71,6 +73,7 @@ class Wish:
     prefix: str = ""
     ready: Callable[[str], None] = lambda path: None
     same: Same = nothing_there
+    withheld: Withheld = field(default_factory=Withheld)
 
 
 @contextmanager
@@ -106,8 +109,8 @@ def _remove(name: bytes, folder: int) -> None:
         os.unlink(name, dir_fd=folder)
 
 
-def write_file(folder: int, name: bytes, node: Node, pieces: Iterator[bytes]) -> None:
-    """Write a file with mode and time, synced, and let it take the place of ``name`` in one step.
+def write_file(folder: int, name: bytes, node: Node, pieces: Iterator[bytes], withheld: Withheld) -> None:
+    """Write a file with mode, time and what else is kept of it, synced; it takes the place of ``name`` in one step.
 
     ``folder`` is a descriptor. Raises ``OSError``, and what ``pieces`` raises; nothing is left then.
     """
@@ -119,7 +122,7 @@ def write_file(folder: int, name: bytes, node: Node, pieces: Iterator[bytes]) ->
             write = _write_large if node.size >= LARGE_BYTES else _write_small
             size = write(file.fileno(), pieces)
             os.ftruncate(file.fileno(), size)
-            os.fchmod(file.fileno(), node.mode)
+            withheld.add(name, put(file.fileno(), node.mode, node.attributes))
             os.utime(file.fileno(), ns=(node.mtime_ns, node.mtime_ns))
             os.fsync(file.fileno())
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -175,22 +178,33 @@ def _write_all(descriptor: int, left: memoryview, at: int) -> None:
         left, at = left[written:], at + written
 
 
-def write_link(folder: int, node: Node) -> None:
+def _own(folder: int, name: bytes, node: Node, withheld: Withheld) -> None:
+    """Give what is no file and no folder its owner."""
+
+    def chown(owner: int, group: int) -> None:
+        os.chown(name, owner, group, dir_fd=folder, follow_symlinks=False)
+
+    withheld.add(node.name, put_owner(os.lstat(name, dir_fd=folder), node.attributes, chown))
+
+
+def write_link(folder: int, node: Node, withheld: Withheld) -> None:
     """Make a symbolic link, in place of whatever had its name. Raises ``OSError``."""
     temporary = _temporary()
     with ExitStack() as undo:
         os.symlink(node.target, temporary, dir_fd=folder)
         undo.callback(_remove, temporary, folder)
+        _own(folder, temporary, node, withheld)
         os.rename(temporary, node.name, src_dir_fd=folder, dst_dir_fd=folder)
         undo.pop_all()
 
 
-def write_fifo(folder: int, node: Node) -> None:
+def write_fifo(folder: int, node: Node, withheld: Withheld) -> None:
     """Make a named pipe, in place of whatever had its name. Raises ``OSError``."""
     temporary = _temporary()
     with ExitStack() as undo:
         os.mkfifo(temporary, _PRIVATE_FILE, dir_fd=folder)
         undo.callback(_remove, temporary, folder)
+        _own(folder, temporary, node, withheld)
         os.chmod(temporary, node.mode, dir_fd=folder)
         os.utime(temporary, ns=(node.mtime_ns, node.mtime_ns), dir_fd=folder)
         os.rename(temporary, node.name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -305,16 +319,16 @@ class Extractor:
         for node in _only(nodes, EntryType.DIRECTORY):
             path = _below(above, node.name)
             if self._wish.selection.enters(path):
-                with _Folder(above=folder, node=node) as below:
+                with _Folder(above=folder, node=node, withheld=self._wish.withheld) as below:
                     if self._wish.selection.holds(path):
                         below.open()
                     self._fill(pool, below, node.tree, path)
         for node in _only(wanted, EntryType.SYMLINK):  # last: no link is there while anything is written
             self._wanted()
-            write_link(folder.open(), node)
+            write_link(folder.open(), node, self._wish.withheld)
         for node in _only(wanted, EntryType.FIFO):
             self._wanted()
-            write_fifo(folder.open(), node)
+            write_fifo(folder.open(), node, self._wish.withheld)
         folder.sync()
 
     def _again(self, folder: int, node: Node) -> bool:
@@ -339,9 +353,17 @@ class Extractor:
 
     def _file(self, folder: int, node: Node) -> None:
         self._wanted()
-        if not self._wish.same(folder, node):
-            with closing(self._pieces(node)) as pieces:
-                write_file(folder, node.name, node, self._until_left(pieces))
+        if self._wish.same(folder, node):
+            if node.attributes:
+                self._put_again(folder, node)
+            return
+        with closing(self._pieces(node)) as pieces:
+            write_file(folder, node.name, node, self._until_left(pieces), self._wish.withheld)
+
+    def _put_again(self, folder: int, node: Node) -> None:
+        """What could not be set then may be now; and what cannot is to be said again."""
+        with opened_file(os.fsdecode(node.name), folder=folder, follow=False) as descriptor:
+            self._wish.withheld.add(node.name, put(descriptor, node.mode, node.attributes))
 
     def _until_left(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
@@ -354,12 +376,18 @@ class _Folder:
     """A folder that is made when something in it is to be written; it has its mode and time when that is over."""
 
     def __init__(
-        self, opened: int | None = None, *, above: _Folder | None = None, node: Node | None = None
+        self,
+        opened: int | None = None,
+        *,
+        above: _Folder | None = None,
+        node: Node | None = None,
+        withheld: Withheld | None = None,
     ) -> None:
         self.depth: int = 0 if above is None else above.depth + 1
         self._opened = opened
         self._above = above
         self._node = node
+        self._withheld = withheld or Withheld()
 
     def open(self) -> int:
         """A descriptor of it. Raises ``OSError``."""
@@ -381,7 +409,8 @@ class _Folder:
             return
         try:
             if failed is None:
-                os.fchmod(self._opened, self._node.mode)
+                lacking = put(self._opened, self._node.mode, self._node.attributes)
+                self._withheld.add(self._node.name, lacking)
                 os.utime(self._opened, ns=(self._node.mtime_ns, self._node.mtime_ns))
         finally:
             os.close(self._opened)

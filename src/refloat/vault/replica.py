@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from refloat.attributes import Withheld
 from refloat.clock import Clock
 from refloat.contracts import Facts, Progress, Silent, Store
 from refloat.digest import Json, object_name
@@ -367,6 +368,7 @@ class Replica:
         heard: Heard = unheard,
         cancelled: threading.Event | None = None,
         totals: Totals = UNTOLD,
+        withheld: Withheld | None = None,
     ) -> SnapshotSource:
         """The files of a snapshot by its root tree (hex), and the patterns of those that come first.
 
@@ -382,6 +384,7 @@ class Replica:
             same=same,
             cancelled=cancelled,
             totals=totals,
+            withheld=withheld,
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from refloat.attributes import PLAIN, Attributes
 from refloat.contracts import EntryType
 from refloat.deadline import require_wanted
 from refloat.durable import opened_file
@@ -34,6 +35,7 @@ from refloat.vault.tree import (
 _ANY_TREE = bytes(NAME_BYTES)  # of a folder whose entries are not known yet
 _SET_TIME = "set its time of change, which is beyond what can be stored, with touch; or exclude it"
 FOLDER_MODE = 0o755  # of folders that nobody recorded, because only what they hold was given
+_UNTOLD = Node(b"", EntryType.DIRECTORY, FOLDER_MODE)
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,7 @@ class Chunks(Protocol):
 
 @dataclass
 class _Folder:
-    mode: int = FOLDER_MODE
-    mtime_ns: int = 0
+    told: Node = _UNTOLD
     entries: dict[bytes, Node | _Folder] = field(default_factory=dict)
 
 
@@ -210,6 +211,7 @@ class SnapshotSink:
         token: str | Callable[[], str] = "",
         length: int | None = None,
         link: str = "",
+        attributes: Attributes = PLAIN,
     ) -> int:
         """Store a file and return its size in bytes.
 
@@ -231,7 +233,13 @@ class SnapshotSink:
             raise _unreadable(path, error) from error
         told = token() if callable(token) else token
         node = Node(
-            names[-1], EntryType.FILE, mode & FILE_MODE_MASK, mtime_ns, segmenter=found.segmenter, token=told
+            names[-1],
+            EntryType.FILE,
+            mode & FILE_MODE_MASK,
+            mtime_ns,
+            segmenter=found.segmenter,
+            token=told,
+            attributes=attributes,
         )
         if link:
             node = replace(node, link=b"/".join(_checked(link)))
@@ -246,8 +254,11 @@ class SnapshotSink:
         node = self._earlier(_checked(path))
         return "" if node is None or node.type is not EntryType.FILE else node.token
 
-    def carry(self, path: str, token: str) -> bool:
-        """Take a file over from the previous snapshot where its token is the same and its chunks are."""
+    def carry(self, path: str, token: str, *, attributes: Attributes = PLAIN) -> bool:
+        """Take a file over from the previous snapshot where its token is the same and its chunks are.
+
+        ``attributes`` are what it has now: an older refloat may not have captured them.
+        """
         self._wanted()
         names = _checked(path)
         node = self._earlier(names)
@@ -255,19 +266,23 @@ class SnapshotSink:
             return False
         if not self._chunks.holds_all(node.chunks):
             return False
-        self._place(names, node)
+        self._place(names, replace(node, attributes=attributes))
         self._heard(node.size)
         return True
 
-    def directory(self, path: str, *, mode: int = 0o755, mtime_ns: int = 0) -> None:
+    def directory(
+        self, path: str, *, mode: int = 0o755, mtime_ns: int = 0, attributes: Attributes = PLAIN
+    ) -> None:
         """Record a folder. The root has no attributes of its own: an empty path changes nothing."""
         if path:
             names = _checked(path)
-            _require_storable(path, Node(names[-1], EntryType.DIRECTORY, mtime_ns=mtime_ns, tree=_ANY_TREE))
-            folder = self._folder(names)
-            folder.mode, folder.mtime_ns = mode & FOLDER_MODE_MASK, mtime_ns
+            told = Node(
+                names[-1], EntryType.DIRECTORY, mode & FOLDER_MODE_MASK, mtime_ns, attributes=attributes
+            )
+            _require_storable(path, replace(told, tree=_ANY_TREE))
+            self._folder(names).told = told
 
-    def symlink(self, path: str, target: str) -> None:
+    def symlink(self, path: str, target: str, *, attributes: Attributes = PLAIN) -> None:
         """Record a symbolic link. Raises ``ConnectorError`` for a target that no link can have."""
         names = _checked(path)
         stored = target.encode("utf-8", "surrogateescape")
@@ -275,12 +290,15 @@ class SnapshotSink:
             raise ConnectorError(
                 f"the link {path} has a target that no link can have", file=path, next="exclude the link"
             )
-        self._place(names, Node(names[-1], EntryType.SYMLINK, target=stored))
+        self._place(names, Node(names[-1], EntryType.SYMLINK, target=stored, attributes=attributes))
 
-    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+    def fifo(
+        self, path: str, *, mode: int = 0o644, mtime_ns: int = 0, attributes: Attributes = PLAIN
+    ) -> None:
         """Record a named pipe."""
         names = _checked(path)
-        self._place(names, Node(names[-1], EntryType.FIFO, mode & FILE_MODE_MASK, mtime_ns))
+        told = Node(names[-1], EntryType.FIFO, mode & FILE_MODE_MASK, mtime_ns, attributes=attributes)
+        self._place(names, told)
 
     def under(self, prefix: str) -> Below:
         """A sink whose paths land below ``prefix``."""
@@ -359,7 +377,7 @@ class SnapshotSink:
     def _node(self, name: bytes, entry: Node | _Folder, totals: _Totals) -> Node:
         if isinstance(entry, _Folder):
             tree = self._store(entry, totals)
-            return Node(name, EntryType.DIRECTORY, entry.mode, entry.mtime_ns, tree=tree)
+            return replace(entry.told, name=name, tree=tree)
         self._needed.update(entry.chunks)
         totals.files += entry.type is EntryType.FILE
         totals.bytes += entry.size
@@ -408,6 +426,7 @@ class Below:
         token: str | Callable[[], str] = "",
         length: int | None = None,
         link: str = "",
+        attributes: Attributes = PLAIN,
     ) -> int:
         """As ``SnapshotSink.file``."""
         return self._sink.file(
@@ -418,27 +437,33 @@ class Below:
             token=token,
             length=length,
             link=self._at(link) if link else "",
+            attributes=attributes,
         )
 
     def earlier(self, path: str) -> str:
         """As ``SnapshotSink.earlier``."""
         return self._sink.earlier(self._at(path))
 
-    def carry(self, path: str, token: str) -> bool:
+    def carry(self, path: str, token: str, *, attributes: Attributes = PLAIN) -> bool:
         """As ``SnapshotSink.carry``."""
-        return self._sink.carry(self._at(path), token)
+        return self._sink.carry(self._at(path), token, attributes=attributes)
 
-    def directory(self, path: str, *, mode: int = 0o755, mtime_ns: int = 0) -> None:
+    def directory(
+        self, path: str, *, mode: int = 0o755, mtime_ns: int = 0, attributes: Attributes = PLAIN
+    ) -> None:
         """As ``SnapshotSink.directory``; an empty path is the folder ``prefix`` itself."""
-        self._sink.directory(self._at(path) if path else self._prefix, mode=mode, mtime_ns=mtime_ns)
+        at = self._at(path) if path else self._prefix
+        self._sink.directory(at, mode=mode, mtime_ns=mtime_ns, attributes=attributes)
 
-    def symlink(self, path: str, target: str) -> None:
+    def symlink(self, path: str, target: str, *, attributes: Attributes = PLAIN) -> None:
         """As ``SnapshotSink.symlink``."""
-        self._sink.symlink(self._at(path), target)
+        self._sink.symlink(self._at(path), target, attributes=attributes)
 
-    def fifo(self, path: str, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
+    def fifo(
+        self, path: str, *, mode: int = 0o644, mtime_ns: int = 0, attributes: Attributes = PLAIN
+    ) -> None:
         """As ``SnapshotSink.fifo``."""
-        self._sink.fifo(self._at(path), mode=mode, mtime_ns=mtime_ns)
+        self._sink.fifo(self._at(path), mode=mode, mtime_ns=mtime_ns, attributes=attributes)
 
     def under(self, prefix: str) -> Below:
         """A sink further below."""

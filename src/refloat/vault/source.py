@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from refloat.attributes import Withheld, put
 from refloat.contracts import Entry, EntryType, Facts
 from refloat.deadline import require_wanted
 from refloat.durable import opened_folder
@@ -119,7 +121,8 @@ class SnapshotSource:
     at the next chunk.
 
     ``totals`` are what the signed point says of the snapshot: a tree that unfolds to more is neither listed nor
-    written, and no larger file is opened; each raises ``Malformed``.
+    written, and no larger file is opened; each raises ``Malformed``. ``withheld`` counts what is written without its
+    owner or attributes, because they could not be set.
     """
 
     def __init__(
@@ -134,6 +137,7 @@ class SnapshotSource:
         same: extract.Same = extract.nothing_there,
         cancelled: threading.Event | None = None,
         totals: Totals = UNTOLD,
+        withheld: Withheld | None = None,
     ) -> None:
         self.facts = facts
         self._cancelled = cancelled or threading.Event()
@@ -145,6 +149,7 @@ class SnapshotSource:
         self._tree = Tree(self._root, self._read)
         self._prefix = prefix
         self._totals = totals
+        self._withheld = withheld or Withheld()
 
     def _wanted(self) -> None:
         require_wanted(self._cancelled, "reading the snapshot")
@@ -169,6 +174,7 @@ class SnapshotSource:
             same=self._same,
             cancelled=self._cancelled,
             totals=self._totals,
+            withheld=self._withheld,
         )
         below._tree = self._tree
         return below
@@ -185,7 +191,8 @@ class SnapshotSource:
         for node in read_folder(folder, self._read):
             names = (*above, node.name)
             target = node.target.decode("utf-8", "surrogateescape")
-            yield Entry(join_path(names), node.type, node.size, node.mode, node.mtime_ns, target, node.token)
+            path, kept = join_path(names), node.attributes
+            yield Entry(path, node.type, node.size, node.mode, node.mtime_ns, target, node.token, kept)
             if node.type is EntryType.DIRECTORY:
                 yield from self._entries(node.tree, names)
 
@@ -205,20 +212,29 @@ class SnapshotSource:
         """
         node = self._file(path)
         with extract.explained(to), opened_folder(to.parent) as folder:
-            extract.write_file(folder, os.fsencode(to.name), node, self.pieces(node))
+            name = os.fsencode(to.name)
+            extract.write_file(folder, name, node, self.pieces(node), self._withheld)
             os.fsync(folder)
 
     def fetch_all(self, into: Path) -> None:
         """Write every path below ``into``, which is made where it is not there; nothing outside of it.
+
+        ``into`` itself gets owner and attributes of the folder that is written; its mode and time are the caller's.
 
         May be called again after a crash: what is there as it is stored stays, the rest is written anew under the
         same names. Raises as ``fetch``.
         """
         with extract.explained(into), extract.made_folder(into) as folder:
             same = self._same if any(into.iterdir()) else extract.nothing_there
+            prefix = join_path(self._prefix)
             self.fill(
-                folder, extract.Wish(priority=self._priority, prefix=join_path(self._prefix), same=same)
+                folder,
+                extract.Wish(priority=self._priority, prefix=prefix, same=same, withheld=self._withheld),
             )
+            top = self._tree.find(self._prefix)
+            if top is not None and top.attributes:
+                mode = stat.S_IMODE(os.fstat(folder).st_mode)
+                self._withheld.add(top.name, put(folder, mode, top.attributes))
 
     def fill(self, folder: int, wish: extract.Wish) -> None:
         """Write what is wished into an open folder. Raises ``OSError``, ``VaultError`` and ``ConnectorError``."""

@@ -1,6 +1,6 @@
 """One folder as a value: its sorted entries, stored as a chunk of canonical JSON, or a row of such chunks.
 
-    {"entries": [entry, ...], "format": 1 or 2, "next": "<chunk name in hex>" or null}
+    {"entries": [entry, ...], "format": 1, 2 or 3, "next": "<chunk name in hex>" or null}
 
 A folder whose entries need more than ``PAGE_BYTES_MAX`` goes on in the page that ``next`` names. An entry has
 ``name`` (base64 of its bytes), ``type`` and, by type:
@@ -11,7 +11,9 @@ A folder whose entries need more than ``PAGE_BYTES_MAX`` goes on in the page tha
     fifo       mode, mtime_ns; only in a page of format 2
 
 In a page of format 2 a file may have ``link`` as well: base64 of the path of an entry before it, from the root of the
-tree, that is the same file under another name. A page without either is of format 1, which any refloat reads.
+tree, that is the same file under another name. In a page of format 3 any entry may have ``owner`` and ``group``,
+each the number and the name, and ``xattrs``: extended attributes, each base64 of its value. A page without any of
+these is of format 1, which any refloat reads.
 """
 
 from __future__ import annotations
@@ -22,10 +24,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
+from refloat.attributes import PLAIN, Attributes, Principal, may_be_kept, may_be_named, within_limits
 from refloat.contracts import EntryType
 from refloat.digest import canonical_json
 from refloat.errors import ConnectorError
-from refloat.limits import CHUNK_BYTES_MAX, ENTRY_NAME_BYTES_MAX, MIB, TREE_DEPTH_MAX, TREE_ENTRIES_MAX
+from refloat.limits import (
+    ATTRIBUTES_MAX,
+    CHUNK_BYTES_MAX,
+    ENTRY_NAME_BYTES_MAX,
+    MIB,
+    TREE_DEPTH_MAX,
+    TREE_ENTRIES_MAX,
+)
 from refloat.vault.chunk import NAME_BYTES
 from refloat.vault.layout import FORMAT, damaged, parse_object
 
@@ -42,6 +52,10 @@ _KEYS = {
 }
 FORMAT_OF_MORE = 2
 """The format of a page that holds a pipe, or a file with several names."""
+FORMAT_OF_OWNERS = 3
+"""The format of a page with an entry that says whose it is, or has extended attributes."""
+_ATTRIBUTES = {"owner", "group", "xattrs"}
+_ID_MAX = 2**32 - 1  # which is no user and no group, but "leave it" to ``chown``
 _LINK_BYTES_MAX = (ENTRY_NAME_BYTES_MAX + 1) * TREE_DEPTH_MAX
 
 
@@ -63,6 +77,7 @@ class Node:
     target: bytes = b""
     tree: bytes = b""
     link: bytes = b""
+    attributes: Attributes = PLAIN
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,7 @@ def _text(content: bytes) -> str:
 
 def _document(node: Node) -> dict[str, object]:
     document: dict[str, object] = {"name": _text(node.name), "type": str(node.type)}
+    document |= _told(node.attributes)
     if node.type is EntryType.SYMLINK:
         return {**document, "target": _text(node.target)}
     document |= {"mode": node.mode, "mtime_ns": node.mtime_ns}
@@ -91,6 +107,17 @@ def _document(node: Node) -> dict[str, object]:
     chunks = _text(b"".join(node.chunks))
     content = {"chunks": chunks, "segmenter": node.segmenter, "size": node.size, "token": node.token}
     return {**document, **content}
+
+
+def _told(attributes: Attributes) -> dict[str, object]:
+    told: dict[str, object] = {
+        key: [principal.id, principal.name]
+        for key, principal in (("owner", attributes.owner), ("group", attributes.group))
+        if principal is not None
+    }
+    if attributes.xattrs:
+        told["xattrs"] = {name: _text(value) for name, value in attributes.xattrs}
+    return told
 
 
 def require_storable(node: Node) -> None:
@@ -107,6 +134,8 @@ def encode_page(page: Page) -> bytes:
 
 
 def _format(nodes: Sequence[Node]) -> int:
+    if any(node.attributes for node in nodes):
+        return FORMAT_OF_OWNERS
     more = any(node.type is EntryType.FIFO or node.link for node in nodes)
     return FORMAT_OF_MORE if more else FORMAT
 
@@ -116,7 +145,7 @@ def decode_page(raw: bytes, *, what: str) -> Page:
 
     Raises ``Damaged`` for anything that ``encode_page`` would not make, ``VaultError`` for a newer format.
     """
-    document = parse_object(raw, what, CHUNK_BYTES_MAX, FORMAT_OF_MORE)
+    document = parse_object(raw, what, CHUNK_BYTES_MAX, FORMAT_OF_OWNERS)
     try:
         _require(set(document) == {"format", "entries", "next"}, "a set of fields")
         entries = cast("Sequence[Mapping[str, object]]", document["entries"])
@@ -169,19 +198,40 @@ def check_name(name: bytes) -> None:
 
 def _node(entry: Mapping[str, object]) -> Node:
     kind = EntryType(cast(str, entry["type"]))
-    keys = _KEYS[kind] | ({"link"} & set(entry) if kind is EntryType.FILE else set())
-    _require(set(entry) == keys, "the keys of an entry")
+    optional = {"link", *_ATTRIBUTES} if kind is EntryType.FILE else _ATTRIBUTES
+    _require(set(entry) == _KEYS[kind] | (optional & set(entry)), "the keys of an entry")
     name = _octets(entry["name"])
     check_name(name)
+    attributes = _attributes(entry) if _ATTRIBUTES & set(entry) else PLAIN
     if kind is EntryType.SYMLINK:
-        return Node(name, kind, target=_target(entry))
+        return Node(name, kind, target=_target(entry), attributes=attributes)
     mtime_ns = _moment(entry["mtime_ns"])
     if kind is EntryType.FIFO:
-        return Node(name, kind, _whole(entry["mode"], FILE_MODE_MASK + 1), mtime_ns)
+        mode = _whole(entry["mode"], FILE_MODE_MASK + 1)
+        return Node(name, kind, mode, mtime_ns, attributes=attributes)
     if kind is EntryType.DIRECTORY:
         mode = _whole(entry["mode"], FOLDER_MODE_MASK + 1)
-        return Node(name, kind, mode, mtime_ns, tree=_chunk_name(entry["tree"]))
-    return _file(name, mtime_ns, entry)
+        return Node(name, kind, mode, mtime_ns, tree=_chunk_name(entry["tree"]), attributes=attributes)
+    return _file(name, mtime_ns, entry, attributes)
+
+
+def _attributes(entry: Mapping[str, object]) -> Attributes:
+    owner, group = (_principal(entry[key]) if key in entry else None for key in ("owner", "group"))
+    if "xattrs" not in entry:
+        return Attributes(owner, group)
+    told = cast("Mapping[str, object]", entry["xattrs"])
+    _require(isinstance(told, dict) and 0 < len(told) <= ATTRIBUTES_MAX, "a set of extended attributes")
+    xattrs = tuple((name, _octets(told[name])) for name in sorted(told))
+    _require(all(map(may_be_kept, told)) and within_limits(xattrs), "an extended attribute")
+    _require(entry["type"] in (EntryType.FILE, EntryType.DIRECTORY), "what has extended attributes")
+    return Attributes(owner, group, xattrs)
+
+
+def _principal(value: object) -> Principal:
+    _require(isinstance(value, list) and len(value) == 2, "an owner")
+    number, name = cast("list[object]", value)
+    _require(isinstance(name, str) and may_be_named(name), "an owner")
+    return Principal(_whole(number, _ID_MAX), cast(str, name))
 
 
 def _target(entry: Mapping[str, object]) -> bytes:
@@ -200,7 +250,7 @@ def _link(entry: Mapping[str, object]) -> bytes:
     return link
 
 
-def _file(name: bytes, mtime_ns: int, entry: Mapping[str, object]) -> Node:
+def _file(name: bytes, mtime_ns: int, entry: Mapping[str, object], attributes: Attributes) -> Node:
     joined = _octets(entry["chunks"])
     size, token = _whole(entry["size"], 2**63), entry["token"]
     _require(len(joined) % NAME_BYTES == 0 and bool(joined) == bool(size), "a list of chunks")
@@ -215,6 +265,7 @@ def _file(name: bytes, mtime_ns: int, entry: Mapping[str, object]) -> Node:
         segmenter=_whole(entry["segmenter"], 256),
         token=cast(str, token),
         link=_link(entry),
+        attributes=attributes,
     )
 
 

@@ -219,11 +219,11 @@ def test_every_object_of_a_newer_format_asks_for_a_newer_refloat_and_is_not_call
         "pack": lambda: open_directory(KEYRING, lambda at, n: bytes(pack[at : at + n]), len(pack), what="it"),
         "slot": lambda: log.read(0),
         "key file": lambda: KeyFile.from_bytes(key),
-        "page": lambda: decode_page(canonical_json({"format": 3, "rows": []}), what="it"),
+        "page": lambda: decode_page(canonical_json({"format": 4, "rows": []}), what="it"),
         "descriptor": lambda: layout.parse_object(b'{"format":2}', layout.VAULT),
     }
     for what, read in newer.items():
-        with pytest.raises(VaultError, match=r"format [23]") as caught:
+        with pytest.raises(VaultError, match=r"format [234]") as caught:
             read()
         assert not isinstance(caught.value, Damaged | WrongKey), what
         assert "upgrade" in str(caught.value.next), what

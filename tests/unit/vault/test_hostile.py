@@ -385,7 +385,7 @@ def test_a_page_that_lies_is_damage(lie: str) -> None:
 
 
 def test_a_page_of_a_newer_format_needs_a_newer_refloat() -> None:
-    newer = refused(lambda: decode_page(page(entry(), format=3, extra=1), what="folder"), "format 3")
+    newer = refused(lambda: decode_page(page(entry(), format=4, extra=1), what="folder"), "format 4")
     assert not isinstance(newer, Damaged)
     assert "upgrade" in str(newer.next)
 

@@ -10,6 +10,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refloat.attributes import PLAIN, Attributes, Principal
 from refloat.contracts import EntryType
 from refloat.digest import canonical_json
 from refloat.errors import ConnectorError, Damaged, Missing
@@ -38,6 +39,16 @@ def is_name(name: bytes) -> bool:
 NAMES = st.binary(min_size=1, max_size=255).filter(is_name)
 CHUNK = st.binary(min_size=32, max_size=32)
 TIMES = st.integers(-(2**62), 2**62)
+PRINCIPALS = st.none() | st.builds(
+    Principal, st.integers(0, 2**32 - 2), st.text(max_size=9).filter(str.isprintable)
+)
+XATTRS = st.dictionaries(
+    st.sampled_from(("user.a", "user.\udcff", "system.posix_acl_access", "security.capability")),
+    st.binary(max_size=9),
+)
+ATTRIBUTES = st.builds(
+    Attributes, PRINCIPALS, PRINCIPALS, XATTRS.map(lambda found: tuple(sorted(found.items())))
+)
 FILES = st.builds(
     Node,
     name=NAMES,
@@ -48,6 +59,7 @@ FILES = st.builds(
     chunks=st.lists(CHUNK, min_size=1, max_size=3).map(tuple),
     segmenter=st.integers(0, 6),
     token=st.text(max_size=10),
+    attributes=st.just(PLAIN) | ATTRIBUTES,
 )
 EMPTY_FILES = FILES.map(lambda node: replace(node, size=0, chunks=()))
 FOLDERS = st.builds(
