@@ -1,8 +1,9 @@
 """Whose a file is and what else its file system keeps of it: owner, group, extended attributes, access lists.
 
 Read where something is captured and set where it is written, as far as the one who restores may; a ``Withheld`` counts
-what could not be. Of the extended attributes those of users are kept, capabilities, and POSIX access lists, which are
-stored as such; what a system makes by itself (``security.selinux``, ``trusted.*``) is not.
+what could not be. Of the extended attributes those of users are kept, and POSIX access lists, which are stored as
+such; what a system makes by itself (``security.selinux``, ``trusted.*``) is not, and nothing that would make whoever
+runs a file more than they are: set-user-id bits and capabilities.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from refloat.limits import ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_BYTES_MAX, ATTRI
 
 ACCESS_LIST = "system.posix_acl_access"
 DEFAULT_LIST = "system.posix_acl_default"
-CAPABILITY = "security.capability"
 _OWN = "user."  # the names that anybody may use
 _PRINCIPAL_CHARS_MAX = 256  # LOGIN_NAME_MAX on Linux
 _LOOKED_UP_MAX = 4096  # names of users and groups that are remembered
@@ -63,7 +63,7 @@ def may_be_named(name: str) -> bool:
 
 def may_be_kept(name: str) -> bool:
     """Whether an extended attribute of this name is captured, and taken from a vault."""
-    return name in (ACCESS_LIST, DEFAULT_LIST, CAPABILITY) or (
+    return name in (ACCESS_LIST, DEFAULT_LIST) or (
         name.startswith(_OWN)
         and "\0" not in name
         and len(name.encode("utf-8", "surrogateescape")) <= ATTRIBUTE_NAME_BYTES_MAX
@@ -158,17 +158,14 @@ class Withheld:
 def put(descriptor: int, mode: int, attributes: Attributes) -> dict[str, OSError]:
     """Give an open file or folder its owner and group, then its mode, then all else; what failed, and why.
 
-    A capability is not given to a file whose owner could not be set, and without its access list a file grants its
-    group no more than the list did. Raises ``OSError`` where even the mode cannot be set.
+    Without its access list a file grants its group no more than the list did. Raises ``OSError`` where even the mode
+    cannot be set.
     """
     failed = put_owner(
         os.fstat(descriptor), attributes, lambda owner, group: os.fchown(descriptor, owner, group)
     )
     os.fchmod(descriptor, mode)  # after the owner, whose change takes bits of it away
     for name, value in attributes.xattrs:
-        if name == CAPABILITY and "owner" in failed:
-            failed["capabilities"] = failed["owner"]
-            continue
         try:
             _set(descriptor, name, value)
         except OSError as error:
@@ -226,8 +223,6 @@ def _set(descriptor: int, name: str, value: bytes) -> None:
 
 
 def _kind(name: str) -> str:
-    if name == CAPABILITY:
-        return "capabilities"
     return "access lists" if name in (ACCESS_LIST, DEFAULT_LIST) else "extended attributes"
 
 

@@ -120,7 +120,7 @@ SHAPES = {  # what each document has, and nothing else; hexadecimal digits by th
 
 
 FORMATS = {"point_with_gaps": 2, "page_of_more": 2, "page_of_owners": 3}  # the others have 1
-KEPT = ("system.posix_acl_access", "system.posix_acl_default", "security.capability")
+KEPT = ("system.posix_acl_access", "system.posix_acl_default")
 ATTRIBUTES = ("owner", "group", "xattrs")
 
 

@@ -46,7 +46,9 @@ def load(path: Path) -> Plan:
             content = file.read(PLAN_BYTES_MAX + 1)
     except OSError as error:
         raise UsageError(
-            f"the saved plan cannot be read: {error.strerror}", file=str(path), next="name a file that --save wrote"
+            f"the saved plan cannot be read: {error.strerror}",
+            file=str(path),
+            next="name a file that --save wrote",
         ) from error
     try:
         if len(content) > PLAN_BYTES_MAX:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from refloat import attributes
-from refloat.attributes import Attributes, Principal, Withheld, put
+from refloat.attributes import Attributes, Principal, Withheld
 from refloat.contracts import EntryType
 from refloat.errors import ConnectorError, Damaged
 from refloat.flows.anywhere import Anywhere
@@ -184,18 +184,9 @@ def test_more_than_is_kept_is_left_out_and_named_in_the_point(
     assert made.position == {"left_out": {"attributes": 1, "attributes_of": [FILE]}}
 
 
-def test_a_capability_is_not_given_to_a_file_of_another_owner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_: list[str] = []
-    monkeypatch.setattr(attributes.os, "setxattr", lambda descriptor, name, value: set_.append(name))
-    kept = Attributes(Principal(54321, ""), xattrs=((attributes.CAPABILITY, b"1"), (NOTE, b"2")))
-    with (tmp_path / "file").open("w") as file:
-        monkeypatch.setattr(attributes.os, "fchown", refuse)
-        assert put(file.fileno(), 0o644, kept).keys() == {"owner", "capabilities"}
-        assert set_ == [NOTE]
-        monkeypatch.setattr(attributes.os, "fchown", lambda *asked: None)
-        assert put(file.fileno(), 0o644, kept) == {} and set_[1:] == [attributes.CAPABILITY, NOTE]
+def test_nothing_is_kept_that_makes_whoever_runs_a_file_more_than_they_are() -> None:
+    assert attributes.may_be_kept(NOTE) and attributes.may_be_kept(attributes.ACCESS_LIST)
+    assert not attributes.may_be_kept("security.capability") and not attributes.may_be_kept("trusted.x")
 
 
 def test_an_archive_holds_owners_and_attributes(owned: World) -> None:

@@ -43,7 +43,7 @@ PRINCIPALS = st.none() | st.builds(
     Principal, st.integers(0, 2**32 - 2), st.text(max_size=9).filter(str.isprintable)
 )
 XATTRS = st.dictionaries(
-    st.sampled_from(("user.a", "user.\udcff", "system.posix_acl_access", "security.capability")),
+    st.sampled_from(("user.a", "user.\udcff", "system.posix_acl_access", "system.posix_acl_default")),
     st.binary(max_size=9),
 )
 ATTRIBUTES = st.builds(
