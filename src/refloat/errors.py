@@ -212,6 +212,10 @@ class StoreError(RefloatError):
     otherwise = "see whether the store answers and its credentials are right, then run the same command again"
 
 
+class StoreFull(StoreError):
+    """A store has no room: the same again helps only once somebody has made some."""
+
+
 class ConnectorError(RefloatError):
     """A component could not be inspected, captured, staged, switched or started."""
 

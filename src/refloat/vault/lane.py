@@ -11,7 +11,7 @@ from functools import partial
 
 from refloat.contracts import Progress
 from refloat.digest import Json, object_name
-from refloat.errors import RefloatError, Retry
+from refloat.errors import RefloatError, Retry, StoreFull
 from refloat.vault import layout
 from refloat.vault.index import is_there
 from refloat.vault.indexrun import Location
@@ -117,8 +117,12 @@ class Lane:
         self.marked = marked_objects(self.replica)
 
     def begin_again(self) -> None:
-        """After an error that may have passed, read anew what the region holds; it lacks what came meanwhile."""
-        if self.error is not None and self.error.retry is not Retry.NEVER:
+        """After an error that may have passed, read anew what the region holds; it lacks what came meanwhile.
+
+        A store without room is not filled further with what does not become a point there.
+        """
+        passes = self.error is not None and self.error.retry is not Retry.NEVER
+        if passes and not isinstance(self.error, StoreFull):
             self.error, self.behind, self.again = None, True, True
             self.submit(self.prepare)
             self.submit(self.look)

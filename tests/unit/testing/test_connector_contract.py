@@ -86,7 +86,7 @@ class KeepsItsEndToItself(Files):
 
 class NeverCarries(Files):
     def capture(self, sink: Sink, op: Op) -> Facts:
-        sink.carry = lambda path, token: False  # type: ignore[method-assign]
+        sink.carry = lambda path, token, **entry: False  # type: ignore[method-assign]
         return super().capture(sink, op)
 
 

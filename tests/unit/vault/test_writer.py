@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from refloat.contracts import Facts, Put
-from refloat.errors import Missing, StoreError, UsageError, WrongKey
+from refloat.errors import Missing, StoreError, StoreFull, UsageError, WrongKey
 from refloat.vault.check import check
 from refloat.vault.index import Index
 from refloat.vault.keys import KeyFile, Role
@@ -306,6 +306,23 @@ def test_one_region_that_fails_once_at_any_operation_never_stops_the_other_and_i
         assert captured.regions["us"].complete, captured.regions["us"].error
         assert world.restored(captured.point, replica=there) == NEWER
         assert [entry.body["point"] for entry in there.entries()] == [first.point, captured.point], "and once"
+
+
+def test_a_store_without_room_is_not_filled_further_by_a_second_try(
+    world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fault 13
+    world.capture(FILES)
+    before, create, refused = world.names("", "us"), MemoryStore.create, iter([True])
+
+    def full(store: MemoryStore, name: str, content: Any) -> Any:
+        if store is world.stores["us"] and name.startswith("packs/") and next(refused, False):
+            raise StoreFull("it is full", next="free space there")
+        return create(store, name, content)
+
+    monkeypatch.setattr(MemoryStore, "create", full)
+    captured = world.capture(NEWER)
+    assert captured.regions["eu"].complete and not captured.regions["us"].complete
+    assert world.names("", "us") == before
 
 
 def test_a_store_that_only_says_that_it_stored_never_counts_as_a_copy(world: VaultWorld) -> None:

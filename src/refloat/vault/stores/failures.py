@@ -6,7 +6,7 @@ import re
 
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-from refloat.errors import DeadlineExceeded, Missing, RefloatError, Retry, StoreError
+from refloat.errors import DeadlineExceeded, Missing, RefloatError, Retry, StoreError, StoreFull
 from refloat.manifest.address import access_of
 
 CREDENTIALS_ADVICE = "set the credentials in the environment (AWS_ACCESS_KEY_ID and the like)"
@@ -55,7 +55,8 @@ def typed(url: str, verb: str, name: str, error: Exception) -> RefloatError:
     if isinstance(error, FileNotFoundError) and not _lacks_bucket(text) and verb != "write":
         return missing(url, name)
     retry, reason, advice = _judge(url, error, text)
-    return StoreError(f"cannot {verb} {name} in {url}: {reason}", file=name, retry=retry, next=advice)
+    kind = StoreFull if _is_full(code_of(text), status_of(text)) else StoreError
+    return kind(f"cannot {verb} {name} in {url}: {reason}", file=name, retry=retry, next=advice)
 
 
 def may_have_landed(error: Exception) -> bool:
@@ -122,6 +123,10 @@ def _lacks_bucket(text: str) -> bool:
     return code_of(text) in _NO_BUCKET or _NO_BUCKET_SAID in text
 
 
+def _is_full(code: str, status: int | None) -> bool:
+    return code in _FULL or status == 507
+
+
 def _judge(url: str, error: Exception, text: str) -> _Meaning:
     if isinstance(error, DeadlineExceeded):
         return Retry.LATER, _KINDS["Timeout"], "see whether the store can be reached, and try again"
@@ -181,7 +186,7 @@ def _bucket(error: Exception, code: str, text: str) -> _Meaning | None:
 
 
 def _answer(error: Exception, code: str, status: int | None) -> _Meaning:
-    if code in _FULL or status == 507:
+    if _is_full(code, status):
         return (
             Retry.LATER,
             f"it is full ({reason_of(error)})",

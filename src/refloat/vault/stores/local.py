@@ -23,7 +23,7 @@ from pathlib import Path
 
 from refloat.contracts import ObjectInfo, Put
 from refloat.durable import surely, sync_folder, write_past_cache
-from refloat.errors import Missing, Retry, StoreError
+from refloat.errors import Missing, Retry, StoreError, StoreFull
 from refloat.limits import MIB
 from refloat.vault.stores.names import checked, checked_prefix, is_name
 
@@ -174,9 +174,8 @@ class LocalStore:
         fallback = (Retry.LATER, "see whether the directory is there and mounted")
         retry, advice = _ADVICE.get(error.errno or 0, fallback)
         reason = error.strerror or str(error)
-        return StoreError(
-            f"cannot {verb} {name} in {self.root}: {reason}", file=name, retry=retry, next=advice
-        )
+        kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+        return kind(f"cannot {verb} {name} in {self.root}: {reason}", file=name, retry=retry, next=advice)
 
 
 def _open_new(path: Path) -> int:
