@@ -16,6 +16,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -26,9 +27,8 @@ DEFAULT_LIST = "system.posix_acl_default"
 _OWN = "user."  # the names that anybody may use
 _PRINCIPAL_CHARS_MAX = 256  # LOGIN_NAME_MAX on Linux
 _LOOKED_UP_MAX = 4096  # names of users and groups that are remembered
-_ACL_ENTRY = struct.Struct(
-    "<HHI"
-)  # tag, permissions, id; after four bytes of version (linux/posix_acl_xattr.h)
+# tag, permissions, id; after four bytes of version (linux/posix_acl_xattr.h)
+_ACL_ENTRY = struct.Struct("<HHI")
 _ACL_GROUP = 0x04
 
 
@@ -99,24 +99,23 @@ def _xattrs(path: str) -> tuple[tuple[str, bytes], ...]:
         return ()  # its file system has none, or it vanished or lost one meanwhile: its time of change tells
 
 
-def _told(name: str) -> str:
-    return name if may_be_named(name) else ""
-
-
 @lru_cache(_LOOKED_UP_MAX)
 def _user_name(number: int) -> str:
-    try:
-        return _told(pwd.getpwuid(number).pw_name)
-    except KeyError:
-        return ""
+    return _told(lambda: pwd.getpwuid(number).pw_name)
 
 
 @lru_cache(_LOOKED_UP_MAX)
 def _group_name(number: int) -> str:
+    return _told(lambda: grp.getgrgid(number).gr_name)
+
+
+def _told(look_up: Callable[[], str]) -> str:
+    """The name that is found; empty where there is none, or none that is taken from a vault."""
     try:
-        return _told(grp.getgrgid(number).gr_name)
+        name = look_up()
     except KeyError:
         return ""
+    return name if may_be_named(name) else ""
 
 
 # --------------------------------------------------------------------------------------------- restore
@@ -183,7 +182,8 @@ def put_owner(
     What failed, and why.
     """
     failed = {}
-    owner, group = _user_here(attributes.owner), _group_here(attributes.group)
+    owner = _here(attributes.owner, lambda name: pwd.getpwnam(name).pw_uid)
+    group = _here(attributes.group, lambda name: grp.getgrnam(name).gr_gid)
     if group not in (None, found.st_gid):
         try:
             chown(-1, group)
@@ -197,22 +197,14 @@ def put_owner(
     return failed
 
 
-def _user_here(principal: Principal | None) -> int | None:
+def _here(principal: Principal | None, number_of: Callable[[str], int]) -> int | None:
+    """The number that the name has here, else the one that was captured."""
     if principal is None:
         return None
-    try:
-        return pwd.getpwnam(principal.name).pw_uid if principal.name else principal.id
-    except KeyError:
-        return principal.id
-
-
-def _group_here(principal: Principal | None) -> int | None:
-    if principal is None:
-        return None
-    try:
-        return grp.getgrnam(principal.name).gr_gid if principal.name else principal.id
-    except KeyError:
-        return principal.id
+    with suppress(KeyError):
+        if principal.name:
+            return number_of(principal.name)
+    return principal.id
 
 
 def _set(descriptor: int, name: str, value: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,9 +58,9 @@ def make_vault(
         if there is not None:
             found = [look(region, store, keys.vault) for region, store in stores.items()]
             pinned = bool(keys.heads or load_seen(state, keys.vault))
-            if (wrong := _made(found, pinned=pinned, marked=mark.vault == keys.vault)) is not None:
+            marked = mark.vault == keys.vault
+            if (wrong := _made(wanted.path, found, pinned=pinned, marked=marked)) is not None:
                 mark.remove()
-                wrong.file = str(wanted.path)
                 raise wrong
             going_on()
         try:
@@ -88,22 +88,17 @@ def _key_there(wanted: Wanted) -> KeyFile:
     raise _taken(wanted.path)
 
 
-def _made(found: Iterable[Found], *, pinned: bool, marked: bool) -> UsageError | None:
+def _made(path: Path, found: Sequence[Found], *, pinned: bool, marked: bool) -> UsageError | None:
     """Why the making of a vault does not go on with a key that is there already; None where it does."""
-    found = list(found)
     lacking = [one.region for one in found if one.descriptor is None]
     if pinned or any(one.used for one in found) or not (lacking or marked):
         next = f"refloat vault add-region {lacking[0]}" if lacking else "refloat protect"
-        return UsageError("the vault is made already, and this is its key", next=next)
-    return None if marked or any(one.begun for one in found) else _taken()
+        return UsageError("the vault is made already, and this is its key", file=str(path), next=next)
+    return None if marked or any(one.begun for one in found) else _taken(path)
 
 
-def _taken(path: Path | None = None) -> UsageError:
-    return UsageError(
-        "a file is there already",
-        file=None if path is None else str(path),
-        next="name another place with --key FILE",
-    )
+def _taken(path: Path) -> UsageError:
+    return UsageError("a file is there already", file=str(path), next="name another place with --key FILE")
 
 
 def _take_back(path: Path, keys: KeyFile) -> None:

@@ -167,7 +167,7 @@ def longest(plan: Plan) -> list[Critical]:
 
     Of the steps that take any time ``LONGEST_SHOWN``.
     """
-    serving = _serving(plan)
+    serving = [step.id for step in _serving(plan)]
     whole = course(plan, _p50)
     last = max(serving, key=lambda id: whole.ends[id])
     back_s = whole.ends[last]
@@ -193,8 +193,8 @@ def _p95(step: Step) -> float:
     return step.estimate.p95_s if step.estimate else 0.0
 
 
-def _serving(plan: Plan) -> list[str]:
-    return [step.id for step in plan.steps if step.phase in BEFORE_TRAFFIC]
+def _serving(plan: Plan) -> list[Step]:
+    return [step for step in plan.steps if step.phase in BEFORE_TRAFFIC]
 
 
 def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
@@ -209,7 +209,7 @@ def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
     """
     p50, slow = course(plan, _p50).ends, course(plan, _p95).ends
     p95 = {id: max(end, p50[id]) for id, end in slow.items()}
-    serving = [step for step in plan.steps if step.phase in BEFORE_TRAFFIC]
+    serving = _serving(plan)
     components = {step.component: step.id for step in serving if step.component}
     objectives = {name: manifest.tier(name).rto for name in components}
     layer_of = {step.component: step.layer for step in serving if step.component}

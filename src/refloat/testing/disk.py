@@ -435,10 +435,8 @@ def crash_states(
     last bytes may also be half there.
     """
     seen = set()
-    settled, before = (
-        recorder.first.copy(),
-        0,
-    )  # how it looked before the first change that a loss can still take
+    # how it looked before the first change that a loss can still take
+    settled, before = recorder.first.copy(), 0
     for prefix in range(len(recorder.events) + 1):
         if prefix and isinstance(recorder.events[prefix - 1], Synced):
             continue  # what is possible after a sync was possible before it

@@ -259,9 +259,8 @@ class SlotLog:
                 f"an entry of {self._stream!r} would have {len(stored)} bytes",
                 next=f"entries hold at most {ENTRY_BYTES_MAX} bytes; store what is large as an object",
             )
-        written = _envelope(
-            stored, slot_name(self._stream, slot)
-        )  # by its own reader: nothing else is committed
+        # by its own reader: nothing else is committed
+        written = _envelope(stored, slot_name(self._stream, slot))
         entry = self._entry(written, stored, self._open(slot, written))
         self._create(slot, stored)
         return self._remember(entry)
