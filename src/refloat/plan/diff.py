@@ -58,13 +58,14 @@ class Difference:
 
 def difference(was: Plan, now: Plan) -> Difference:
     """What the plan ``now`` does that ``was`` did not, and the other way round."""
-    both = [id for id in was.by_id if id in now.by_id]
+    before, after = was.by_id, now.by_id
+    both = [id for id in before if id in after]
     return Difference(
         whole=_fields(_about(was), _about(now)),
-        added=tuple(step for step in now.steps if step.id not in was.by_id),
-        removed=tuple(step for step in was.steps if step.id not in now.by_id),
-        changed={id: fields for id in both if (fields := _fields(_of(was.by_id[id]), _of(now.by_id[id])))},
-        reordered=both != [id for id in now.by_id if id in was.by_id],
+        added=tuple(step for step in now.steps if step.id not in before),
+        removed=tuple(step for step in was.steps if step.id not in after),
+        changed={id: fields for id in both if (fields := _fields(_of(before[id]), _of(after[id])))},
+        reordered=both != [id for id in after if id in before],
     )
 
 
