@@ -122,7 +122,7 @@ def recover(story: Played) -> dict[str, Any]:
 
 
 def test_it_is_one_document_and_ends(story: Played) -> None:
-    assert story.document.keys() == {"schema", "protect", "recover", "refused", "ledger", "seconds"}
+    assert story.document.keys() == {"schema", "protect", "recover", "refused", "back", "ledger", "seconds"}
     assert story.document["schema"] == 1
     assert story.document["seconds"] > 0
 
@@ -136,6 +136,7 @@ def test_it_tells_each_scene_and_says_that_both_regions_are_on_one_disk(story: P
         "4.",
         "5.",
         "6.",
+        "7.",
     ]
 
 
@@ -198,6 +199,20 @@ def test_each_component_has_its_layer_and_tier_and_both_objectives_beside_what_w
         assert part["rpo"]["objective_s"] in (60, 1800), name
     assert recover["rto"]["from"] == "declared"
     assert recover["rto"]["objective_s"] == 300
+
+
+def test_before_the_disaster_it_was_known_that_the_point_could_be_verified(story: Played) -> None:
+    assert story.document["protect"]["unverifiable"] == {}
+
+
+def test_the_lost_region_came_back_empty_and_holds_the_next_point_whole(story: Played) -> None:
+    back = story.document["back"]
+    assert [part["damaged"] for part in back["filled"]["copied"]] == [[]]
+    assert back["protect"]["regions"] == {
+        region: {"complete": True, "error": None} for region in ("eu", "us")
+    }
+    assert (back["protect"]["grade"], back["protect"]["unverifiable"]) == ("exact", {})
+    assert (back["check"]["ok"], back["check"]["damaged"]) == (True, [])
 
 
 def test_the_clients_ledger_tells_what_was_lost(story: Played) -> None:

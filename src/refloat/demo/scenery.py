@@ -108,9 +108,10 @@ class Scenery:
         own = {"PATH": path, "HOME": str(self.home), "REFLOAT_KEY_FILE": str(self.key_file)}
         return {**kept, **own, "PYTHONUNBUFFERED": "1"}
 
-    def write_manifest(self) -> None:
-        """The example's own manifest, with this telling's folders and ports in it."""
-        text = (example_folder() / "refloat.yaml").read_text()
+    def write_manifest(self, primary: str = "eu") -> None:
+        """The example's own manifest, with this telling's folders and ports in it, and where it runs now."""
+        text = (example_folder() / "refloat.yaml").read_text().replace("primary: eu", f"primary: {primary}")
+        self.manifest.parent.mkdir(exist_ok=True)
         for region, standing_port in (("eu", "8101"), ("us", "8102")):
             text = text.replace(f"/srv/pydocs/vaults/{region}", str(self.vault(region)))
             text = text.replace(f"/srv/pydocs/{region}", str(self.pipeline(region)))

@@ -29,6 +29,7 @@ class Told:
     protect: dict[str, Any]
     recover: dict[str, Any]
     refused: dict[str, Any]
+    back: dict[str, Any]
     ledger: dict[str, int]
     seconds: float
 
@@ -38,6 +39,7 @@ class Told:
             "protect": self.protect,
             "recover": self.recover,
             "refused": self.refused,
+            "back": self.back,
             "ledger": self.ledger,
             "seconds": round(self.seconds, 2),
         }
@@ -82,7 +84,8 @@ def tell(scenery: Scenery, say: Callable[[str], None]) -> Told:
         "recover", "--vault", str(scenery.vault("us")), "--to", "us", "--lost-at", lost_at
     )
     counted = compare(ledger, scenery.pipeline("us") / "predictions" / "answers.jsonl")
-    return Told(protect, recover, refused, counted, time.monotonic() - began)
+    back = _the_lost_region_comes_back(scenery, say)
+    return Told(protect, recover, refused, back, counted, time.monotonic() - began)
 
 
 def _a_point_that_must_not_be_used(scenery: Scenery, say: Callable[[str], None]) -> dict[str, Any]:
@@ -104,6 +107,19 @@ def _a_point_that_must_not_be_used(scenery: Scenery, say: Callable[[str], None])
         "invariant": invariant,
         "error": refusal["error"],
     }
+
+
+def _the_lost_region_comes_back(scenery: Scenery, say: Callable[[str], None]) -> dict[str, Any]:
+    """With an empty disk: its vault is filled from the one that is left, and the next point lies in both."""
+    say(
+        "7. The lost region comes back with an empty disk: its vault is filled, and us is protected into both."
+    )
+    scenery.write_manifest(primary="us")
+    asked = ("-f", str(scenery.manifest))
+    _, filled = scenery.refloat(*asked, "vault", "add-region", "eu")
+    _, protect = scenery.refloat(*asked, "protect")
+    _, checked = scenery.refloat(*asked, "vault", "check", "--read-data")
+    return {"filled": filled, "protect": protect, "check": checked}
 
 
 def _violated(protect: dict[str, Any]) -> str:
@@ -145,10 +161,20 @@ def compare(ledger: Path, predictions: Path) -> dict[str, int]:
 
 
 def closing(told: Told) -> str:
-    """The outcome in two sentences."""
-    recover, ledger = told.recover, told.ledger
+    """The outcome in three sentences."""
+    recover, ledger, following = told.recover, told.ledger, told.back["protect"]
     took = format_duration(recover["rto"]["seconds"])
     return (
         f"All of it is back in us after {took}, and answers as well as before. "
-        f"Of {ledger['answered']} answers that the client saw, {ledger['lost']} are not in the recovered log."
+        f"Of {ledger['answered']} answers that the client saw, {ledger['lost']} are not in the recovered log. "
+        f"Its next point lies whole in {_holders(following)}"
+        + (
+            ", where it could not be verified."
+            if following["unverifiable"]
+            else " again, and could be verified."
+        )
     )
+
+
+def _holders(protect: dict[str, Any]) -> str:
+    return " and ".join(name for name, region in protect["regions"].items() if region["complete"])
