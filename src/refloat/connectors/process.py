@@ -29,7 +29,7 @@ from refloat.digest import Json, canonical_json, json_digest
 from refloat.durable import remove_file, replace_file
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
 from refloat.limits import HEALTH_SECONDS_MAX
-from refloat.reach import place_of, why_silent
+from refloat.reach import place_of, trusted, why_silent
 from refloat.units import parse_duration
 
 ENVIRONMENT = "environment.json"
@@ -534,7 +534,7 @@ def _asked(url: str) -> tuple[Health, str]:
     import httpx  # takes as long to load as all the rest of a protect that finds nothing changed
 
     try:
-        answer = httpx.get(url, timeout=ANSWER_SECONDS_MAX, trust_env=False)
+        answer = httpx.get(url, timeout=ANSWER_SECONDS_MAX, trust_env=False, verify=trusted())
     except httpx.TimeoutException:
         return Health.UNKNOWN, f"no answer within {ANSWER_SECONDS_MAX:g} s from {place_of(url)}"
     except httpx.HTTPError as error:

@@ -19,7 +19,7 @@ from refloat.digest import Json, canonical_json
 from refloat.errors import ManifestError
 from refloat.manifest.document import nearest
 from refloat.manifest.parse import dotted
-from refloat.reach import place_of, port_of, why_silent
+from refloat.reach import place_of, port_of, trusted, why_silent
 
 TIMEOUT_S = 10.0  # of one question, from the first byte sent to the last one received
 CONNECT_S_MAX = 2.0  # to see whether anybody listens
@@ -66,7 +66,9 @@ class HttpProbe:
         self._settings = _parse(settings)
         self._timeout_s = timeout_s
         # proxies and redirects would measure something else than this endpoint
-        self._client = httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False)
+        self._client = httpx.Client(
+            timeout=timeout_s, follow_redirects=False, trust_env=False, verify=trusted()
+        )
 
     def ask(self, question: Question) -> Answer:
         """Ask once; ``seconds`` runs from the first byte sent to the last one received."""
