@@ -121,7 +121,13 @@ def key_by(session: Session, urls: Iterable[str]) -> tuple[KeyFile, Secret | Non
 
 
 def _warn_exposed(session: Session, path: str) -> None:
-    """Say once of a key file that the group or everybody can read it; what is piped in has no such mode."""
+    """Say once of a key file that the group or everybody can read it; what is piped in has no such mode.
+
+    A credential that systemd hands over is the service's alone, by an access list whose mask looks like a group.
+    """
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    if handed_over and Path(path).is_relative_to(handed_over):
+        return
     with suppress(OSError):
         mode = Path(path).stat().st_mode
         if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH) and path not in session.exposed:

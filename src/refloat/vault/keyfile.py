@@ -351,10 +351,13 @@ def read_key(path: Path | str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
         with Path(path).open("rb") as file:
             content = file.read(KEY_OBJECT_BYTES_MAX + 1)
     except OSError as error:
+        closed = isinstance(error, PermissionError)
         raise UsageError(
             f"cannot read the key file {path}: {error.strerror}",
             file=str(path),
-            next="give the path of the key file that `refloat vault init` wrote",
+            next="run it as the user who may read that file"
+            if closed
+            else "give the path of the key file that `refloat vault init` wrote",
         ) from error
     try:
         return parse(content)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from contract_pins import printed, require_pinned
+from refloat.errors import UsageError
 from refloat.vault.keyfile import KeyFile, Role
 
 ADD = ("vault", "keys", "add", "--name", "trainer", "--key", "trainer.key")
@@ -130,6 +133,23 @@ def test_a_key_that_others_can_read_is_warned_of_once_by_every_verb(desk) -> Non
         assert desk.answer(*verb)[0] in (0, 1)
         heard = desk.said.count(f"others can read the key file {desk.key}; next: chmod 600 {desk.key}")
         assert heard == warned, (oct(mode), verb, desk.said)
+
+
+def test_a_credential_of_systemd_is_not_warned_of(desk, monkeypatch) -> None:
+    desk.key.chmod(0o440)  # the mask of its access list, which names the service's user
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(desk.key.parent))
+    assert desk.answer("plan", "--to", "us")[0] in (0, 1)
+    assert "others can read" not in desk.said
+
+
+def test_a_key_file_of_somebody_else_is_to_be_read_by_them(desk, monkeypatch) -> None:
+    def closed(path: Path, *how: Any) -> Any:  # whoever runs this may be root, who may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(UsageError) as failed:
+        KeyFile.load(desk.key)
+    assert (failed.value.file, "user who may read" in failed.value.next) == (str(desk.key), True)
 
 
 def test_with_a_new_passphrase_it_alone_opens_what_the_holder_may(desk, monkeypatch) -> None:
