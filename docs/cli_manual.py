@@ -52,7 +52,7 @@ everything is staged and checked, and puts everything back when a step that matt
 | --- | --- |
 | `refused`, exit code 3 | read which rule said no ([below](#safety-rules)). Mend the cause; only then `--override RULE` |
 | the command was interrupted, or the machine went down | `refloat run list --to us --vault …`, then `refloat recover --to us --vault … --resume RUN` |
-| `target_claimed` | another run holds the region: resume that one, or wait for the person at it. One whose machine died can be resumed 30 s later |
+| `target_claimed` | another run holds the region: resume that one, or wait for the person at it. Of one whose machine may have died the journal is watched for 20 s, on this machine's own clock; it can be resumed where nothing came |
 | `target_primary` | the pipeline is still there: recover into another region, or `--into DIR` |
 | exit code 5, `waiting` | a step needs a person to decide, or was cut in the middle and nobody can tell what became of it: look, then resume. Nothing was put back. Where it is not known whether it answers as before ([BASELINES.md](BASELINES.md)): `--resume RUN --override quality_unverified` takes it into service, `refloat run abort RUN --to us` puts all back |
 | `rolled_back`, exit code 1 | what was live before is live again. The `error` of the document, and the evidence page, name the step |

@@ -58,6 +58,6 @@ STEP_GRACE_S = (
 LEAVE_GRACE_S = (
     5.0  # for all calls of a run that stops: less than the 10 s from a SIGTERM to the SIGKILL after it
 )
-HOLD_TTL_S = 30.0  # an orchestrator that has not renewed for this long may be succeeded
+HOLD_TTL_S = 20.0  # an orchestrator that was watched for this long and renewed nothing may be succeeded
 SLOT_DIGITS = 16  # slot names sort as text
 SLOT_APPEND_ATTEMPTS_MAX = 64  # losing this many races in a row means something else is wrong

@@ -114,7 +114,7 @@ def test_of_two_recoveries_into_one_region_one_wins_and_the_other_touches_nothin
 
 def test_an_orchestrator_that_wakes_up_after_it_was_succeeded_stops_and_touches_nothing(
     lost,
-) -> None:  # fault 24
+) -> None:  # faults 24, 25, 26
     where = put_back(lost)
     sleeper = lost.stopped("recover", *where, place=PAUSES["amid its steps"])
     (run,) = (entry["run"] for entry in lost.refloat("run", "list", *where)["runs"])

@@ -112,6 +112,7 @@ def recover(
         journaled=lambda: _streams(replica, "runs"),
         clock=clock,
         overrides=overrides,
+        progress=progress,
     )
     with resumable(plan.to, name, lambda: journal_of(replica, name, clock).view.plan is not None):
         with scratch_folder() as scratch:

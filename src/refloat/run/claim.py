@@ -15,13 +15,14 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refloat.clock import Clock
 from refloat.connectors.process_table import boot_id, running
+from refloat.contracts import Progress, Silent
 from refloat.digest import Json
 from refloat.errors import Damaged, HoldLost, Missing, Refused, VaultError
 from refloat.limits import HOLD_TTL_S
@@ -33,6 +34,9 @@ from refloat.vault.slotlog import Entry, SlotLog, SlotTaken
 RULE = "target_claimed"
 DAMAGED = "claim_damaged"
 """The rule against a run where the claims on its target, or the journal of its holder, are damaged or gone."""
+LOOK_S = (
+    HOLD_TTL_S / 5
+)  # between two looks at the journal of a holder that may be dead; it renews more seldom
 LET_GO = frozenset({RunState.PAUSED, RunState.WAITING, RunState.FAILED, RunState.DIRTY})
 """States in which no orchestrator is at work, whether its process lives or not, unless a call has not ended in it."""
 
@@ -148,16 +152,19 @@ def _next(last: Claimed | None, told: _Told, time: datetime) -> Claimed | None:
 _NOBODY = Holder(host="", boot="", process=0)
 
 
-def objection(last: Claimed | None, run: str, view: View, here: Holder, now: datetime) -> str | None:
+def objection(
+    last: Claimed | None, run: str, view: View, here: Holder, *, silent: bool = False
+) -> str | None:
     """Why ``run`` may not have the target; None where it may. ``view`` is the holding run as journaled.
 
-    The same run may be resumed once its holder is dead, has let go of it, or has not been heard of for ``HOLD_TTL_S``;
-    one that lives has not let go while a call that it gave up goes on. Another run may follow one that is over, or
-    that died before it had announced anything.
+    The same run may be resumed once its holder is dead, has let go of it, or, where that cannot be told from here, is
+    ``silent``: its journal was watched for a whole ``HOLD_TTL_S`` and nothing came. One that lives has not let go
+    while a call that it gave up goes on. Another run may follow one that is over, or that died before it had
+    announced anything.
     """
     if last is None or last.released or view.ended:
         return None
-    gone = _gone(last, view, here, now)
+    gone = _gone(last, view, here, silent=silent)
     if gone and (last.run == run or view.plan is None):
         return None
     who = f"process {last.holder.process} on {last.holder.host}"
@@ -165,17 +172,58 @@ def objection(last: Claimed | None, run: str, view: View, here: Holder, now: dat
     return f"run {last.run} holds the target ({who}, {when})"
 
 
-def _gone(last: Claimed, view: View, here: Holder, now: datetime) -> bool:
+def _gone(last: Claimed, view: View, here: Holder, *, silent: bool = False) -> bool:
     """Whether nobody is at work on the run that holds the target, so that it may be resumed."""
     alive = lives(last.holder, here)
-    stale = alive is None and now - _heard(last, view) > timedelta(seconds=HOLD_TTL_S)
     if last.holder == here:
         return not given_up.at_work(last.run)
-    return alive is False or stale or (view.state in LET_GO and not view.unended)
+    return alive is False or (alive is None and silent) or (view.state in LET_GO and not view.unended)
 
 
 def _heard(last: Claimed, view: View) -> datetime:
     return max(last.time, view.seen_at or last.time)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Who holds the target, and what was heard of them last."""
+
+    last: Claimed
+    view: View
+    here: Holder
+
+    def objection(self, run: str, *, silent: bool = False) -> str | None:
+        return objection(self.last, run, self.view, self.here, silent=silent)
+
+    def worth_watching(self, run: str) -> bool:
+        """Whether silence alone would let ``run`` have the target."""
+        return self.objection(run) is not None and self.objection(run, silent=True) is None
+
+    def nothing_more(self, view: Callable[[], View], clock: Clock, progress: Progress) -> bool:
+        """Whether nothing comes for a whole hold: each entry that does, a renewal too, is the holder at work."""
+        task = (
+            f"is {self.last.holder.host} still at work on run {self.last.run}? {HOLD_TTL_S:.0f} s will tell"
+        )
+        progress.start(task, None, "step")
+        until = clock.monotonic() + HOLD_TTL_S
+        try:
+            while (left := until - clock.monotonic()) > 0:
+                clock.sleep(min(LOOK_S, left))
+                if view().slot != self.view.slot:
+                    return False
+        finally:
+            progress.finish(task)
+        return True
+
+
+def _require_free(heard: _Heard, run: str, region: str, *, silent: bool) -> None:
+    """Raises ``Refused`` while somebody else holds the target."""
+    reason = heard.objection(run, silent=silent)
+    if reason is None:
+        return
+    resume = f"refloat recover --to {region} --resume {heard.last.run}"
+    wait = f"wait for it: `refloat run list --to {region}` tells how it stands"
+    raise _refused(reason, resume if _gone(heard.last, heard.view, heard.here, silent=silent) else wait)
 
 
 class Claim:
@@ -199,10 +247,13 @@ class Claim:
         journaled: Callable[[], Iterable[str]] = tuple,
         overrides: frozenset[str] = frozenset(),
         holder: Holder | None = None,
+        progress: Progress | None = None,
     ) -> Claim:
         """Claim the target for ``run``; ``view_of`` reads a run's journal.
 
         ``journaled`` names the runs of which there are journals: what is lost of the claims is told by them.
+        Whether an orchestrator on another machine lives is not told by its clock: where it may be dead its journal is
+        watched, which ``progress`` is told, and takes ``HOLD_TTL_S`` of ``clock``'s own time.
         Raises ``Refused`` (rule ``target_claimed``) while another run or process holds the target, and
         ``VaultError`` where that cannot be known, unless the rule ``claim_damaged`` is overridden.
         """
@@ -212,12 +263,12 @@ class Claim:
         views = _unclaimed(log, known, journaled(), view_of, overrides)
         last, epoch = _with_journals(known, views)
         view = View() if last is None or last.released else _view(last, view_of, overrides)
-        reason = objection(last, run, view, here, clock.now())
-        if last and reason and RULE not in overrides:
-            region = _target(log)
-            resume = f"refloat recover --to {region} --resume {last.run}"
-            wait = f"wait for it: `refloat run list --to {region}` tells how it stands"
-            raise _refused(reason, resume if _gone(last, view, here, clock.now()) else wait)
+        if last and RULE not in overrides:
+            heard = _Heard(last, view, here)
+            silent = heard.worth_watching(run) and heard.nothing_more(
+                lambda: view_of(last.run), clock, progress or Silent()
+            )
+            _require_free(heard, run, _target(log), silent=silent)
         body: Mapping[str, Json] = {
             "type": "claimed",
             "run": run,

@@ -180,7 +180,7 @@ _PENDING = StepView()
 
 @dataclass(frozen=True)
 class View:
-    """A run as its journal tells it."""
+    """A run as its journal tells it: up to the entry in ``slot``, which was written at ``seen_at``."""
 
     run: str = ""
     plan: Plan | None = None
@@ -188,6 +188,7 @@ class View:
     declared_at: datetime | None = None
     started_at: datetime | None = None
     seen_at: datetime | None = None
+    slot: int = -1
     state: RunState = RunState.PENDING
     states: tuple[tuple[RunState, datetime], ...] = ()
     reason: str = ""
@@ -245,7 +246,7 @@ def fold(entries: Iterable[Stamped]) -> View:
 
 def follow(view: View, entry: Stamped) -> View:
     """The view after one more entry."""
-    view = replace(view, seen_at=entry.time)
+    view = replace(view, seen_at=entry.time, slot=entry.slot)
     match entry.record:
         case Started() as started:
             return replace(

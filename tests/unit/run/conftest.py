@@ -526,9 +526,8 @@ class World:
         return Claim.win(
             self.log("targets/us"),
             run=run,
-            view_of=lambda other: self.journal(other).view,
             clock=self.clock,
-            **{"holder": self.holder(), **more},
+            **{"holder": self.holder(), "view_of": lambda other: self.journal(other).view, **more},
         )
 
     def recover(self, *, workers: int = 1, **more: Any) -> View:

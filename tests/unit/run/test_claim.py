@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from refloat.errors import Damaged, HoldLost, Missing, Refused, Unended
+from refloat.limits import HOLD_TTL_S
 from refloat.run.claim import Claim, Claimed, lives, objection, standing, this_process
 from refloat.run.state import Holder, RunState, Status, StepView, View
 
@@ -45,7 +46,7 @@ def test_a_target_is_refused_while_another_run_holds_it(world) -> None:
 def test_while_its_holder_is_at_work_it_is_waited_for_and_not_resumed(world) -> None:  # fault 24
     world.claim("run-1", holder=this_process())
     with pytest.raises(Refused, match="at work") as refused:
-        world.claim("run-2")
+        world.claim("run-2", holder=this_process().model_copy(update={"process": 0}))
     assert "--resume" not in refused.value.next
     assert "refloat run list" in refused.value.next
 
@@ -78,28 +79,82 @@ def test_of_many_that_claim_at_once_one_wins(world) -> None:
     assert standing(log).last.run == "run-2"
 
 
+class Remote:
+    """An orchestrator on another machine, seen through the journal of its run: it writes at each of some looks."""
+
+    def __init__(self, world, *writes: bool) -> None:
+        self.world, self.writes, self.looks = world, list(writes), 0
+        self.began_s = world.clock.elapsed_s
+        self.told: list[str] = []
+
+    def view(self, run: str) -> View:
+        wrote = self.looks < len(self.writes) and self.writes[self.looks]
+        self.looks += 1
+        return View(run=run, plan=self.world.plan, slot=self.looks if wrote else 0)
+
+    def start(self, task: str, total: int | None = None, unit: str = "bytes") -> None:
+        self.told.append(task)
+
+    def finish(self, task: str, note: str = "") -> None:
+        self.told.append("over")
+
+    @property
+    def watched_s(self) -> float:
+        return self.world.clock.elapsed_s - self.began_s
+
+
+ELSEWHERE = Holder(host="elsewhere", boot="b", process=1, born="1")
+
+
 @pytest.mark.parametrize(
-    ("elapsed_s", "refused"), [(0, True), (29, True), (31, False)], ids=["now", "before", "after"]
+    "apart", [timedelta(hours=-1), timedelta(0), timedelta(hours=1), timedelta(days=3650)]
 )
-def test_a_run_on_another_host_may_be_succeeded_only_when_it_was_not_heard_of_for_long(
-    world, elapsed_s, refused
-) -> None:
-    last = _claimed(world, holder=Holder(host="elsewhere", boot="b", process=1, born="1"))
-    now = last.time + timedelta(seconds=elapsed_s)
-    assert bool(objection(last, "run-1", _plan(world), world.holder(), now)) is refused
+def test_a_run_on_another_machine_is_succeeded_once_it_was_silent_for_a_whole_hold_whatever_its_clock_says(
+    world, apart: timedelta
+) -> None:  # faults 25, 27
+    world.claim("run-1", holder=ELSEWHERE).begun()
+    world.clock.elapsed_s += apart.total_seconds()
+    remote = Remote(world)
+    claim = world.claim("run-1", view_of=remote.view, progress=remote)
+    assert claim.epoch == 2
+    assert HOLD_TTL_S <= remote.watched_s < HOLD_TTL_S + 2
+    assert remote.told == [f"is elsewhere still at work on run run-1? {HOLD_TTL_S:.0f} s will tell", "over"]
 
 
-def test_a_journal_entry_counts_as_having_been_heard_of(world) -> None:
-    last = _claimed(world, holder=Holder(host="elsewhere", boot="b", process=1, born="1"))
-    now = last.time + timedelta(seconds=100)
-    heard = View(plan=world.plan, seen_at=last.time + timedelta(seconds=95))
-    assert objection(last, "run-1", heard, world.holder(), now)
+@pytest.mark.parametrize("look", range(1, 5))
+@pytest.mark.parametrize("apart", [timedelta(hours=-1), timedelta(hours=1), timedelta(days=3650)])
+def test_a_run_on_another_machine_that_writes_while_it_is_watched_keeps_the_target_whatever_the_clocks_say(
+    world, apart: timedelta, look: int
+) -> None:  # faults 24, 27
+    world.claim("run-1", holder=ELSEWHERE).begun()
+    world.clock.elapsed_s += apart.total_seconds()
+    remote = Remote(world, *(number == look for number in range(look + 1)))
+    with pytest.raises(Refused, match="at work") as refused:
+        world.claim("run-1", view_of=remote.view, progress=remote)
+    assert "--resume" not in refused.value.next
+    assert remote.told[-1] == "over"
 
 
-def test_a_clock_that_runs_behind_never_makes_a_hold_stale(world) -> None:
-    # fault 27
-    last = _claimed(world, holder=Holder(host="elsewhere", boot="b", process=1, born="1"))
-    assert objection(last, "run-1", _plan(world), world.holder(), last.time - timedelta(hours=1))
+def test_of_two_that_watch_the_same_holder_one_succeeds_it(world) -> None:  # fault 24
+    world.claim("run-1", holder=ELSEWHERE).begun()
+    first = Remote(world)
+
+    def meanwhile(run: str) -> View:
+        if first.looks == 3:
+            assert world.claim("run-1", view_of=Remote(world).view).epoch == 2
+        return first.view(run)
+
+    with pytest.raises(Refused, match="faster"):
+        world.claim("run-1", view_of=meanwhile)
+
+
+def test_nobody_is_watched_where_silence_would_change_nothing_or_a_person_knows(world) -> None:
+    world.claim("run-1", holder=ELSEWHERE).begun()
+    remote = Remote(world)
+    with pytest.raises(Refused):
+        world.claim("run-2", view_of=remote.view)
+    world.claim("run-2", view_of=remote.view, overrides=frozenset({"target_claimed"}))
+    assert remote.watched_s < 1
 
 
 def test_a_dead_process_on_this_host_is_succeeded_at_once_by_the_same_run_only(world) -> None:
@@ -109,11 +164,11 @@ def test_a_dead_process_on_this_host_is_succeeded_at_once_by_the_same_run_only(w
     holder = here.model_copy(update={"process": child.pid, "born": born})
     assert lives(holder, here) is True
     last = _claimed(world, holder=holder)
-    assert objection(last, "run-1", _plan(world), here, last.time)
+    assert objection(last, "run-1", _plan(world), here)
     child.communicate(b"\n", timeout=60)
     assert lives(holder, here) is False
-    assert objection(last, "run-1", _plan(world), here, last.time) is None
-    assert objection(last, "run-2", _plan(world), here, last.time)
+    assert objection(last, "run-1", _plan(world), here) is None
+    assert objection(last, "run-2", _plan(world), here)
 
 
 def test_a_process_that_reuses_the_number_is_another_one() -> None:
@@ -129,8 +184,8 @@ def test_a_process_that_reuses_the_number_is_another_one() -> None:
 def test_a_run_that_stopped_may_be_resumed_though_its_process_lives(world, state) -> None:
     view = View(plan=world.plan, state=state)
     last = _claimed(world, holder=this_process())
-    assert objection(last, "run-1", view, world.holder(), last.time) is None
-    assert objection(last, "run-2", view, world.holder(), last.time)
+    assert objection(last, "run-1", view, world.holder()) is None
+    assert objection(last, "run-2", view, world.holder())
 
 
 @pytest.mark.parametrize("state", [RunState.FAILED, RunState.DIRTY])
@@ -138,20 +193,19 @@ def test_a_process_that_says_of_a_call_that_it_goes_on_holds_the_target_while_it
     goes_on = StepView(status=Status.STUCK, error=Unended("stage goes on").document())
     view = View(plan=world.plan, state=state, steps={"stage.stage:answers": goes_on})
     last = _claimed(world, holder=this_process())
-    assert objection(last, "run-1", view, world.holder(), last.time)
+    assert objection(last, "run-1", view, world.holder())
     dead = _claimed(world, holder=this_process().model_copy(update={"born": "1"}))
-    assert objection(dead, "run-1", view, this_process(), last.time) is None
+    assert objection(dead, "run-1", view, this_process()) is None
     settled = replace(view, steps={"stage.stage:answers": replace(goes_on, status=Status.UNDONE)})
-    assert objection(last, "run-1", settled, world.holder(), last.time) is None
+    assert objection(last, "run-1", settled, world.holder()) is None
 
 
 def test_a_run_that_is_over_or_died_before_it_began_holds_nothing(world) -> None:
     last = _claimed(world, holder=Holder(host="elsewhere", boot="b", process=1, born="1"))
-    later = last.time + timedelta(seconds=31)
-    assert objection(last, "run-2", View(plan=world.plan, ended=True), world.holder(), last.time) is None
-    assert objection(last, "run-2", View(), world.holder(), last.time)
-    assert objection(last, "run-2", View(), world.holder(), later) is None
-    assert objection(_claimed(world, released=True), "run-2", _plan(world), world.holder(), last.time) is None
+    assert objection(last, "run-2", View(plan=world.plan, ended=True), world.holder()) is None
+    assert objection(last, "run-2", View(), world.holder())
+    assert objection(last, "run-2", View(), world.holder(), silent=True) is None
+    assert objection(_claimed(world, released=True), "run-2", _plan(world), world.holder()) is None
 
 
 # ------------------------------------------------------------------------------------- damaged, lost, and lied about

@@ -182,9 +182,9 @@ def test_a_call_that_goes_on_holds_the_target_until_its_process_is_gone(world, d
     held = replace(standing(world.log("targets/us")).last, holder=here)
     another = here.model_copy(update={"process": -1})
     gone = here.model_copy(update={"born": "0"})
-    assert objection(held, "run-1", view, another, held.time), "its thread may still write"
-    assert objection(replace(held, holder=gone), "run-1", view, another, held.time) is None
-    assert objection(held, "run-1", View(plan=world.plan, state=RunState.DIRTY), another, held.time) is None
+    assert objection(held, "run-1", view, another), "its thread may still write"
+    assert objection(replace(held, holder=gone), "run-1", view, another) is None
+    assert objection(held, "run-1", View(plan=world.plan, state=RunState.DIRTY), another) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ threads of which exactly one runs; at each ``pause`` the dice say which goes on.
 
 from __future__ import annotations
 
-import os
 import random
 import secrets
 import tempfile
@@ -28,6 +27,7 @@ from refloat.flows import forget, suspects
 from refloat.point import capture, evaluate, worker
 from refloat.point import language as cel
 from refloat.run import engine
+from refloat.testing.disk import folder_in_memory
 from refloat.testing.remembered import StandIn, remembered
 from refloat.vault import (
     check,
@@ -44,7 +44,6 @@ from refloat.vault import (
 T = TypeVar("T")
 R = TypeVar("R")
 
-MEMORY = "/dev/shm"  # where there is one, scratch folders cost nothing
 TURN_SECONDS_MAX = (
     60.0  # a process that does not hand over the turn in this time waits for one that cannot run
 )
@@ -137,9 +136,10 @@ def in_step(dice: random.Random) -> Iterator[None]:
         (keyfile, "Ed25519PrivateKey", _seeded(Ed25519PrivateKey, dice)),
         (keyobjects, "X25519PrivateKey", _seeded(X25519PrivateKey, dice)),
         *remembered(),  # most of the time that a simulation takes
-        (tempfile, "tempdir", MEMORY if os.access(MEMORY, os.W_OK) else None),
     ]
-    with ExitStack() as stack:
+    with ExitStack() as stack, folder_in_memory() as scratch:
+        # one of its own: the seed names what is in it, and another process may play the same seed
+        stack.enter_context(mock.patch.object(tempfile, "tempdir", str(scratch)))
         for where, name, stand_in in stand_ins:
             stack.enter_context(mock.patch.object(where, name, stand_in))
         yield

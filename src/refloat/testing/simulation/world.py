@@ -28,7 +28,7 @@ from refloat.flows.protect import Protected, protect
 from refloat.flows.recover import Recovered, journal_of, recover, runs_of, unfinished
 from refloat.flows.request import Request
 from refloat.flows.status import status
-from refloat.limits import HOLD_TTL_S, PRUNE_GRACE_S
+from refloat.limits import PRUNE_GRACE_S
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
 from refloat.point.retain import RULES
@@ -213,15 +213,15 @@ class SimulatedWorld:
         return self._recovered(to, done, before, by_default=run is None and point is None)
 
     def recover_together(self, to: str, switch: float) -> None:
-        """One orchestrator recovers; another, that has not heard of it for long, goes on with the same run."""
+        """One orchestrator recovers; another, whom a person tells that it is dead, goes on with the same run."""
 
         def rival() -> object:
             enough = len(self.told) + self.dice.randrange(20, 300)
             for _ in range(WAITS_MAX):
                 if len(self.told) < enough and self._lockstep is not None:
                     self._lockstep.give_way()
-            self.clock.sleep(HOLD_TTL_S + 1)
-            return self._recover(to, self.begun(to), None)()
+            run = self.begun(to)
+            return self._recover(to, run, None, frozenset({"target_claimed"} if run else ()))()
 
         before = self.disks.live(to)
         calls = {
@@ -583,11 +583,13 @@ class SimulatedWorld:
         components = Components(self._manifest, _resolver())
         return lambda: protect(components, {MANIFEST: TEXT}, self._vault(), self.clock, region=region)
 
-    def _recover(self, to: str, run: str | None, point: str | None) -> Callable[[], Recovered]:
+    def _recover(
+        self, to: str, run: str | None, point: str | None, overrides: frozenset[str] = frozenset()
+    ) -> Callable[[], Recovered]:
         def call() -> Recovered:
             request = Request(Wanted(to, point), resume=run)
             prepared, everywhere = request.ready(self._vault(), None, self._opener(), _resolver)
-            return recover(prepared, everywhere, self.clock, run=run)
+            return recover(prepared, everywhere, self.clock, run=run, overrides=overrides)
 
         return call
 
