@@ -233,7 +233,7 @@ def test_a_recovery_that_is_verified(verified) -> None:
     require_pinned("evidence show", "verified", printed(verified, "evidence", "show", done["run"]))
 
 
-def test_a_recovery_that_answers_worse_is_rolled_back_and_exits_1(verified, endpoint) -> None:
+def test_a_recovery_that_answers_worse_is_rolled_back_and_exits_1(verified, endpoint) -> None:  # fault 46
     endpoint.topic_of = str.title
     done = printed(verified, "recover", "--to", "us", exits=1)
     assert (done["state"], done["verified"]) == ("rolled_back", False)
