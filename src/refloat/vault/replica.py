@@ -95,8 +95,9 @@ class Replica:
     ) -> Replica:
         """The replica in ``store``; a large index is kept in the folder ``cache``, where one is given.
 
-        Raises ``Missing`` where there is none, ``WrongKey`` for another vault's, ``UsageError`` for the
-        replica of another region: two that share one, or are exchanged, would count copies that are not there.
+        Raises ``Missing`` where there is none, ``WrongKey`` for another vault's, ``Damaged`` where its descriptor is
+        not the one that was signed for the region, ``UsageError`` for the replica of another region: two that share
+        one, or are exchanged, would count copies that are not there.
         """
         store, keyring = open_locked(store, key_file)
         descriptor = layout.read_descriptor(store)
@@ -107,6 +108,7 @@ class Replica:
                 file=layout.VAULT,
                 next=f"correct the `vault` of {region}; a region keeps the name that its replica was made with",
             )
+        keyring.require_described(region, descriptor)
         return cls(region, store, keyring, descriptor, clock, cache)
 
     @classmethod
@@ -463,15 +465,15 @@ def create_vault(
     described: list[tuple[Store, Descriptor]] = []
     begun.left = tuple(store.url for store in replicas.values())  # until it is known to be otherwise
     try:
+        told = {
+            region: there.descriptor or _new(region, key_file, pipeline) for region, there in found.items()
+        }
+        notes = map(Keyring(key_file).sign_descriptor, told.values())
+        keys += [note.stored() for note in notes if note is not None]
         for store in replicas.values():
             _write_keys(store, keys, written)
         for region, store in replicas.items():
-            replica = (
-                found[region].descriptor
-                or Descriptor(
-                    vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline
-                ).summed()
-            )
+            replica = told[region]
             _require_another_place(region, store, [one for _, one in described])
             described.append((store, replica))
             if found[region].descriptor is None:
@@ -490,6 +492,11 @@ def create_vault(
                 f"{error.next}; then the same again goes on with what is in {' and '.join(begun.left)}"
             )
         raise
+
+
+def _new(region: str, key_file: KeyFile, pipeline: str) -> Descriptor:
+    own = uuid.uuid4().hex
+    return Descriptor(vault=key_file.vault, replica=own, region=region, pipeline=pipeline).summed()
 
 
 def _require_another_place(region: str, store: Store, described: Sequence[Descriptor]) -> None:
