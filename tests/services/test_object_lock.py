@@ -109,7 +109,7 @@ def test_a_making_that_was_killed_is_gone_on_with_and_all_is_locked(
     made = create_vault(world.stores, world.key_file, world.clock, "small", TERM)
     for replica in made.values():
         keys = [entry.name for entry in replica.store.list(layout.KEYS)]
-        assert len(keys) == 5 and isinstance(replica.store, Keeping)
+        assert len(keys) == 7 and isinstance(replica.store, Keeping)
         assert all(replica.store.locked_until(name) for name in [layout.VAULT, *keys])
     world.release(1)
     assert world.protect().ok and not check(world.vault().replicas["us"], read_data=True).damaged

@@ -22,7 +22,7 @@ from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultE
 from refloat.limits import OBJECT_BYTES_MAX, SLOT_DIGITS
 from refloat.units import parse_time
 from refloat.vault import layout
-from refloat.vault.begun import look, objects_of
+from refloat.vault.begun import look, noted_of, objects_of
 from refloat.vault.chunk import BASES_MAX, SealedChunk, chunk_name, open_chunk
 from refloat.vault.index import Index, open_index
 from refloat.vault.indexfile import Shelf
@@ -465,8 +465,10 @@ def create_vault(
     described: list[tuple[Store, Descriptor]] = []
     begun.left = tuple(store.url for store in replicas.values())  # until it is known to be otherwise
     try:
+        noted = noted_of(key_file, pipeline, found.values())
         told = {
-            region: there.descriptor or _new(region, key_file, pipeline) for region, there in found.items()
+            region: there.descriptor or noted.get(region) or _new(region, key_file, pipeline)
+            for region, there in found.items()
         }
         notes = map(Keyring(key_file).sign_descriptor, told.values())
         keys += [note.stored() for note in notes if note is not None]

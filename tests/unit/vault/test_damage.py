@@ -282,7 +282,7 @@ def test_a_lost_object_of_any_kind_is_named_or_made_up_for_and_brought_back(
     for name in names:
         full.stores["eu"].delete(name)
         exact_or_typed(full)
-        report = check(full.open(), read_data=True)
+        report = check(full.open(), read_data=True, others=[full.open("us")])
         assert not report.ok, name
         if prefix in (layout.PACKS, layout.POINTS):
             (damage,) = [damage for damage in report.damaged if damage.object == name]
