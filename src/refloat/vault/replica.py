@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refloat.attributes import Withheld
 from refloat.clock import Clock
-from refloat.contracts import Facts, Progress, Silent, Store
+from refloat.contracts import Facts, Keeping, Progress, Silent, Store
 from refloat.digest import Json, object_name
 from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError
 from refloat.limits import OBJECT_BYTES_MAX, SLOT_DIGITS
@@ -31,7 +31,7 @@ from refloat.vault.kept import Kept
 from refloat.vault.keyfile import Hex32
 from refloat.vault.keys import KeyFile, Keyring, Role
 from refloat.vault.layout import POINTS_STREAM, Descriptor, damaged
-from refloat.vault.lock import lock_keys, open_locked, prove_locks
+from refloat.vault.lock import judged_anew, lock_keys, open_locked, prove_locks
 from refloat.vault.pack import Directory, PackRecord, open_directory, record_secret
 from refloat.vault.points import open_point, open_signed_point
 from refloat.vault.ranges import Ranges
@@ -99,7 +99,7 @@ class Replica:
         not the one that was signed for the region, ``UsageError`` for the replica of another region: two that share
         one, or are exchanged, would count copies that are not there.
         """
-        store, keyring = open_locked(store, key_file)
+        store, keyring = open_locked(store, key_file, region, clock)
         descriptor = layout.read_descriptor(store)
         if descriptor.region not in ("", region):
             raise UsageError(
@@ -303,6 +303,10 @@ class Replica:
     def reread(self, stream: str) -> None:
         """Forget what was seen of a log: part of it was set aside."""
         with self._lock:
+            if isinstance(self.store, Keeping):
+                self.store = judged_anew(self.store, self.keyring, self.region, self.clock)
+                self._ranges = Ranges(self.store.get)
+                self._logs = {}
             self._logs = {key: log for key, log in self._logs.items() if key[0] != stream}
 
     def streams(self) -> list[str]:
