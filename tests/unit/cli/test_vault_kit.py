@@ -119,11 +119,9 @@ def test_the_page_goes_to_a_private_file_and_the_document_holds_no_secret(desk) 
     assert path.read_bytes() == before and "was there already" in desk.read(
         "vault", "kit", "--to", "page.txt"
     )
-    for other in (
-        before + b"more\n",
-        before.replace(b"slot 0", b"slot 1"),
-        before.replace(b"key 05", b"key 06"),
-    ):
+    at = before.index(b"key 05 ") + 9
+    mistyped = before[:at] + (b"Z" if before[at : at + 1] != b"Z" else b"Y") + before[at + 1 :]
+    for other in (before + b"more\n", before.replace(b"slot 0", b"slot 1"), mistyped):
         path.write_bytes(other)
         assert desk.error("vault", "kit", "--to", "page.txt", exits=3)["rule"] == "key_exists"
         assert path.read_bytes() == other

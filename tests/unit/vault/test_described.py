@@ -64,6 +64,7 @@ def test_a_descriptor_that_nobody_signed_is_its_region_s_fault_alone_and_is_mend
 
 
 def test_a_signature_that_was_taken_away_is_missed_where_another_region_keeps_it(full: VaultWorld) -> None:
+    # fault 2
     whole = layout.read_descriptor(full.stores["eu"])
     full.unsign("eu")
     other = other_descriptor(full)
@@ -77,6 +78,7 @@ def test_a_signature_that_was_taken_away_is_missed_where_another_region_keeps_it
 
 
 def test_a_note_of_nobody_and_one_of_a_removed_holder_count_for_nothing(full: VaultWorld) -> None:
+    # fault 2
     stranger = KeyFile.create("vault-1", "demo")
     other = other_descriptor(full)
     note = Keyring(stranger).sign_descriptor(other)
