@@ -89,6 +89,7 @@ SHAPES = {  # what each document has, and nothing else; hexadecimal digits by th
     "wrap": """format type vault:id wrap:32 kind:text recipient:text holders:array name:label since:text
         removed_at:text signature:128""",
     "resealed": "format type vault:id old:64 new:64 signature:128",
+    "note": "format type vault:id descriptor:object role:text signer:32 signature:128",
     "lock": "format type vault:id seconds:number signature:128",
     "recipient_key_file": "format type vault:id recipient:64 sealed:hex",
     "key_file": "format type vault:id kdf:text salt:32 sealed:hex",

@@ -123,7 +123,9 @@ class Replica:
         self._parts: dict[tuple[str, str], dict[int, dict[str, tuple[int, str]]]] = {}
         self.secrets = {CATALOGUE: self.key.catalogue}
         self._directories: dict[str, dict[bytes, Place]] = {}
+        self.described: list[Any] = []
         self._read_keys()
+        need(document in (self.described or [document]), where, f"not what was signed for {self.region}")
 
     # ---------------------------------------------------------------------------------------- keys
 
@@ -140,12 +142,13 @@ class Replica:
             "operator_removal": self._operator_removal,
             "lock": self._lock,
             "content_key": self._content_key,
+            "descriptor": self._note,
         }
         for kind, read in readers.items():  # certificates first: they vouch for the others
             for name, document in documents.items():
                 try:
                     if document.get("type") == kind:
-                        shaped(document, kind, name)
+                        shaped(document, "note" if kind == "descriptor" else kind, name)
                         need(document["vault"] == self.key.vault, name, "is of another vault")
                         read(document, name)
                 except Refused as error:
@@ -192,6 +195,17 @@ class Replica:
         self._of_admin(document, name)
         need(1 <= document["seconds"] <= 315_360_000, name, "locks for no such time")
         self.lock_s = max(self.lock_s, document["seconds"])
+
+    def _note(self, document: dict[str, Any], name: str) -> None:
+        """What was signed for a descriptor; certificates and removals were read before."""
+        told, role, signer = (document[field] for field in ("descriptor", "role", "signer"))
+        shaped(told, "descriptor", name)
+        need(told["vault"] == self.key.vault, name, "is of another vault")
+        need(role in ("writer", "operator", "admin"), name, "a role that is not known")
+        message = b"descriptor:" + canonical(without(document, "signature"))
+        self._signed_by(role, signer, document["signature"], message, name)
+        if told["region"] == self.region and (role, signer) not in self.removed:
+            self.described.append(told)
 
     def _content_key(self, document: dict[str, Any], name: str) -> None:
         message = b"content_key:" + canonical(without(document, "signature"))

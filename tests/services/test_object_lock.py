@@ -22,6 +22,7 @@ from refloat.cli.system import SystemClock
 from refloat.contracts import Keeping, Store
 from refloat.digest import object_name
 from refloat.errors import Refused, Retry, StoreError, UsageError, WrongKey
+from refloat.flows.mend_logs import mend_logs
 from refloat.flows.opening import unwrapped_key
 from refloat.flows.replicate import Located
 from refloat.flows.status import status
@@ -30,6 +31,7 @@ from refloat.testing.world import World, WorldClock
 from refloat.units import parse_time
 from refloat.vault import holders, layout, wraps
 from refloat.vault import replica as replica_room
+from refloat.vault.aside import audited, first_break
 from refloat.vault.check import check
 from refloat.vault.keyobjects import lock_object
 from refloat.vault.keys import KeyFile, Role
@@ -37,10 +39,11 @@ from refloat.vault.lock import lock_keys, prove_locks, view
 from refloat.vault.new_replica import make_replica
 from refloat.vault.points import roots
 from refloat.vault.prune import plan_prune, prune
-from refloat.vault.renewed import renewed_hashes
+from refloat.vault.renewed import renewed_hashes, write_renewed
 from refloat.vault.repair import repair, uncover
 from refloat.vault.replica import Replica, create_vault
 from refloat.vault.replicate import copy_objects
+from refloat.vault.slotlog import SlotLog
 from refloat.vault.stores import open_store
 from refloat.vault.stores.faulty import Crash
 from refloat.vault.stores.memory import MemoryStore
@@ -109,7 +112,7 @@ def test_a_making_that_was_killed_is_gone_on_with_and_all_is_locked(
     made = create_vault(world.stores, world.key_file, world.clock, "small", TERM)
     for replica in made.values():
         keys = [entry.name for entry in replica.store.list(layout.KEYS)]
-        assert len(keys) == 5 and isinstance(replica.store, Keeping)
+        assert len(keys) == 7 and isinstance(replica.store, Keeping)
         assert all(replica.store.locked_until(name) for name in [layout.VAULT, *keys])
     world.release(1)
     assert world.protect().ok and not check(world.vault().replicas["us"], read_data=True).damaged
@@ -563,6 +566,78 @@ def test_a_region_that_lost_the_word_of_the_lock_commits_nothing_until_it_is_men
     replica = made_anew.vault().replicas["us"]
     assert isinstance(replica.store, Keeping)
     lock_keys(replica.store, replica.keyring)
+
+
+# ------------------------------------------------------------------------------------------------- set aside
+
+
+def claims(replica: Replica) -> Any:
+    return replica.log("targets/us", Role.OPERATOR)
+
+
+def test_what_operators_sign_is_set_aside_in_a_locked_vault_and_the_log_goes_on(
+    seaweedfs: Any, shared: World
+) -> None:
+    # faults 52, 55: a stolen operator's key wrote an entry that follows none, and it is locked for good
+    replica = shared.vault().replicas["us"]
+    kept = [claims(replica).append({"type": "note", "n": n}).hash for n in (1, 2)]
+    stray = SlotLog(MemoryStore(), "targets/us", replica.keyring, role=Role.OPERATOR, clock=shared.clock)
+    first = claims(replica).listed()[0]
+    stray._write(len(claims(replica).listed()), "77" * 32, {"type": "note", "n": 3}, ())
+    name = layout.slot_name("targets/us", len(claims(replica).listed()))
+    content = stray._store.get(name)
+    client, bucket = seaweedfs.client(), bucket_of(shared)
+    until = datetime.now(UTC) + timedelta(days=1)
+    locked = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+    client.put_object(Bucket=bucket, Key=f"v-us/{name}", Body=content, **locked)
+    replica = shared.vault().replicas["us"]
+    broken = first_break(claims(replica))
+    assert broken is not None and broken.behind == (int(name[-16:]),) and first == 0
+    others = [shared.vault().replicas["eu"]]
+    done = mend_logs(replica, [name], others, shared.clock, frozenset({"log_damaged"}))
+    assert not done.left and "set aside" in done.mended[name]
+    fresh = shared.vault().replicas["us"]
+    assert first_break(claims(fresh)) is None
+    assert audited(fresh)[-1]["entries"] == [object_name(content)]
+    assert [entry.hash for entry in claims(fresh).entries()][:2] == kept
+    went_on = claims(fresh).append({"type": "note", "n": 4})
+    assert [entry.hash for entry in claims(shared.vault().replicas["us"]).entries()][-1] == went_on.hash
+
+
+def test_no_word_of_an_operator_sets_a_point_or_the_admins_word_aside_in_a_locked_vault(
+    shared: World,
+) -> None:
+    # fault 52
+    replica = shared.vault().replicas["us"]
+    before = [point.name for point in replica.points()]
+    write_renewed(replica, ["66" * 32])
+    renewed = [entry.hash for entry in replica.log("renewed", Role.ADMIN).entries()]
+    entries: list[Any] = [*(entry.hash for entry in replica.entries()), *renewed]
+    for stream in ("points", "renewed", "audit"):
+        said = {"type": "set_aside", "stream": stream, "slots": [0], "entries": entries}
+        replica.log("audit", Role.OPERATOR).append(said)
+    fresh = shared.vault().replicas["us"]
+    assert [point.name for point in fresh.points()] == before
+    assert "66" * 32 in renewed_hashes(fresh)
+    assert len(list(fresh.log("audit", Role.OPERATOR).entries())) >= 3
+
+
+def test_what_a_stranger_says_was_set_aside_counts_for_nothing_in_a_locked_vault(
+    seaweedfs: Any, shared: World
+) -> None:
+    # fault 52
+    replica = shared.vault().replicas["eu"]
+    entry = claims(replica).append({"type": "note", "n": 1})
+    stranger = KeyFile.create(shared.key_file.vault, "small")
+    theirs = create_vault({"eu": MemoryStore()}, stranger, shared.clock, "small")["eu"]
+    slot = replica.log("audit", Role.OPERATOR).last_slot() + 1
+    said = {"type": "set_aside", "stream": "targets/us", "slots": [entry.slot], "entries": [entry.hash]}
+    theirs.log("audit", Role.OPERATOR)._write(slot, "0" * 64, said, ())
+    name = layout.slot_name("audit", slot)
+    seaweedfs.client().put_object(Bucket=bucket_of(shared), Key=f"v/{name}", Body=theirs.store.get(name))
+    fresh = shared.vault().replicas["eu"]
+    assert [one.hash for one in claims(fresh).entries()][-1] == entry.hash and audited(fresh) == []
+    fresh.log("audit", Role.OPERATOR).append({"type": "note"})
 
 
 # ------------------------------------------------------------------------------------------------- making a vault

@@ -417,16 +417,24 @@ def _descriptors_mended(
     Also the error of each region that does not answer.
     """
     from refloat.errors import StoreError
+    from refloat.vault.described import keep_notes, known_notes, mend_descriptor
     from refloat.vault.layout import VAULT
-    from refloat.vault.repair import mend_descriptor
     from refloat.vault.stores import open_store
 
     described: dict[str, dict[str, str]] = {}
     silent: dict[str, RefloatError] = {}
-    for region, url in urls.items():
+    stores = {region: open_store(url) for region, url in urls.items()}
+    notes = known_notes(stores.values(), keys)
+    for region, store in stores.items():
         try:
-            if mend_descriptor(region, open_store(url), keys, urls):
+            if mend_descriptor(region, store, keys, urls, notes):
                 described[region] = {VAULT: "the key file"}
+        except StoreError as error:
+            silent[region] = error.at(region=region)
+    notes = known_notes(stores.values(), keys) if described else notes
+    for region, store in stores.items():
+        try:
+            keep_notes(store, keys, notes)
         except StoreError as error:
             silent[region] = error.at(region=region)
     return described, silent

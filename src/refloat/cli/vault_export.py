@@ -133,10 +133,11 @@ def _require_archivable(session: Session, tar: str, into: str, *, events: bool) 
 
 
 def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade: str) -> None:
+    import os
     import sys
     from pathlib import Path
 
-    from refloat.flows.archive import new_file, require_room, write_archive
+    from refloat.flows.archive import new_file, require_room, same_file, write_archive
 
     progress = session.console.progress()
     if tar == STANDARD_OUTPUT:
@@ -144,7 +145,15 @@ def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade
             write_archive(wanted, reader, sys.stdout.buffer, session.clock, progress=progress)
             sys.stdout.buffer.flush()
         return
-    path = Path(tar).resolve()
+    path = Path(tar).absolute()
+    if os.path.lexists(path):
+        with same_file(path) as there:
+            done = write_archive(wanted, reader, there, session.clock, progress=progress)
+        session.console.close()
+        session.console.note(f"{path} was there already, and is this archive to its last byte")
+        _show(session, wanted, str(path), grade, done, events=False)
+        return
+    path = path.resolve()
     with new_file(path) as file:
         require_room(path, wanted, reader)
         done = write_archive(wanted, reader, file, session.clock, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -385,7 +386,11 @@ def restore(
     with telling(
         f"the key file is {key.resolve()}", f"export {KEY_FILE}={key.resolve()}", over=False
     ) as work:
-        made.save(key)
+        again = _kept_already(made, key)
+        if again:
+            session.console.print(f"{key.resolve()} holds this key already; it stays as it is")
+        else:
+            made.save(key)
         work.over = True
         session.console.print(
             f"key of {made.pipeline}: {key.resolve()}\nnext: export {KEY_FILE}={key.resolve()}"
@@ -401,6 +406,21 @@ def restore(
             }
         )
     return 0
+
+
+def _kept_already(made: KeyFile, key: Path) -> bool:
+    """Whether a key file is there that is this one, whatever heads each saw; it takes in those that are newer."""
+    from refloat.errors import RefloatError
+    from refloat.vault.keyfile import KeyFile
+
+    try:
+        if not key.is_file() or KeyFile.load(key).model_copy(update={"heads": made.heads}) != made:
+            return False
+    except RefloatError:
+        return False
+    with suppress(OSError):  # on a read-only medium the pin stays as it was
+        KeyFile.pin(key, {region: (head.slot, head.hash) for region, head in made.heads.items()})
+    return True
 
 
 def _text(page: Path) -> str:

@@ -23,7 +23,7 @@ from refloat.cli.places import warn_rolled_back
 from refloat.cli.system import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from refloat.vault.keyfile import KeyFile
     from refloat.vault.kit import Site
@@ -108,6 +108,11 @@ def _put_page(
     from refloat.vault.keyfile import write_secret
 
     page = kits.page(key, sites, session.clock.now(), passphrase)
+    if to is not None and _is_there({to: page}, key, passphrase=passphrase or ""):
+        _said_again(session, f"page: {to.resolve()}")
+        told = _document(key, sites, needs_passphrase=passphrase is not None)
+        session.console.emit({"page": str(to.resolve()), "shares": None, **told})
+        return
     if to is None:
         session.console.hand_on(page)
         return
@@ -119,6 +124,31 @@ def _put_page(
         )
         told = _document(key, sites, needs_passphrase=passphrase is not None)
         session.console.emit({"page": str(to.resolve()), "shares": None, **told})
+
+
+def _is_there(
+    pages: Mapping[Path, str], key: KeyFile, *, passphrase: str = "", threshold: int | None = None
+) -> str | None:
+    """The text of one of these pages where files say already what they would; None where they do not."""
+    from refloat.durable import opened_file
+    from refloat.vault.kit import PAGE_BYTES_MAX, says_the_same
+
+    there: dict[str, str] = {}
+    for path in pages:
+        try:
+            with opened_file(path, follow=False) as descriptor, open(descriptor, "rb", closefd=False) as file:
+                there[path.name] = file.read(PAGE_BYTES_MAX).decode("utf-8", "surrogateescape")
+        except OSError:
+            return None
+    made = {path.name: page for path, page in pages.items()}
+    same = says_the_same(there, made, key, passphrase=passphrase, threshold=threshold)
+    return next(iter(there.values())) if same else None
+
+
+def _said_again(session: Session, what: str) -> None:
+    session.console.print(
+        f"{what}\nIt was there already, and tells the same as it would now; it stays as it is."
+    )
 
 
 # ----------------------------------------------------------------------------------------- a page for each share
@@ -149,6 +179,13 @@ def _put_shares(session: Session, asked: _Shares, key: KeyFile, sites: list[Site
 
     made = kits.share_pages(key, sites, session.clock.now(), asked.count, asked.threshold)
     folder = asked.folder.resolve()
+    if text := _is_there(
+        {folder / name: page for name, page in made.pages.items()}, key, threshold=asked.threshold
+    ):
+        number = kits.number_of(text)
+        _said_again(session, f"kit {number}: {asked.count} pages in {folder}")
+        session.console.emit(_document_of_shares(asked, number, made.pages, key, sites))
+        return
     with telling(f"the pages are in {folder}", "print each, and give it to its keeper", over=False) as work:
         with SIGNALS.held():
             _write_all(folder, made.pages)
@@ -162,17 +199,16 @@ def _put_shares(session: Session, asked: _Shares, key: KeyFile, sites: list[Site
             "Give each to another person, to keep in another safe. Together they are a secret: print them, and remove "
             "the files."
         )
-        session.console.emit(
-            {
-                "page": None,
-                "shares": {
-                    "kit": made.number,
-                    "threshold": asked.threshold,
-                    "pages": [str(folder / name) for name in made.pages],
-                },
-                **_document(key, sites, needs_passphrase=False),
-            }
-        )
+        session.console.emit(_document_of_shares(asked, made.number, made.pages, key, sites))
+
+
+def _document_of_shares(
+    asked: _Shares, number: int, names: Iterable[str], key: KeyFile, sites: list[Site]
+) -> dict[str, object]:
+    folder = asked.folder.resolve()
+    pages = [str(folder / name) for name in names]
+    shares = {"kit": number, "threshold": asked.threshold, "pages": pages}
+    return {"page": None, "shares": shares, **_document(key, sites, needs_passphrase=False)}
 
 
 def _write_all(folder: Path, pages: Mapping[str, str]) -> None:

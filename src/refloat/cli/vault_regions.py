@@ -10,6 +10,7 @@ from refloat.cli.common import (
     Session,
     examples,
     has_key,
+    key_file,
     load_manifest,
     open_vault,
     resolver,
@@ -66,7 +67,8 @@ def add_region(
         raise found.unreachable[region]
     sources = [name for name in sources_of(found, source, region) if name != region]
     progress = session.console.progress()
-    pairs = flow.add(found, sources, region, session.clock, pace=pace, progress=progress)
+    key = key_file(session, (urls[one] for one in found.places)) if has_key() else None
+    pairs = flow.add(found, sources, region, session.clock, key_file=key, pace=pace, progress=progress)
     counted = count_points(session, urls, sources, [region]) if has_key() else {}
     session.console.close()
     show_copied(session, pairs, counted)

@@ -7,6 +7,7 @@ that are called as the components are: a stored name holds no slash and is never
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import tarfile
@@ -14,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from refloat.attributes import Principal
 from refloat.clock import Clock
 from refloat.contracts import Entry, EntryType, Progress, Silent
-from refloat.durable import partial_of, sync_folder
+from refloat.durable import opened_file, partial_of, sync_folder
 from refloat.errors import RefloatError, UsageError
 from refloat.flows.anywhere import Anywhere
 from refloat.flows.export import Export, Exported, Part, size_of, sizes_of
@@ -27,6 +28,9 @@ from refloat.flows.room import require_room_in
 from refloat.patterns import Selection, rank
 from refloat.vault.extract import explained
 from refloat.vault.source import SnapshotSource
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _KINDS = {
     EntryType.FILE: tarfile.REGTYPE,
@@ -93,6 +97,46 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         partial.replace(path)
         undo.pop_all()
         sync_folder(path.parent)
+
+
+@contextmanager
+def same_file(path: Path) -> Iterator[BinaryIO]:
+    """Something to write to that only compares: what is written must be what is in the file, to its last byte.
+
+    Raises ``UsageError`` where it is not, or what is there is no file.
+    """
+    with ExitStack() as opened:
+        try:
+            descriptor = opened.enter_context(opened_file(path, follow=False))
+        except OSError as error:
+            raise _another(path) from error
+        there = opened.enter_context(os.fdopen(descriptor, "rb", closefd=False))
+        yield cast(BinaryIO, _Compared(path, there))
+        if there.read(1):
+            raise _another(path)
+
+
+class _Compared(io.RawIOBase):
+    def __init__(self, path: Path, there: BinaryIO) -> None:
+        self._path = path
+        self._there = there
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Buffer, /) -> int:
+        written = bytes(content)
+        if self._there.read(len(written)) != written:
+            raise _another(self._path)
+        return len(written)
+
+
+def _another(path: Path) -> UsageError:
+    return UsageError(
+        "something is there already, and is not this archive",
+        file=str(path),
+        next="name a new file with --tar FILE",
+    )
 
 
 @dataclass

@@ -146,8 +146,8 @@ class _Mending:
 
     def _hindrance(self, stream: str, role: Role, found: Break) -> str | None:
         """Why a log stays as it is; None where it is mended."""
-        if not may_set_aside(self.replica):
-            return "in a vault with a lock nothing can be removed"
+        if not may_set_aside(self.replica, stream):
+            return "in a vault with a lock only what operators sign is set aside"
         for needed in dict.fromkeys((role, Role.OPERATOR)):
             if not self.replica.keyring.can(needed):
                 return f"to set it aside takes the key of a {needed}"

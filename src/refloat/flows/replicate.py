@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from refloat.clock import Clock
 from refloat.contracts import Progress, Store
 from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError
-from refloat.vault.keys import Role
+from refloat.vault.keys import KeyFile, Role
 from refloat.vault.layout import Descriptor, read_descriptor
 from refloat.vault.missed import MadeUp, commit_points, missed_points
 from refloat.vault.missed_records import make_up_records
@@ -125,16 +125,20 @@ def add(
     region: str,
     clock: Clock,
     *,
+    key_file: KeyFile | None = None,
     pace: Pace | None = None,
     progress: Progress | None = None,
 ) -> list[Pair]:
     """Make an empty place the region's replica, and fill it from the sources; one that was begun is gone on with.
 
+    With a key that signs, what it says of itself is signed.
+
     Raises ``StoreError``, and ``Refused`` (``vault_exists``) where something else is there.
     """
     if region in regions.empty:
         source = regions.places[sources[0]]
-        make_replica(source, regions.empty[region], progress, regions.places.values())
+        empty = regions.empty[region]
+        make_replica(source, empty, progress, regions.places.values(), key_file=key_file)
     return replicate(regions, sources, [region], clock, pace=pace, progress=progress)
 
 

@@ -8,7 +8,9 @@ holds:
 1. nothing is removed before a copy of it is there, whole, and before the log ``audit`` of the region says what and why;
 2. an entry that verifies by itself still says what its signer said: whoever may sign the log can say it again, and what
    is said there already is not said twice;
-3. in a vault with a lock nothing can be removed, so nothing is set aside.
+3. in a vault with a lock nothing can be removed: there the audit names what lies there by the BLAKE3 of its bytes, and
+   from then on that is no entry, so the slot is free. That counts of what operators sign themselves, and of no other
+   log: who has an operator's key takes no point away, and what a removed operator set aside counts again.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from refloat.vault.layout import (
     damaged,
     slot_name,
 )
+from refloat.vault.lock import may_be_set_aside
 from refloat.vault.replica import Replica, committed
 from refloat.vault.replicate import store_checked
 from refloat.vault.slotlog import ENTRY_BYTES_MAX, Entry, SlotLog
@@ -80,23 +83,27 @@ def sound_entries(log: SlotLog) -> Generator[Entry, None, Break | None]:
     means = _MEANS.get(log.stream, _anything)
     slot, seen = 0, log.seen
     while True:
-        try:
-            entry = log.read(slot)
-            if not entry.void:
-                means(entry)
-        except WrongKey:
-            raise
-        except VaultError as error:
-            behind = tuple(log.behind(slot))
-            if not isinstance(error, Missing) and not log.is_free(slot):
+        if not log.is_free(slot):
+            try:
+                entry = log.read(slot)
+                if not entry.void:
+                    means(entry)
+            except WrongKey:
+                raise
+            except Missing:
+                pass
+            except VaultError as error:
                 error.file = error.file or slot_name(log.stream, slot)
-                return Break(slot, error, (slot, *behind))
-            if not behind and seen < slot:
-                return None
-            why = "it is missing, though later slots are there" if behind else "it was there before"
-            return Break(slot, damaged(slot_name(log.stream, slot), why), behind)
-        yield entry
-        slot += 1
+                return Break(slot, error, (slot, *log.behind(slot)))
+            else:
+                yield entry
+                slot += 1
+                continue
+        behind = tuple(log.behind(slot))
+        if not behind and seen < slot:
+            return None
+        why = "it is missing, though later slots are there" if behind else "it was there before"
+        return Break(slot, damaged(slot_name(log.stream, slot), why), behind)
 
 
 def first_break(log: SlotLog) -> Break | None:
@@ -109,9 +116,9 @@ def first_break(log: SlotLog) -> Break | None:
             return cast("Break | None", end.value)
 
 
-def may_set_aside(replica: Replica) -> bool:
-    """Whether what lies in a log can be removed there at all."""
-    return not isinstance(replica.store, Keeping)
+def may_set_aside(replica: Replica, stream: str) -> bool:
+    """Whether what lies in a log can be set aside there at all."""
+    return not isinstance(replica.store, Keeping) or may_be_set_aside(stream)
 
 
 def set_aside(replica: Replica, log: SlotLog, found: Break, *, whole: bool = False, **more: Json) -> None:
@@ -121,19 +128,31 @@ def set_aside(replica: Replica, log: SlotLog, found: Break, *, whole: bool = Fal
     """
     slots = log.listed() if whole else found.behind
     said: dict[str, Json] = {"reason": found.error.message, "whole": whole, **more}
+    if isinstance(replica.store, Keeping):
+        entries: list[Json] = [*_copied(replica, log.stream, slots)]
+        _say(replica, log.stream, slots, {**said, "entries": entries})
+        replica.reread(log.stream)
+        return
     if log.stream != AUDIT_STREAM:
         _say(replica, log.stream, slots, said)
-    for slot in slots:
-        with suppress(Missing):  # a listing may name what is gone
-            stored = replica.store.get(slot_name(log.stream, slot), 0, ENTRY_BYTES_MAX + 1)
-            name = f"{ASIDE}{log.stream}/{slot:0{SLOT_DIGITS}d}-{object_name(stored)}"
-            store_checked(replica.store, name, stored)
+    _copied(replica, log.stream, slots)
     for slot in slots:
         replica.store.delete(slot_name(log.stream, slot))
     replica.reread(log.stream)
     if log.stream == AUDIT_STREAM:
         say_again(replica, AUDIT_STREAM, Role.OPERATOR)
         _say(replica, log.stream, slots, said)
+
+
+def _copied(replica: Replica, stream: str, slots: Sequence[int]) -> list[str]:
+    """Copy what lies in slots of a log below ``aside/``; what it is called by its bytes."""
+    copied = []
+    for slot in slots:
+        with suppress(Missing):  # a listing may name what is gone
+            stored = replica.store.get(slot_name(stream, slot), 0, ENTRY_BYTES_MAX + 1)
+            copied.append(object_name(stored))
+            store_checked(replica.store, f"{ASIDE}{stream}/{slot:0{SLOT_DIGITS}d}-{copied[-1]}", stored)
+    return copied
 
 
 def _say(replica: Replica, stream: str, slots: Sequence[int], said: Mapping[str, Json]) -> None:

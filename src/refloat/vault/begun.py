@@ -17,7 +17,8 @@ from refloat.errors import Missing, Refused, StoreError, UsageError, VaultError,
 from refloat.units import format_duration
 from refloat.vault import layout
 from refloat.vault.keyfile import KEY_OBJECT_BYTES_MAX, KeyFile
-from refloat.vault.keyobjects import LockTerm, key_objects, lock_object, parsed_key_object
+from refloat.vault.keyobjects import DescriptorNote, LockTerm, key_objects, lock_object, parsed_key_object
+from refloat.vault.keys import Keyring, Role, Signature
 from refloat.vault.layout import Descriptor
 from refloat.vault.lock import view
 from refloat.vault.recipients import told_of
@@ -115,6 +116,19 @@ def objects_of(
     if passphrase:
         keys.append(_sealed(there.values(), key_file, passphrase) or key_file.wrapped(passphrase))
     return keys
+
+
+def noted_of(key_file: KeyFile, pipeline: str, found: Iterable[Found]) -> dict[str, Descriptor]:
+    """By region the descriptors that a making that was cut has signed already."""
+    described: dict[str, Descriptor] = {}
+    for name, stored in (one for there in found for one in there.keys.items()):
+        told = parsed_key_object(name, stored)
+        if isinstance(told, DescriptorNote) and told.descriptor.pipeline == pipeline:
+            with suppress(VaultError):
+                signature = Signature(told.signer, bytes.fromhex(told.signature))
+                Keyring(key_file).verify(Role.ADMIN, told.message(), signature)
+                described[told.descriptor.region] = told.descriptor
+    return described
 
 
 def _require_same_lock(there: Mapping[str, bytes], lock: timedelta | None) -> None:

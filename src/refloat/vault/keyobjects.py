@@ -38,7 +38,7 @@ from refloat.vault.keyfile import (
     seal_bytes,
     signer_id,
 )
-from refloat.vault.layout import damaged, key_name, plain_object
+from refloat.vault.layout import Descriptor, damaged, key_name, plain_object
 
 CERTIFIED = (Role.WRITER, Role.READER, Role.OPERATOR)
 """The roles that the admin vouches for."""
@@ -191,6 +191,24 @@ class WrappedContentKey(KeyObject):
     def message(self) -> bytes:
         """What is signed of it."""
         return b"content_key:" + canonical_json(self.model_dump(mode="json", exclude={"signature"}))
+
+
+class DescriptorNote(KeyObject):
+    """The word of somebody who may sign for what one region's ``vault.json`` says."""
+
+    type: Literal["descriptor"] = "descriptor"
+    descriptor: Descriptor
+    role: Literal["writer", "operator", "admin"]
+    signer: Hex16
+    signature: str = Field("", pattern=r"^([0-9a-f]{128})?$")
+
+    def message(self) -> bytes:
+        """What is signed of it."""
+        return b"descriptor:" + canonical_json(self.model_dump(mode="json", exclude={"signature"}))
+
+    def stored(self) -> bytes:
+        """The bytes that stand under ``keys/``."""
+        return canonical_json(self.model_dump(mode="json"))
 
 
 OfHolders = HolderName | Removal | OperatorRemoval | WrapNote | LockTerm
@@ -369,7 +387,7 @@ def _wrapping_key(shared: bytes, vault: str, ephemeral: bytes, reader: bytes) ->
     return HKDF(SHA256(), length=32, salt=None, info=purpose).derive(shared)
 
 
-KeyObjectTold = OfAdmin | WrappedContentKey
+KeyObjectTold = OfAdmin | WrappedContentKey | DescriptorNote
 """What an object under ``keys/`` may say."""
 
 
@@ -399,6 +417,8 @@ def parsed_key_object(name: str, stored: bytes) -> KeyObjectTold | None:
             return parsed_object(OperatorRemoval, document, name)
         case "wrap":
             return parsed_object(WrapNote, document, name)
+        case "descriptor":
+            return parsed_object(DescriptorNote, document, name)
         case "content_key":
             return parsed_object(WrappedContentKey, document, name)
     return None

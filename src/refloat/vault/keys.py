@@ -15,12 +15,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from refloat.contracts import Store
+from refloat.digest import object_name
 from refloat.errors import Damaged, Missing, RefloatError, VaultError, WrongKey
 from refloat.units import format_time, parse_time
 from refloat.vault.keyfile import BULK, KeyFile, Role, content_key_id, lacks, signer_id
 from refloat.vault.keyobjects import (
     CERTIFIED,
     Certificate,
+    DescriptorNote,
     HolderName,
     OfAdmin,
     OfHolders,
@@ -38,7 +40,15 @@ from refloat.vault.keyobjects import (
     signed_by,
     unwrap_content_key,
 )
-from refloat.vault.layout import KEYS, POINTS_STREAM, VAULT, damaged, read_descriptor
+from refloat.vault.layout import (
+    KEYS,
+    POINTS_STREAM,
+    VAULT,
+    Descriptor,
+    damaged,
+    key_name,
+    read_descriptor,
+)
 
 __all__ = ["BULK", "ContentKey", "KeyFile", "Keyring", "Known", "Removed", "Role", "Signature", "key_objects"]
 
@@ -169,6 +179,7 @@ class Keyring:
         self._operators: dict[tuple[str, str], dict[int, tuple[str, OperatorRemoval]]] = {}
         self._notes: dict[str, Noted] = {}
         self._wrapped: list[WrappedContentKey] = []
+        self._described: dict[str, DescriptorNote] = {}
         self._opened: dict[bytes, bytes] = {}
         self._seen: dict[str, tuple[int, str]] = {}
         self.lock: timedelta | None = None
@@ -304,6 +315,39 @@ class Keyring:
         if self.lock is None or self.lock < term:
             self.lock, self.lock_lacks = term, True
 
+    def descriptor_notes(self) -> Mapping[str, DescriptorNote]:
+        """What was signed for descriptors by somebody the admin vouches for, by the name of the object."""
+        return self._described
+
+    def adopt_descriptors(self, notes: Mapping[str, DescriptorNote]) -> None:
+        """Let what another region keeps of the same vault and admin count: one may hide what was signed for it."""
+        self._described |= notes
+
+    def described(self, region: str) -> list[Descriptor]:
+        """The descriptors that were signed for a region by keys that still count; none where nothing was signed."""
+        found = [
+            note.descriptor
+            for _, note in sorted(self._described.items())
+            if note.descriptor.region == region and (Role(note.role), note.signer) not in self._removed
+        ]
+        return list(dict.fromkeys(found))
+
+    def require_described(self, region: str, descriptor: Descriptor) -> None:
+        """Raises ``Damaged`` where another descriptor than this was signed for the region."""
+        signed = self.described(region)
+        if signed and descriptor not in signed:
+            raise damaged(VAULT, f"it is not what was signed for region {region}").at(region=region)
+
+    def sign_descriptor(self, descriptor: Descriptor) -> DescriptorNote | None:
+        """The word of this holder for a descriptor; None where it has no role that signs, or none that counts."""
+        for role in (Role.ADMIN, Role.OPERATOR, Role.WRITER):
+            with suppress(WrongKey):
+                told = {"descriptor": descriptor, "role": role.value, "signer": self.signer(role)}
+                unsigned = DescriptorNote.model_validate({"vault": self.vault, **told})
+                signature = self.sign(role, unsigned.message()).value.hex()
+                return unsigned.model_copy(update={"signature": signature})
+        return None
+
     def content_keys(self) -> dict[bytes, tuple[str, frozenset[str]]]:
         """By id: the affinity of each content key in the vault, and the signer ids of the readers who may open it."""
         found: dict[bytes, tuple[str, frozenset[str]]] = {}
@@ -385,6 +429,7 @@ class Keyring:
     def _take(self, store: Store) -> None:
         """Certificates first: they say whose content keys count."""
         wrapped: dict[str, WrappedContentKey] = {}
+        described: dict[str, DescriptorNote] = {}
         told: dict[str, OfHolders] = {}
         newer: VaultError | None = None
         parsed = False
@@ -396,6 +441,8 @@ class Keyring:
                     self._take_certificate(name, found)
                 elif isinstance(found, WrappedContentKey):
                     wrapped[name] = found
+                elif isinstance(found, DescriptorNote):
+                    described[name] = found
                 elif found is not None:
                     told[name] = found
             except VaultError as error:
@@ -411,6 +458,9 @@ class Keyring:
         for name, key in wrapped.items():
             with self._setting_aside(name):
                 self._take_content_key(name, key)
+        for name, note in described.items():
+            with self._setting_aside(name):
+                self._take_descriptor(name, note)
 
     @contextmanager
     def _setting_aside(self, name: str) -> Iterator[None]:
@@ -483,6 +533,14 @@ class Keyring:
         signature = Signature(wrapped.signer, bytes.fromhex(wrapped.signature))
         self.verify(Role.WRITER, wrapped.message(), signature)
         self._wrapped.append(wrapped)
+
+    def _take_descriptor(self, name: str, note: DescriptorNote) -> None:
+        if self.vault not in {note.vault} & {note.descriptor.vault}:
+            raise damaged(name, "it belongs to another vault")
+        if key_name(object_name(note.stored())) != name:
+            raise damaged(name, "a field of its descriptor is missing")
+        self.verify(Role(note.role), note.message(), Signature(note.signer, bytes.fromhex(note.signature)))
+        self._described[name] = note
 
     def _nobody(self, store: Store, *, parsed: bool) -> RefloatError:
         if parsed:

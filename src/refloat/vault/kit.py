@@ -6,6 +6,7 @@ forms are in ``docs/FORMAT.md``.
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 import zlib
@@ -198,6 +199,43 @@ def share_pages(
         )
     _require_restoring(pages, key_file, threshold)
     return InShares(split.kit, pages)
+
+
+def says_the_same(
+    there: Mapping[str, str],
+    made: Mapping[str, str],
+    key_file: KeyFile,
+    *,
+    passphrase: str = "",
+    threshold: int | None = None,
+) -> bool:
+    """Whether pages that are there tell what those would that were made now, and give this key, heads and all.
+
+    ``threshold`` is of pages in shares.
+
+    They differ in when they were printed, in what their key is sealed with, and in the number and words of shares.
+    """
+    if there.keys() != made.keys() or any(_frame(there[name]) != _frame(text) for name, text in made.items()):
+        return False
+    try:
+        if threshold is not None:
+            _require_restoring(there, key_file, threshold)
+        return read_pages(there, lambda: passphrase).key_file == key_file
+    except (VaultError, UsageError):
+        return False
+
+
+_DIFFERS = re.compile(r"(printed {4}|kit {8}|key \d\d |share \d+ \d\d |Bring \d+ of the \d+ pages of kit ).*")
+
+
+def _frame(text: str) -> list[str]:
+    """All of a page but for what differs each time that one is made."""
+    return [found[1] if (found := _DIFFERS.fullmatch(line)) else line for line in text.splitlines()]
+
+
+def number_of(page: str) -> int:
+    """The number of the kit that a page is a share of. Raises ``Damaged`` for one that is not as it was written."""
+    return shares.typed(page, "")[0].kit
 
 
 def _require_restoring(pages: Mapping[str, str], key_file: KeyFile, threshold: int) -> None:

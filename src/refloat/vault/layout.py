@@ -110,7 +110,7 @@ class Chunking(BaseModel):
 
 
 class Descriptor(BaseModel):
-    """What ``vault.json`` says. It is plain and nobody signs it: nothing is decided by it alone.
+    """What ``vault.json`` says. It is plain, what signs it stands under ``keys/``, and nothing is decided by it alone.
 
     ``region`` is a hint for people: which region this replica was made for. ``replica`` ends with the sum of all that
     is said, so that a flipped bit is found; one of an older vault may have none.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from refloat.clock import Clock
 from refloat.contracts import Keeping, Store, Versioned
 from refloat.digest import may_be_named, object_name
 from refloat.errors import Refused, Retry, StoreError, UsageError, VaultError
@@ -31,7 +32,7 @@ from refloat.vault import layout
 from refloat.vault.keyfile import KeyFile
 from refloat.vault.keys import Keyring, Role
 from refloat.vault.marks import marked_objects
-from refloat.vault.slotlog import FIRST, previous_of
+from refloat.vault.slotlog import FIRST, SlotLog, previous_of
 
 if TYPE_CHECKING:
     from refloat.vault.replica import CommittedPoint, Replica
@@ -53,8 +54,10 @@ def view(store: Store) -> Store:
     return (store.kept(layout.VAULT) if isinstance(store, Versioned) else None) or store
 
 
-def open_locked(store: Store, key_file: KeyFile) -> tuple[Store, Keyring]:
+def open_locked(store: Store, key_file: KeyFile, region: str, clock: Clock) -> tuple[Store, Keyring]:
     """The store and its keyring; the store as it keeps versions where the admin has said that the vault is locked.
+
+    What the audit of the ``region`` says was set aside does not count there.
 
     Raises as ``Keyring.open``.
     """
@@ -65,7 +68,7 @@ def open_locked(store: Store, key_file: KeyFile) -> tuple[Store, Keyring]:
         except VaultError:
             return store, Keyring.open(key_file, store)
         if keyring.lock is not None:
-            return _Judge(keyring).over(kept), keyring
+            return _Judge(keyring, region, clock).over(kept), keyring
     return store, Keyring.open(key_file, store)
 
 
@@ -80,6 +83,11 @@ def locked_view(store: Store, key_file: KeyFile) -> Store:
     return store
 
 
+def may_be_set_aside(stream: str) -> bool:
+    """Whether entries of a log can be set aside in a locked vault: those that operators sign, but for the audit's."""
+    return stream != layout.AUDIT_STREAM and _SIGNED_BY.get(stream, Role.OPERATOR) is Role.OPERATOR
+
+
 class _Judge:
     """Whether bytes are what a name of a vault says: its digest, or a signed entry for just that slot.
 
@@ -88,9 +96,12 @@ class _Judge:
     of an entry that is not yet written.
     """
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, region: str = "", clock: Clock | None = None) -> None:
         self._keyring = keyring
+        self._region = region
+        self._clock = clock
         self._links: dict[int, str] = {}
+        self._aside: frozenset[tuple[str, str]] | None = None
 
     def over(self, kept: Keeping) -> Keeping:
         """The store in which this judges."""
@@ -107,11 +118,34 @@ class _Judge:
         role = _SIGNED_BY.get(stream, Role.OPERATOR)
         previous = previous_of(self._keyring, role, stream, slot, content)
         if stream != layout.POINTS_STREAM:
-            return previous is not None
+            return previous is not None and not self._is_aside(stream, content)
         if previous is None or previous != self._link(slot - 1):
             return False
         self._links[slot] = object_name(content)
         return True
+
+    def _is_aside(self, stream: str, content: bytes) -> bool:
+        """Whether the audit says that an entry that operators sign was set aside; of the audit itself nothing does."""
+        if self._clock is None or not may_be_set_aside(stream):
+            return False
+        if self._aside is None:
+            self._aside = frozenset(self._said_aside(self._clock))
+        return (stream, object_name(content)) in self._aside
+
+    def _said_aside(self, clock: Clock) -> Iterator[tuple[str, str]]:
+        audit = SlotLog(
+            self._store,
+            layout.AUDIT_STREAM,
+            self._keyring,
+            role=Role.OPERATOR,
+            clock=clock,
+            region=self._region,
+        )
+        with suppress(VaultError):  # what was said before a break counts
+            for entry in audit.entries():
+                entries = entry.body.get("entries")
+                if entry.body.get("type") == "set_aside" and isinstance(entries, list):
+                    yield from ((str(entry.body.get("stream")), str(one)) for one in entries)
 
     def _link(self, last: int) -> str | None:
         """The hash of the entry in a slot; None where one is lacking up to there. What was seen is not asked again."""
@@ -121,6 +155,11 @@ class _Judge:
             if not self._store.holds(layout.slot_name(layout.POINTS_STREAM, slot)):
                 return None
         return self._links.get(last)
+
+
+def judged_anew(store: Keeping, keyring: Keyring, region: str, clock: Clock) -> Keeping:
+    """The same store of a locked vault, in which nothing is chosen yet: what counts there has changed."""
+    return _Judge(keyring, region, clock).over(store)
 
 
 # ------------------------------------------------------------------------------------------------- making a vault

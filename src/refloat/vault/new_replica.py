@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from refloat.contracts import Progress, Store
 from refloat.errors import Refused, VaultError
 from refloat.vault import layout
+from refloat.vault.described import keep_note, noted
+from refloat.vault.keys import KeyFile, Keyring
 from refloat.vault.layout import Descriptor
 from refloat.vault.replicate import Place, copy_objects
 from refloat.vault.trial import clear, try_out
@@ -34,10 +36,17 @@ def is_free(source: Store, store: Store) -> bool:
 
 
 def make_replica(
-    source: Place, target: Place, progress: Progress | None = None, others: Iterable[Place] = ()
+    source: Place,
+    target: Place,
+    progress: Progress | None = None,
+    others: Iterable[Place] = (),
+    *,
+    key_file: KeyFile | None = None,
 ) -> Descriptor:
     """Make the empty place ``target`` a replica of the vault in ``source``: the keys first, the descriptor last.
 
+    With a key that signs, the descriptor is signed, and the ``source`` keeps the note first; without one, a region for
+    which the source keeps a note already gets the descriptor of that note, since no other would count there.
     A way to open the vault that was let go, as one of the ``others`` may know, does not come along.
     Raises ``Refused`` (``vault_exists``) where something else is there and (``create_ignored``) where a second write
     replaces the first, ``Damaged`` for a source whose descriptor or keys are not whole.
@@ -51,6 +60,7 @@ def make_replica(
             next="choose an empty place; where a replica only lost its descriptor: refloat vault repair",
         )
     try_out({target.region: target.store})
+    described = _described(source, target, found, key_file)
     copied = copy_objects(source, target, progress, prefixes=[layout.KEYS], others=others)
     if copied.damaged or copied.waiting:
         name = (*copied.damaged, *copied.waiting)[0]
@@ -60,7 +70,17 @@ def make_replica(
             file=name,
             next="refloat vault repair, or name another region with --from",
         )
-    described = found.model_copy(update={"replica": uuid.uuid4().hex, "region": target.region}).summed()
     layout.write_descriptor(target.store, described)
     clear([target.store])
     return described
+
+
+def _described(source: Place, target: Place, found: Descriptor, key_file: KeyFile | None) -> Descriptor:
+    """What the new replica says of itself. Raises ``StoreError`` where the source does not take the note on it."""
+    made = found.model_copy(update={"replica": uuid.uuid4().hex, "region": target.region}).summed()
+    if key_file is not None:
+        note = Keyring.vouched(key_file, source.store).sign_descriptor(made)
+        if note is not None:
+            keep_note(source.store, note)
+            return made
+    return noted(source.store, found, target.region) or made

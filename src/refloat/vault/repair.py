@@ -7,20 +7,18 @@ never copied onward. A region's log is its own and has no copy: ``aside`` and th
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from refloat.contracts import Keeping, Progress, Silent, Store
+from refloat.contracts import Keeping, Progress, Silent
 from refloat.digest import object_name
-from refloat.errors import Damaged, Missing, StoreError, VaultError
+from refloat.errors import Missing, StoreError, VaultError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.forgotten import kept_points
 from refloat.vault.index import seal_index
-from refloat.vault.keys import KeyFile, Keyring, Role
-from refloat.vault.lock import locked_view
+from refloat.vault.keys import Role
 from refloat.vault.pack import PackRecord, directory_of, open_records
 from refloat.vault.points import roots
 from refloat.vault.quarantine import lift, quarantined
@@ -140,39 +138,6 @@ def uncover(replica: Replica, covered: Iterable[str]) -> dict[str, str]:
     if not isinstance(store, Keeping):
         return {}
     return {name: done for name in covered if (done := store.uncover(name))}
-
-
-def mend_descriptor(region: str, store: Store, key_file: KeyFile, regions: Collection[str]) -> bool:
-    """Write the descriptor anew where it is gone or wrong, or has no sum yet; whether that was done.
-
-    What must stand in it the key file says. That the place is this vault's is shown by its keys, which the key
-    file's admin signed. A sound descriptor of another of the ``regions`` is left: then it is the address that is
-    wrong. In a locked vault what was put over the descriptor is nothing to this. Raises ``StoreError`` where the
-    store does not take the write.
-    """
-    store = locked_view(store, key_file)
-    try:
-        found = layout.read_descriptor(store)
-    except (Damaged, Missing):
-        found = None
-    except (VaultError, StoreError):
-        return False
-    names = {"", region, *regions}
-    ours = (key_file.vault, key_file.pipeline)
-    if found is not None and ((found.vault, found.pipeline) != ours or found.region not in names):
-        found = None
-    if found is not None and (found.is_summed or isinstance(store, Keeping)):
-        return False
-    try:
-        Keyring.vouched(key_file, store)
-    except (VaultError, StoreError):
-        return False
-    store.delete(layout.VAULT)
-    made = found or layout.Descriptor(
-        vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=key_file.pipeline
-    )
-    layout.write_descriptor(store, made.summed())
-    return True
 
 
 def _packs_cut_short(replica: Replica, others: Sequence[Replica]) -> dict[str, str]:

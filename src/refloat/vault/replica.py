@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refloat.attributes import Withheld
 from refloat.clock import Clock
-from refloat.contracts import Facts, Progress, Silent, Store
+from refloat.contracts import Facts, Keeping, Progress, Silent, Store
 from refloat.digest import Json, object_name
 from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError
 from refloat.limits import OBJECT_BYTES_MAX, SLOT_DIGITS
 from refloat.units import parse_time
 from refloat.vault import layout
-from refloat.vault.begun import look, objects_of
+from refloat.vault.begun import look, noted_of, objects_of
 from refloat.vault.chunk import BASES_MAX, SealedChunk, chunk_name, open_chunk
 from refloat.vault.index import Index, open_index
 from refloat.vault.indexfile import Shelf
@@ -31,7 +31,7 @@ from refloat.vault.kept import Kept
 from refloat.vault.keyfile import Hex32
 from refloat.vault.keys import KeyFile, Keyring, Role
 from refloat.vault.layout import POINTS_STREAM, Descriptor, damaged
-from refloat.vault.lock import lock_keys, open_locked, prove_locks
+from refloat.vault.lock import judged_anew, lock_keys, open_locked, prove_locks
 from refloat.vault.pack import Directory, PackRecord, open_directory, record_secret
 from refloat.vault.points import open_point, open_signed_point
 from refloat.vault.ranges import Ranges
@@ -95,10 +95,11 @@ class Replica:
     ) -> Replica:
         """The replica in ``store``; a large index is kept in the folder ``cache``, where one is given.
 
-        Raises ``Missing`` where there is none, ``WrongKey`` for another vault's, ``UsageError`` for the
-        replica of another region: two that share one, or are exchanged, would count copies that are not there.
+        Raises ``Missing`` where there is none, ``WrongKey`` for another vault's, ``Damaged`` where its descriptor is
+        not the one that was signed for the region, ``UsageError`` for the replica of another region: two that share
+        one, or are exchanged, would count copies that are not there.
         """
-        store, keyring = open_locked(store, key_file)
+        store, keyring = open_locked(store, key_file, region, clock)
         descriptor = layout.read_descriptor(store)
         if descriptor.region not in ("", region):
             raise UsageError(
@@ -107,6 +108,7 @@ class Replica:
                 file=layout.VAULT,
                 next=f"correct the `vault` of {region}; a region keeps the name that its replica was made with",
             )
+        keyring.require_described(region, descriptor)
         return cls(region, store, keyring, descriptor, clock, cache)
 
     @classmethod
@@ -301,6 +303,10 @@ class Replica:
     def reread(self, stream: str) -> None:
         """Forget what was seen of a log: part of it was set aside."""
         with self._lock:
+            if isinstance(self.store, Keeping):
+                self.store = judged_anew(self.store, self.keyring, self.region, self.clock)
+                self._ranges = Ranges(self.store.get)
+                self._logs = {}
             self._logs = {key: log for key, log in self._logs.items() if key[0] != stream}
 
     def streams(self) -> list[str]:
@@ -463,15 +469,17 @@ def create_vault(
     described: list[tuple[Store, Descriptor]] = []
     begun.left = tuple(store.url for store in replicas.values())  # until it is known to be otherwise
     try:
+        noted = noted_of(key_file, pipeline, found.values())
+        told = {
+            region: there.descriptor or noted.get(region) or _new(region, key_file, pipeline)
+            for region, there in found.items()
+        }
+        notes = map(Keyring(key_file).sign_descriptor, told.values())
+        keys += [note.stored() for note in notes if note is not None]
         for store in replicas.values():
             _write_keys(store, keys, written)
         for region, store in replicas.items():
-            replica = (
-                found[region].descriptor
-                or Descriptor(
-                    vault=key_file.vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline
-                ).summed()
-            )
+            replica = told[region]
             _require_another_place(region, store, [one for _, one in described])
             described.append((store, replica))
             if found[region].descriptor is None:
@@ -490,6 +498,11 @@ def create_vault(
                 f"{error.next}; then the same again goes on with what is in {' and '.join(begun.left)}"
             )
         raise
+
+
+def _new(region: str, key_file: KeyFile, pipeline: str) -> Descriptor:
+    own = uuid.uuid4().hex
+    return Descriptor(vault=key_file.vault, replica=own, region=region, pipeline=pipeline).summed()
 
 
 def _require_another_place(region: str, store: Store, described: Sequence[Descriptor]) -> None:

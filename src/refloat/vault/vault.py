@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from refloat.clock import Clock
-from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError, WrongKey
+from refloat.errors import Damaged, Missing, RefloatError, StoreError, UsageError, VaultError, WrongKey
 from refloat.vault.keys import KeyFile
 from refloat.vault.layout import VAULT, Descriptor
 from refloat.vault.replica import Replica
@@ -30,12 +30,33 @@ class Vault:
         self.unreachable = {**unreachable, **shared}
         removals = [one for replica in self.replicas.values() for one in replica.keyring.removals()]
         notes = [one for replica in self.replicas.values() for one in replica.keyring.notes().values()]
+        described = {
+            name: note
+            for replica in self.replicas.values()
+            for name, note in replica.keyring.descriptor_notes().items()
+        }
         for replica in self.replicas.values():
             replica.keyring.adopt(removals)
             replica.keyring.adopt_notes(notes)
+            replica.keyring.adopt_descriptors(described)
         locks = [lock for replica in self.replicas.values() if (lock := replica.keyring.lock) is not None]
         for replica in self.replicas.values() if locks else ():
             replica.keyring.adopt_lock(max(locks))
+        self._leave_out_wrong()
+
+    def _leave_out_wrong(self) -> None:
+        """Leave out each region whose descriptor is not the one that was signed for it, as another region tells.
+
+        Raises ``Damaged`` where no region is left.
+        """
+        for region, replica in list(self.replicas.items()):
+            try:
+                replica.keyring.require_described(region, replica.descriptor)
+            except Damaged as error:
+                self.unreachable[region] = error
+                del self.replicas[region]
+                if not self.replicas:
+                    raise _none_answers(self.unreachable) from error
 
     @classmethod
     def open(

@@ -99,6 +99,13 @@ def test_a_file_has_its_name_when_it_is_whole_and_is_never_written_over(odd) -> 
         "there already" in odd.error("vault", "export", odd.point, "--tar", "pages.tar", exits=2)["message"]
     )
     assert path.read_bytes() == before
+    assert odd.ask("vault", "export", odd.point, "pages", "--tar", "pages.tar")["into"] == document["into"]
+    assert "is this archive to its last byte" in odd.said and path.read_bytes() == before
+    at = len(before) // 2
+    for other in (before[:at] + bytes([before[at] ^ 1]) + before[at + 1 :], before[:-1], before + b"\0"):
+        path.write_bytes(other)
+        refused = odd.error("vault", "export", odd.point, "pages", "--tar", "pages.tar", exits=2)
+        assert "not this archive" in refused["message"] and path.read_bytes() == other
     assert "mkdir" in odd.error("vault", "export", odd.point, "--tar", "no/pages.tar", exits=2)["next"]
     for region in ("eu", "us"):
         largest = max(odd.vault(region).glob("packs/*/*"), key=lambda pack: pack.stat().st_size)

@@ -115,8 +115,16 @@ def test_the_page_goes_to_a_private_file_and_the_document_holds_no_secret(desk) 
     said = str(document) + desk.said
     assert key.catalogue_key not in said and not any(line[7:20] in said for line in lines)
     before = path.read_bytes()
-    assert desk.error("vault", "kit", "--to", "page.txt", exits=3)["rule"] == "key_exists"
-    assert path.read_bytes() == before
+    assert printed(desk, "vault", "kit", "--to", "page.txt") == document, "the same again goes on"
+    assert path.read_bytes() == before and "was there already" in desk.read(
+        "vault", "kit", "--to", "page.txt"
+    )
+    at = before.index(b"key 05 ") + 9
+    mistyped = before[:at] + (b"Z" if before[at : at + 1] != b"Z" else b"Y") + before[at + 1 :]
+    for other in (before + b"more\n", before.replace(b"slot 0", b"slot 1"), mistyped):
+        path.write_bytes(other)
+        assert desk.error("vault", "kit", "--to", "page.txt", exits=3)["rule"] == "key_exists"
+        assert path.read_bytes() == other
     assert "key 01" not in desk.read("vault", "kit", "--to", "other.txt")
 
 
@@ -158,9 +166,15 @@ def test_the_key_file_is_made_anew_and_a_wrong_line_is_named(desk) -> None:
     require_pinned("vault keys restore", "made", made)
     again, key = KeyFile.load(desk.root / "again.key"), KeyFile.load(desk.key)
     assert again == key and key.catalogue_key not in str(made) + desk.said
-    assert desk.error("vault", "keys", "restore", "page.txt", "--key", "again.key", exits=3)["rule"] == (
-        "key_exists"
-    )
+    older = again.model_copy(update={"heads": {"eu": again.heads["eu"]}})
+    (desk.root / "again.key").write_bytes(older.to_bytes())
+    assert printed(desk, "vault", "keys", "restore", "page.txt", "--key", "again.key") == made
+    assert KeyFile.load(desk.root / "again.key") == key, "it took in the heads of the page"
+    another = KeyFile.create(key.vault, key.pipeline).to_bytes()
+    for there in (another, b"mine"):
+        (desk.root / "again.key").write_bytes(there)
+        error = desk.error("vault", "keys", "restore", "page.txt", "--key", "again.key", exits=3)
+        assert error["rule"] == "key_exists" and (desk.root / "again.key").read_bytes() == there
     at = page.index("key 05 ") + 9
     (desk.root / "wrong.txt").write_text(page[:at] + ("Z" if page[at] != "Z" else "Y") + page[at + 1 :])
     error = desk.error("vault", "keys", "restore", "wrong.txt", "--key", "wrong.key", exits=4)
@@ -200,6 +214,18 @@ def test_each_share_goes_to_a_private_file_and_the_document_holds_no_secret(desk
     assert "any 3 of these 5" in told
     secrets = [line[7:25] for line in pages[0].splitlines() if re.match(r"(key|share \d) \d\d ", line)]
     assert len(secrets) > 30 and not any(secret in told for secret in secrets)
+
+
+def test_the_same_shares_asked_for_again_stay_as_they_are_and_no_others_go_there(desk) -> None:
+    document = printed(desk, *SHARES)
+    before = {path.name: path.read_bytes() for path in (desk.root / "kit").iterdir()}
+    assert printed(desk, *SHARES) == document
+    fewer = [*SHARES[:5], "2", *SHARES[6:]]
+    assert desk.error(*fewer, exits=3)["rule"] == "key_exists"
+    assert {path.name: path.read_bytes() for path in (desk.root / "kit").iterdir()} == before
+    desk.ask(*SHARES[:-1], "other")
+    Path(share(desk, 2)).write_bytes((desk.root / "other" / "share-2-of-5.txt").read_bytes())
+    assert desk.error(*SHARES, exits=3)["rule"] == "key_exists", "pages of two kits give no key"
 
 
 def test_no_page_goes_over_another_and_where_one_cannot_be_written_none_is_left(desk) -> None:

@@ -23,6 +23,7 @@ from refloat.testing.world import World, WorldClock
 from refloat.vault import layout
 from refloat.vault.aside import ASIDE, role_of
 from refloat.vault.check import check
+from refloat.vault.described import mend_descriptor
 from refloat.vault.forgotten import forgotten, write_accepted
 from refloat.vault.keys import KeyFile, Role
 from refloat.vault.marks import write_marks
@@ -30,7 +31,6 @@ from refloat.vault.missed_records import make_up_records
 from refloat.vault.points import roots
 from refloat.vault.quarantine import QUARANTINE
 from refloat.vault.renewed import write_renewed
-from refloat.vault.repair import mend_descriptor
 from refloat.vault.replica import Replica, create_vault
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation
 from refloat.vault.stores.memory import MemoryStore

@@ -14,6 +14,7 @@ import pytest
 
 from refloat.contracts import EntryType, Facts, Store
 from refloat.digest import Json
+from refloat.vault.described import known_notes
 from refloat.vault.keys import KeyFile
 from refloat.vault.replica import Replica, create_vault
 from refloat.vault.stores.memory import MemoryStore
@@ -124,6 +125,12 @@ class VaultWorld:
         """Put other bytes under a name, as only a broken or hostile store can."""
         self.stores[region].delete(name)
         self.stores[region].create(name, content)
+
+    def unsign(self, *regions: str) -> None:
+        """Take away what was signed for descriptors, as in a vault of before."""
+        for name in known_notes(self.stores.values(), self.key_file):
+            for region in regions or self.stores:
+                self.stores[region].delete(name)
 
     def flip(self, name: str, byte: int, region: str = "eu") -> None:
         content = bytearray(self.stores[region].get(name))

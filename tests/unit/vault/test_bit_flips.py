@@ -81,6 +81,7 @@ class Full:
 
 @pytest.fixture
 def full(world: VaultWorld, tmp_path: Path) -> Full:
+    world.unsign()
     for store in world.stores.values():
         descriptor = layout.read_descriptor(store).model_copy(update={"chunking": SMALL_CHUNKS}).summed()
         store.delete(layout.VAULT)

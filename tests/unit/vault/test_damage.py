@@ -18,11 +18,12 @@ from refloat.errors import Damaged, Missing, RefloatError, UsageError, VaultErro
 from refloat.vault import layout
 from refloat.vault.check import check
 from refloat.vault.chunk import open_chunk
+from refloat.vault.described import mend_descriptor
 from refloat.vault.index import open_index
 from refloat.vault.keys import Role
 from refloat.vault.pack import open_directory, open_records, record_secret, sealed_chunk
 from refloat.vault.points import open_point
-from refloat.vault.repair import mend_descriptor, repair
+from refloat.vault.repair import repair
 from refloat.vault.replica import create_vault
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.witness import rolled_back
@@ -104,6 +105,7 @@ def test_no_flipped_bit_of_a_descriptor_is_accepted_and_each_is_mended(full: Vau
 
 
 def test_a_descriptor_without_a_sum_is_read_and_gets_one_with_a_repair(full: VaultWorld) -> None:
+    full.unsign()
     store, whole = full.stores["eu"], full.open().descriptor
     old = whole.model_copy(
         update={"replica": "0ld" * 10, "chunking": layout.Chunking(min=64, avg=256, max=1024)}
@@ -280,7 +282,7 @@ def test_a_lost_object_of_any_kind_is_named_or_made_up_for_and_brought_back(
     for name in names:
         full.stores["eu"].delete(name)
         exact_or_typed(full)
-        report = check(full.open(), read_data=True)
+        report = check(full.open(), read_data=True, others=[full.open("us")])
         assert not report.ok, name
         if prefix in (layout.PACKS, layout.POINTS):
             (damage,) = [damage for damage in report.damaged if damage.object == name]

@@ -299,6 +299,7 @@ def test_the_descriptor_names_no_folder_outside_the_cache(
     world: VaultWorld, tmp_path: Path
 ) -> None:  # fault 60
     world.capture(some_files(0))
+    world.unsign()
     store = world.stores["eu"]
     descriptor = layout.read_descriptor(store).model_copy(update={"replica": "../../outside"}).summed()
     store.delete(layout.VAULT)
