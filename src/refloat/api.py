@@ -259,11 +259,10 @@ def recover(
 
     The newest good point is taken, or ``point`` (its name, or how it begins), or the newest not after ``at``;
     ``only`` names some components; ``overrides`` names safety rules to go on against; RTO and RPO count from
-    ``lost_at``; ``resume`` goes on with a run. Times are aware ``datetime`` or RFC 3339. ``scenario`` says what has
-    happened: ``region_loss``, or ``corruption``, which takes the newest good point made before ``before``.
+    ``lost_at``; ``resume`` goes on with a run. Times are aware ``datetime`` or RFC 3339. ``scenario`` is what happened:
+    ``region_loss``, or ``corruption``, with ``before``.
 
-    With ``into`` in place of ``to``, only the bytes are brought into a folder that is empty or not there yet:
-    nothing is claimed, journaled or started, and ``lost_at`` and ``resume`` have no meaning.
+    With ``into`` in place of ``to``, only bytes are brought into a folder that is empty or not there: no run begins.
 
     A run that ended is returned, in whatever state: ``ok`` is false where it was blocked or rolled back, and
     where the manifest asks for verification and the answer is not known.
