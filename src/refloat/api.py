@@ -220,6 +220,8 @@ def recover(
     overrides: Iterable[str] = (),
     lost_at: datetime | str | None = None,
     resume: str | None = None,
+    scenario: str | None = None,
+    before: datetime | str | None = None,
     progress: Progress | None = None,
 ) -> Recovered: ...
 
@@ -249,16 +251,18 @@ def recover(
     overrides: Iterable[str] = (),
     lost_at: datetime | str | None = None,
     resume: str | None = None,
+    scenario: str | None = None,
+    before: datetime | str | None = None,
     progress: Progress | None = None,
 ) -> Recovered | Brought:
     """Recover everything in region ``to``: stage, check, switch, start, verify; or put it all back.
 
     The newest good point is taken, or ``point`` (its name, or how it begins), or the newest not after ``at``;
     ``only`` names some components; ``overrides`` names safety rules to go on against; RTO and RPO count from
-    ``lost_at``; ``resume`` goes on with a run. Times are aware ``datetime`` or RFC 3339.
+    ``lost_at``; ``resume`` goes on with a run. Times are aware ``datetime`` or RFC 3339. ``scenario`` is what happened:
+    ``region_loss``, or ``corruption``, with ``before``.
 
-    With ``into`` in place of ``to``, only the bytes are brought into a folder that is empty or not there yet:
-    nothing is claimed, journaled or started, and ``lost_at`` and ``resume`` have no meaning.
+    With ``into`` in place of ``to``, only bytes are brought into a folder that is empty or not there: no run begins.
 
     A run that ended is returned, in whatever state: ``ok`` is false where it was blocked or rolled back, and
     where the manifest asks for verification and the answer is not known.
@@ -274,7 +278,9 @@ def recover(
     clock = vault._opener.clock
     if into is not None:
         rules = frozenset(overrides)
-        require_only_bytes(to=to, resume=resume, lost_at=lost_at, overrides=rules)
+        require_only_bytes(
+            to=to, resume=resume, lost_at=lost_at, overrides=rules, scenario=scenario, before=before
+        )
         wanted = Wanted("", point, moment(at, "--at"), tuple(only), rules)
         return _bring(vault, into, wanted, progress)
     if to is None:
@@ -287,6 +293,8 @@ def recover(
         overrides=overrides,
         lost_at=lost_at,
         resume=resume,
+        scenario=scenario,
+        before=before,
         now=clock.now(),
     )
     late = vault._resolver()

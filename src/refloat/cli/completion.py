@@ -133,6 +133,13 @@ def _addresses(context: typer.Context) -> list[str]:
         return []
 
 
+def scenarios(incomplete: str) -> list[str]:
+    """The scenarios that begin so."""
+    from refloat.plan.scenario import SCENARIOS
+
+    return _beginning(SCENARIOS, incomplete)
+
+
 def rules(incomplete: str) -> list[str]:
     """The safety rules that begin so."""
     from refloat.flows.request import RULES

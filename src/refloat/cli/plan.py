@@ -17,7 +17,15 @@ from refloat.cli.places import (
     warn_rolled_back,
     warn_unreachable,
 )
-from refloat.cli.recover import AtOption, OnlyOption, OverrideOption, PointOption, ToOption
+from refloat.cli.recover import (
+    AtOption,
+    BeforeOption,
+    OnlyOption,
+    OverrideOption,
+    PointOption,
+    ScenarioOption,
+    ToOption,
+)
 
 if TYPE_CHECKING:
     from refloat.plan.diff import Difference
@@ -56,20 +64,22 @@ def plan(
             metavar="FILE",
         ),
     ] = None,
+    scenario: ScenarioOption = None,
+    before: BeforeOption = None,
 ) -> int:
     """Print the steps of a recovery by phase and layer, with estimates and what they rest on."""
     import tempfile
 
     from refloat.flows import baselines, saved_plan
-    from refloat.flows.prepare import Wanted, prepare, room, with_doubts
-    from refloat.flows.request import known_rules, moment
+    from refloat.flows.prepare import prepare, room, with_doubts
+    from refloat.flows.request import wanted_in
     from refloat.plan import explain
     from refloat.plan.estimate import longest, rto
 
     session = session_of(context)
     reached = open_place(session, vault)
     replica = target_replica(reached, to, vault)
-    wanted = Wanted(to, point, moment(at, "--at"), tuple(only), known_rules(override))
+    wanted = wanted_in(scenario, to, point=point, at=at, only=only, overrides=override, before=before)
     others = list(reached.replicas.values())
     prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)
     warn_unreachable(session, reached)

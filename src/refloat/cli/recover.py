@@ -11,7 +11,7 @@ import typer
 
 from refloat.cli.alarm import bell, recovering, ring
 from refloat.cli.common import Session, examples, opener, resolver, session_of, telling
-from refloat.cli.completion import POINT_HELP, components, points, regions, rules, runs
+from refloat.cli.completion import POINT_HELP, components, points, regions, rules, runs, scenarios
 from refloat.cli.places import VaultOption, open_place, warn_passed_over
 from refloat.errors import Refused, StoreError, UsageError, Waiting
 
@@ -29,6 +29,7 @@ EXAMPLES = examples(
     "refloat recover --to us",
     "refloat recover --vault s3://refloat-us/chat --to us --lost-at 2026-11-01T12:00:00Z",
     "refloat recover --to us --at 2026-11-01T11:30:00Z",
+    "refloat recover --to us --scenario corruption --before 2026-11-01T11:30:00Z",
     "refloat recover --to us --resume 3f2a9c01d4e5",
     "refloat recover --into ./recovered --vault s3://refloat-us/chat",
     "refloat recover --into ./recovered --point 3f2a --only answers",
@@ -48,6 +49,21 @@ OnlyOption = Annotated[
         metavar="NAME",
         help="Only this component; may be given again.",
         autocompletion=components,
+    ),
+]
+ScenarioOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        metavar="NAME",
+        help="What has happened: `region_loss`, or `corruption`.",
+        autocompletion=scenarios,
+    ),
+]
+BeforeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--before", metavar="TIME", help="In `corruption`: when it began; the newest good point before that."
     ),
 ]
 OverrideOption = Annotated[
@@ -96,13 +112,17 @@ def recover(
             autocompletion=runs,
         ),
     ] = None,
+    scenario: ScenarioOption = None,
+    before: BeforeOption = None,
 ) -> int:
     """Recover everything from one point: stage, check, switch, start, verify; or put it all back."""
     from refloat.flows.request import Request, moment, require_only_bytes
 
     session = session_of(context)
     if into is not None:
-        require_only_bytes(to=to, resume=resume, lost_at=lost_at, overrides=override)
+        require_only_bytes(
+            to=to, resume=resume, lost_at=lost_at, overrides=override, scenario=scenario, before=before
+        )
         return _bring(session, into, vault, point, moment(at, "--at"), only, override)
     if to is None:
         raise UsageError("neither --to nor --into says where to", next="--to REGION, or --into DIR")
@@ -114,6 +134,8 @@ def recover(
         overrides=override,
         lost_at=moment(lost_at, "--lost-at"),
         resume=resume,
+        scenario=scenario,
+        before=before,
         now=session.clock.now(),
     )
     return _recover(session, request, to, vault)

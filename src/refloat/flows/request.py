@@ -13,6 +13,7 @@ from refloat.flows.prepare import Prepared, Wanted, prepare, with_doubts
 from refloat.flows.recover import prepare_again, run_named
 from refloat.manifest.document import nearest
 from refloat.manifest.resolve import Resolver
+from refloat.plan import scenario as scenarios
 from refloat.units import parse_time
 from refloat.vault.vault import Vault
 
@@ -53,6 +54,8 @@ class Request:
         overrides: Iterable[str] = (),
         lost_at: datetime | str | None = None,
         resume: str | None = None,
+        scenario: str | None = None,
+        before: datetime | str | None = None,
         now: datetime,
     ) -> Request:
         """What was asked. Raises ``UsageError`` for what is no time or rule, or does not go together."""
@@ -62,11 +65,11 @@ class Request:
                 "--lost-at is in the future",
                 next="give the time of the disaster in UTC; this machine's clock counts",
             )
-        wanted = Wanted(to, point, moment(at, "--at"), tuple(only), known_rules(overrides))
-        if resume is not None and (wanted.narrowed or declared_at):
+        wanted = wanted_in(scenario, to, point=point, at=at, only=only, overrides=overrides, before=before)
+        if resume is not None and (wanted.narrowed or declared_at or scenario):
             raise UsageError(
                 "a run that was begun keeps its point, its components and its disaster",
-                next="leave out --point, --at, --only and --lost-at, or begin another run without --resume",
+                next="leave out --scenario, --point, --at, --only and --lost-at, or begin another run without --resume",
             )
         return cls(wanted, resume, declared_at)
 
@@ -106,13 +109,38 @@ class Request:
         return replace(prepared, remarks=tuple(remarks)), everywhere
 
 
+def wanted_in(
+    scenario: str | None,
+    to: str,
+    *,
+    point: str | None,
+    at: datetime | str | None,
+    only: Iterable[str],
+    overrides: Iterable[str],
+    before: datetime | str | None,
+) -> Wanted:
+    """What is asked of a recovery in a scenario, or in none. Raises ``UsageError`` as ``scenario.until``."""
+    names = tuple(only)
+    options = {"--point": point, "--at": at, "--only": names or None, "--before": before}
+    given = {option for option, value in options.items() if value is not None}
+    until = scenarios.until(scenario, given, at=moment(at, "--at"), before=moment(before, "--before"))
+    return Wanted(to, point, until, names, known_rules(overrides))
+
+
 def require_only_bytes(
-    *, to: str | None, resume: str | None, lost_at: datetime | str | None, overrides: Iterable[str]
+    *,
+    to: str | None,
+    resume: str | None,
+    lost_at: datetime | str | None,
+    overrides: Iterable[str],
+    scenario: str | None = None,
+    before: datetime | str | None = None,
 ) -> None:
     """Raises ``UsageError`` for what speaks of a run, where only the bytes are wanted and there will be none."""
     if to is not None:
         raise UsageError("--to and --into exclude each other", next="leave out one of them")
-    for option, value in (("--resume", resume), ("--lost-at", lost_at)):
+    speaking = {"--resume": resume, "--lost-at": lost_at, "--scenario": scenario, "--before": before}
+    for option, value in speaking.items():
         if value is not None:
             raise UsageError(
                 f"{option} says nothing with --into, which begins no run", next=f"leave out {option}"

@@ -1,0 +1,111 @@
+"""docs/SCENARIOS.md, typed as it stands, and what a scenario refuses; the page and the table name the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+
+from pages import sections, typed
+from refloat import api
+from refloat.errors import UsageError
+from refloat.plan.scenario import SCENARIOS
+
+PAGE = "SCENARIOS.md"
+TIME = "2026-11-01T11:30:00Z"
+
+
+def points(desk) -> list[dict[str, str]]:
+    """Newest first."""
+    return desk.ask("points", "list")["points"]
+
+
+def test_the_page_has_a_section_for_each_scenario() -> None:
+    assert list(sections(PAGE)) == list(SCENARIOS)
+
+
+def test_a_region_that_is_gone_comes_back_whole_from_the_newest_point(desk) -> None:
+    desk.release(2)
+    newest = desk.ask("protect")["point"]
+    live = desk.pages("eu")
+    for path in ("pages", "vault"):
+        shutil.rmtree(desk.root / "eu" / path)
+    for line in sections(PAGE)["region_loss"]:
+        typed(desk, line)
+    assert desk.pages("us") == live
+    assert desk.ask("evidence", "list")["evidence"][0]["point"] == newest
+
+
+def test_what_was_made_after_the_corruption_began_is_not_taken_and_stays_to_be_looked_at(desk) -> None:
+    (good,), live = points(desk), desk.pages("eu")
+    began = datetime.now(UTC).isoformat()
+    desk.release(2)
+    assert desk.ask("protect")["point"] != good["point"]
+    corrupt = desk.pages("eu")
+    for line in sections(PAGE)["corruption"]:
+        typed(desk, line.replace(TIME, began))
+    assert (desk.pages("us"), desk.pages("eu")) == (live, corrupt)
+    assert desk.ask("evidence", "list")["evidence"][0]["point"] == good["point"]
+
+
+def test_before_is_before_and_not_at_the_same_moment(desk) -> None:
+    (good,) = points(desk)
+    asked = ("plan", "--to", "us", "--scenario", "corruption", "--before")
+    assert "no point was made" in desk.error(*asked, good["created_at"], exits=2)["message"]
+
+
+def test_a_suspect_point_from_before_is_passed_over(desk) -> None:
+    for number in range(20):
+        (desk.root / "eu" / "pages" / f"more-{number}.txt").write_text(f"{number}\n" * 50_000)
+    good = desk.ask("protect")["point"]
+    for path in (desk.root / "eu" / "pages").glob("more-*"):
+        path.unlink()
+    hit = desk.ask("protect", exits=1)["point"]
+    asked = ("--scenario", "corruption", "--before", "2999-01-01T00:00:00Z", "--override", "point_suspect")
+    assert desk.ask("plan", "--to", "us", *asked)["point"] == good != hit
+
+
+@pytest.mark.parametrize("verb", ["recover", "plan"])
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--scenario", "corupption"), "no scenario is called 'corupption'"),
+        (("--scenario", "corruption"), "the scenario corruption needs --before"),
+        (("--before", TIME), "--before says nothing without a scenario"),
+        (
+            ("--scenario", "region_loss", "--only", "pages"),
+            "--only does not go with the scenario region_loss",
+        ),
+        (("--scenario", "region_loss", "--before", TIME), "--before does not go with"),
+        (("--scenario", "corruption", "--before", TIME, "--point", "abc"), "--point does not go with"),
+        (("--scenario", "corruption", "--before", TIME, "--at", TIME), "--at does not go with"),
+        (("--scenario", "corruption", "--before", TIME, "--only", "pages"), "--only does not go with"),
+        (("--scenario", "corruption", "--before", "noon"), "--before: "),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_is_touched(desk, verb, asked, said) -> None:
+    assert said in desk.error(verb, "--to", "us", *asked, exits=2)["message"]
+    assert not (desk.root / "us" / "pages").exists()
+
+
+@pytest.mark.parametrize("asked", [("--scenario", "region_loss"), ("--before", TIME)])
+def test_a_scenario_says_nothing_of_bytes_in_a_folder(desk, asked) -> None:
+    assert "begins no run" in desk.error("recover", "--into", "there", *asked, exits=2)["message"]
+
+
+def test_a_run_that_was_begun_is_given_no_scenario(desk) -> None:
+    run = desk.ask("recover", "--to", "us")["run"]
+    again = ("recover", "--to", "us", "--resume", run, "--scenario", "region_loss")
+    assert "keeps its point" in desk.error(*again, exits=2)["message"]
+
+
+def test_the_same_from_python(desk) -> None:
+    vault = api.Vault.open(str(desk.vault("us")), key=desk.key)
+    with pytest.raises(UsageError, match="needs --before"):
+        api.recover(vault, to="us", scenario="corruption")
+    live = desk.pages("eu")
+    began = datetime.now(UTC)
+    done = api.recover(vault, to="us", scenario="corruption", before=began)
+    assert done.ok and desk.pages("us") == live, json.dumps(done.document(), default=str)
