@@ -142,7 +142,9 @@ def starts(settings: ProcessSettings) -> list[int]:
     return [int(line) for line in (Path(settings.cwd) / "starts").read_text().split()]
 
 
-def test_the_fence_stands_before_the_process_exists(tmp_path: Path, run: Callable[..., Op]) -> None:  # fault 45
+def test_the_fence_stands_before_the_process_exists(
+    tmp_path: Path, run: Callable[..., Op]
+) -> None:  # fault 45
     settings = settings_in(tmp_path)
     Process().start(run(settings))
     assert not (Path(settings.cwd) / "started_unfenced").exists()
