@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import Protocol
 
@@ -121,6 +120,7 @@ class _Copy:
         self._damaged: list[str] = []
         self._waiting: list[str] = []
         self._let_go: list[str] = []
+        self._gone: frozenset[str] = frozenset()
 
     def all(self) -> Copied:
         """Copy what the target lacks below each prefix, in the order of writes."""
@@ -132,6 +132,8 @@ class _Copy:
         with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="copy") as pool, ExitStack() as undo:
             undo.callback(self._given_up.set)
             for prefix in self._prefixes:
+                if prefix == layout.KEYS and lacking[prefix]:
+                    self._gone = let_go(self._places)
                 if complete or self._opened is not None or prefix in layout.NAMES_NOTHING:
                     self._some(pool, lacking[prefix])
                 else:
@@ -180,10 +182,6 @@ class _Copy:
     def _put_by(self, names: list[str], name: str) -> None:
         with self._lock:
             names.append(name)
-
-    @cached_property
-    def _gone(self) -> frozenset[str]:
-        return let_go(self._places)
 
     def _may_go(self, name: str, content: bytes) -> bool:
         """Whether the target holds every pack that an index object names, at its full size."""

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -57,11 +57,12 @@ class Tree:
         self._root = root
         self._read = read
         self._listing = lru_cache(FOLDERS_KEPT)(self._list)
+        # no cached_property: until Python 3.12 one lock is held for all trees while one of them is read
+        self._unfolded = lru_cache(1)(partial(extent_of, root, read))
 
-    @cached_property
     def extent(self) -> Extent:
         """What all of it unfolds to. Raises ``Damaged``, ``StoreError``."""
-        return extent_of(self._root, self._read)
+        return self._unfolded()
 
     def _list(self, folder: bytes) -> dict[bytes, Node]:
         return {node.name: node for node in read_folder(folder, self._read)}
@@ -181,7 +182,7 @@ class SnapshotSource:
 
     def entries(self) -> Iterator[Entry]:
         """Every path, in order, folders before what they hold."""
-        require_within(self._tree.extent, self._totals, self._root.hex())
+        require_within(self._tree.extent(), self._totals, self._root.hex())
         top = self._tree.find(self._prefix)
         if top is not None and top.type is EntryType.DIRECTORY:
             yield from self._entries(top.tree, ())
@@ -238,8 +239,8 @@ class SnapshotSource:
 
     def fill(self, folder: int, wish: extract.Wish) -> None:
         """Write what is wished into an open folder. Raises ``OSError``, ``VaultError`` and ``ConnectorError``."""
-        require_within(self._tree.extent, self._totals, self._root.hex())
-        require_room(self._tree.extent, folder, self._root.hex())
+        require_within(self._tree.extent(), self._totals, self._root.hex())
+        require_room(self._tree.extent(), folder, self._root.hex())
         top = self._tree.find(self._prefix)
         if top is not None and top.type is EntryType.DIRECTORY:
             extract.Extractor(self._read, self.pieces, wish, self._wanted, self._tree.find).fill(

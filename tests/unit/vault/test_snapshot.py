@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -595,3 +596,22 @@ def test_a_time_that_no_reader_would_take_is_refused_by_name(mtime_ns: int) -> N
     assert caught.value.file == "far/away.txt" and "touch" in (caught.value.next or "")
     with pytest.raises(ConnectorError, match="far cannot be stored"):
         sink.directory("far", mtime_ns=mtime_ns)
+
+
+def test_a_tree_that_waits_for_its_store_holds_up_no_other() -> None:  # fault 8
+    shelf, asked, answers = Shelf(), threading.Event(), threading.Event()
+    tree = stored(shelf, lambda sink: sink.file("page", io.BytesIO(b"text"), mtime_ns=1, mode=0o644)).tree
+
+    def hangs(name: bytes) -> bytes:
+        asked.set()
+        answers.wait()
+        return shelf.read(name)
+
+    slow = threading.Thread(target=lambda: list(SnapshotSource(hangs, tree, FACTS).entries()))
+    slow.start()
+    try:
+        asked.wait()
+        assert [entry.path for entry in SnapshotSource(shelf.read, tree, FACTS).entries()] == ["page"]
+    finally:
+        answers.set()
+        slow.join()

@@ -221,7 +221,7 @@ class SimulatedWorld:
                 if len(self.told) < enough and self._lockstep is not None:
                     self._lockstep.give_way()
             run = self.begun(to)
-            return self._recover(to, run, None, frozenset({"target_claimed"} if run else ()))()
+            return self._recover(to, run, None, *(["target_claimed"] if run else []))()
 
         before = self.disks.live(to)
         calls = {
@@ -583,13 +583,11 @@ class SimulatedWorld:
         components = Components(self._manifest, _resolver())
         return lambda: protect(components, {MANIFEST: TEXT}, self._vault(), self.clock, region=region)
 
-    def _recover(
-        self, to: str, run: str | None, point: str | None, overrides: frozenset[str] = frozenset()
-    ) -> Callable[[], Recovered]:
+    def _recover(self, to: str, run: str | None, point: str | None, *rules: str) -> Callable[[], Recovered]:
         def call() -> Recovered:
             request = Request(Wanted(to, point), resume=run)
             prepared, everywhere = request.ready(self._vault(), None, self._opener(), _resolver)
-            return recover(prepared, everywhere, self.clock, run=run, overrides=overrides)
+            return recover(prepared, everywhere, self.clock, run=run, overrides=frozenset(rules))
 
         return call
 
