@@ -24,8 +24,8 @@ from refloat.demo.scenery import Scenery
 
 as_it_is = Scenery.write_manifest
 
-def write_manifest(scenery):
-    as_it_is(scenery)
+def write_manifest(scenery, **more):
+    as_it_is(scenery, **more)
     text, bounds = re.subn("at_(most: [0-9.]+|least: 0[.][0-9]+)x", "at_least: 0.000001x", scenery.manifest.read_text())
     assert bounds == 4, text
     scenery.manifest.write_text(text)
