@@ -56,6 +56,9 @@ RECOVER: dict[str, Any] = {
         },
     ],
 }
+BACK: dict[str, Any] = {
+    "protect": {"regions": {"eu": {"complete": True}, "us": {"complete": True}}, "unverifiable": {}}
+}
 LEDGER = {"answered": 90, "lost": 41}
 
 
@@ -98,20 +101,32 @@ def test_the_invariant_that_is_named_is_the_first_that_does_not_hold() -> None:
 
 
 def test_the_document_is_made_of_the_commands_own() -> None:
-    told = Told({"point": "p"}, RECOVER, {"grade": "broken"}, LEDGER, 41.237)
+    told = Told({"point": "p"}, RECOVER, {"grade": "broken"}, BACK, LEDGER, 41.237)
     assert told.document() == {
         "protect": {"point": "p"},
         "recover": RECOVER,
         "refused": {"grade": "broken"},
+        "back": BACK,
         "ledger": LEDGER,
         "seconds": 41.24,
     }
 
 
 def test_the_closing_words_count_what_was_lost() -> None:
-    words = closing(Told({}, RECOVER, {}, LEDGER, 41.0))
+    words = closing(Told({}, RECOVER, {}, BACK, LEDGER, 41.0))
     assert "All of it is back in us after 12.5s" in words
     assert "Of 90 answers that the client saw, 41 are not in the recovered log" in words
+
+
+def test_the_closing_words_say_where_the_next_point_lies_and_whether_it_could_be_verified() -> None:
+    assert "lies whole in eu and us again, and could be verified." in closing(
+        Told({}, RECOVER, {}, BACK, LEDGER, 41.0)
+    )
+    regions = {"eu": {"complete": False}, "us": {"complete": True}}
+    doubtful = {"protect": {"regions": regions, "unverifiable": {"assistant": ["no baseline"]}}}
+    assert "lies whole in us, where it could not be verified." in closing(
+        Told({}, RECOVER, {}, doubtful, LEDGER, 41.0)
+    )
 
 
 def test_the_table_has_each_component_beside_its_objectives() -> None:
