@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
@@ -82,8 +81,7 @@ def _made(
         return signed[-1]
     if found is not None:
         return found.model_copy(update={"region": region}).summed() if may_change else found
-    own = uuid.uuid4().hex
-    return Descriptor(vault=key_file.vault, replica=own, region=region, pipeline=key_file.pipeline).summed()
+    return Descriptor.of_new(key_file.vault, region, key_file.pipeline)
 
 
 def _write(store: Store, found: Descriptor | None, made: Descriptor, note: DescriptorNote | None) -> bool:

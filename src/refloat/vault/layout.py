@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Mapping
 from typing import Literal, Self, cast
 
@@ -124,6 +125,11 @@ class Descriptor(BaseModel):
     region: str = Field("", max_length=128)
     chunking: Chunking = Chunking()
     pipeline: str = Field(max_length=128)
+
+    @classmethod
+    def of_new(cls, vault: str, region: str, pipeline: str) -> Self:
+        """That of a replica which is only being made: its id is like no other's."""
+        return cls(vault=vault, replica=uuid.uuid4().hex, region=region, pipeline=pipeline).summed()
 
     @property
     def is_summed(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -471,7 +470,9 @@ def create_vault(
     try:
         noted = noted_of(key_file, pipeline, found.values())
         told = {
-            region: there.descriptor or noted.get(region) or _new(region, key_file, pipeline)
+            region: there.descriptor
+            or noted.get(region)
+            or Descriptor.of_new(key_file.vault, region, pipeline)
             for region, there in found.items()
         }
         notes = map(Keyring(key_file).sign_descriptor, told.values())
@@ -498,11 +499,6 @@ def create_vault(
                 f"{error.next}; then the same again goes on with what is in {' and '.join(begun.left)}"
             )
         raise
-
-
-def _new(region: str, key_file: KeyFile, pipeline: str) -> Descriptor:
-    own = uuid.uuid4().hex
-    return Descriptor(vault=key_file.vault, replica=own, region=region, pipeline=pipeline).summed()
 
 
 def _require_another_place(region: str, store: Store, described: Sequence[Descriptor]) -> None:
