@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,9 +35,8 @@ from refloat.vault.slotlog import Entry, SlotLog, SlotTaken
 RULE = "target_claimed"
 DAMAGED = "claim_damaged"
 """The rule against a run where the claims on its target, or the journal of its holder, are damaged or gone."""
-LOOK_S = (
-    HOLD_TTL_S / 5
-)  # between two looks at the journal of a holder that may be dead; it renews more seldom
+LOOK_S = HOLD_TTL_S / 5
+"""Between two looks at the journal of a holder that may be dead, which renews more seldom."""
 LET_GO = frozenset({RunState.PAUSED, RunState.WAITING, RunState.FAILED, RunState.DIRTY})
 """States in which no orchestrator is at work, whether its process lives or not, unless a call has not ended in it."""
 
@@ -184,46 +184,31 @@ def _heard(last: Claimed, view: View) -> datetime:
     return max(last.time, view.seen_at or last.time)
 
 
-@dataclass(frozen=True)
-class _Heard:
-    """Who holds the target, and what was heard of them last."""
-
-    last: Claimed
-    view: View
-    here: Holder
-
-    def objection(self, run: str, *, silent: bool = False) -> str | None:
-        return objection(self.last, run, self.view, self.here, silent=silent)
-
-    def worth_watching(self, run: str) -> bool:
-        """Whether silence alone would let ``run`` have the target."""
-        return self.objection(run) is not None and self.objection(run, silent=True) is None
-
-    def nothing_more(self, view: Callable[[], View], clock: Clock, progress: Progress) -> bool:
-        """Whether nothing comes for a whole hold: each entry that does, a renewal too, is the holder at work."""
-        task = (
-            f"is {self.last.holder.host} still at work on run {self.last.run}? {HOLD_TTL_S:.0f} s will tell"
-        )
-        progress.start(task, None, "step")
-        until = clock.monotonic() + HOLD_TTL_S
-        try:
-            while (left := until - clock.monotonic()) > 0:
-                clock.sleep(min(LOOK_S, left))
-                if view().slot != self.view.slot:
-                    return False
-        finally:
-            progress.finish(task)
-        return True
+def _is_silent(last: Claimed, view: View, now: Callable[[], View], clock: Clock, progress: Progress) -> bool:
+    """Whether nothing comes of a holder for a whole hold: each entry that does, a renewal too, is it at work."""
+    task = f"is {last.holder.host} still at work on run {last.run}? {HOLD_TTL_S:.0f} s will tell"
+    progress.start(task, None, "step")
+    until = clock.monotonic() + HOLD_TTL_S
+    try:
+        while (left := until - clock.monotonic()) > 0:
+            clock.sleep(min(LOOK_S, left))
+            if now().slot != view.slot:
+                return False
+    finally:
+        progress.finish(task)
+    return True
 
 
-def _require_free(heard: _Heard, run: str, region: str, *, silent: bool) -> None:
-    """Raises ``Refused`` while somebody else holds the target."""
-    reason = heard.objection(run, silent=silent)
-    if reason is None:
+def _require_free(
+    last: Claimed, run: str, view: View, here: Holder, region: str, is_silent: Callable[[], bool]
+) -> None:
+    """Raise ``Refused`` while somebody else holds the target. Silence is asked for only where it would decide."""
+    reason = objection(last, run, view, here)
+    if reason is None or (objection(last, run, view, here, silent=True) is None and is_silent()):
         return
-    resume = f"refloat recover --to {region} --resume {heard.last.run}"
+    resume = f"refloat recover --to {region} --resume {last.run}"
     wait = f"wait for it: `refloat run list --to {region}` tells how it stands"
-    raise _refused(reason, resume if _gone(heard.last, heard.view, heard.here, silent=silent) else wait)
+    raise _refused(reason, resume if _gone(last, view, here) else wait)
 
 
 class Claim:
@@ -264,11 +249,9 @@ class Claim:
         last, epoch = _with_journals(known, views)
         view = View() if last is None or last.released else _view(last, view_of, overrides)
         if last and RULE not in overrides:
-            heard = _Heard(last, view, here)
-            silent = heard.worth_watching(run) and heard.nothing_more(
-                lambda: view_of(last.run), clock, progress or Silent()
-            )
-            _require_free(heard, run, _target(log), silent=silent)
+            now = partial(_view, last, view_of, overrides)
+            is_silent = partial(_is_silent, last, view, now, clock, progress or Silent())
+            _require_free(last, run, view, here, _target(log), is_silent)
         body: Mapping[str, Json] = {
             "type": "claimed",
             "run": run,

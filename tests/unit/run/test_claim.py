@@ -250,6 +250,20 @@ def test_claims_that_are_damaged_anywhere_stop_everybody_until_a_person_says_so_
     assert again.epoch == claim.epoch + 1, "and who comes later need not say it again"
 
 
+def test_a_damaged_journal_of_a_holder_elsewhere_is_watched_as_well_where_a_person_passes_it(world) -> None:
+    # fault 28
+    world.claim("run-1", holder=ELSEWHERE).begun()
+    remote = Remote(world)
+
+    def damaged(run: str) -> View:
+        raise Damaged(f"the journal of {run} is damaged")
+
+    with pytest.raises(Damaged):
+        world.claim("run-2", view_of=damaged)
+    assert world.claim("run-2", view_of=damaged, overrides=DAMAGED).epoch == 2
+    assert remote.watched_s >= HOLD_TTL_S
+
+
 def test_a_hold_whose_claim_is_damaged_is_over_when_somebody_passes_it(world) -> None:
     # fault 28
     first = world.claim("run-1")
