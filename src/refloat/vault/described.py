@@ -96,9 +96,13 @@ def _write(store: Store, found: Descriptor | None, made: Descriptor, note: Descr
 
 
 def keep_note(store: Store, note: DescriptorNote) -> None:
-    """Let a region keep what was signed. Raises ``StoreError``."""
+    """Let a region keep what was signed; what has that name and is something else goes. Raises ``StoreError``."""
     stored = note.stored()
-    store_checked(store, layout.key_name(object_name(stored)), stored)
+    name = layout.key_name(object_name(stored))
+    with suppress(Missing):
+        if not isinstance(store, Keeping) and store.get(name, 0, len(stored) + 1) != stored:
+            store.delete(name)
+    store_checked(store, name, stored)
 
 
 def keep_notes(store: Store, key_file: KeyFile, notes: Notes) -> None:

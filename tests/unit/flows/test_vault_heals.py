@@ -219,8 +219,18 @@ def of_another_vault(root: Path) -> Objects:
     return dict(lived(root / "another", "an0ther" * 3).stored["us"])
 
 
+NOTES = "notes of vault.json"
+"""Of the objects below ``keys/`` those that sign a descriptor, which are a kind of their own: names are random."""
+
+
 def first_of(kind: str, objects: Objects) -> str:
-    return min(name for name in objects if kind_of(name) == kind)
+    below = layout.KEYS if kind == NOTES else kind
+    named = (name for name, content in objects.items() if kind_of(name) == below)
+    return min(name for name in named if is_note(objects[name]) is (kind == NOTES))
+
+
+def is_note(content: bytes) -> bool:
+    return b'"type":"descriptor"' in content
 
 
 def test_everything_that_the_layout_knows_lies_in_the_vault_and_nothing_else(whole: Lived) -> None:
@@ -268,10 +278,11 @@ def test_what_happens_in_both_regions_is_healed_or_named_and_takes_nothing_else_
     hit: Hit, kind: str, damage: str
 ) -> None:
     # faults 2, 3, 52
-    named = [
-        name for name in hit.whole.stored["eu"] if name in hit.whole.stored["us"] and kind_of(name) == kind
-    ]
-    name = min(named, default=first_of(kind, hit.whole.stored["us"]))
+    both = {
+        name: content for name, content in hit.whole.stored["eu"].items() if name in hit.whole.stored["us"]
+    }
+    named = any(kind_of(name) == kind for name in both)
+    name = first_of(kind, both if named else hit.whole.stored["us"])
     hurt = [region for region in REGIONS if name in hit.whole.stored[region]]
     for region in hurt:
         replace(hit.stores[region], name, DAMAGES[damage](hit.whole.stored[region][name]))
@@ -282,6 +293,22 @@ def test_what_happens_in_both_regions_is_healed_or_named_and_takes_nothing_else_
         assert sorted(hit.found(region)) == sorted(done.regions[region].left)
         require_kept(before[region], contents(hit.stores[region]), hurt=name)
     hit.require_no_wrong_byte()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", [NOTES])
+def test_what_signs_a_descriptor_is_signed_again_where_no_region_has_it(
+    hit: Hit, kind: str, damage: str
+) -> None:
+    """Whoever opens a vault to repair it signs first what nobody has signed, so no check comes before."""
+    # faults 2, 3
+    name = first_of(kind, hit.whole.stored["us"])
+    signed = hit.whole.stored["us"][name]
+    for region in REGIONS:
+        replace(hit.stores[region], name, DAMAGES[damage](signed))
+    hit.repair()
+    assert {region: hit.stores[region].get(name) for region in REGIONS} == dict.fromkeys(REGIONS, signed)
+    hit.require_whole()
 
 
 def require_kept(before: Objects, after: Objects, hurt: str) -> None:
