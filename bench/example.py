@@ -27,7 +27,7 @@ from report import ABSENT, MIB, Section, Series, Table, paired_ratio
 PROTECT_S_MAX, RESTORE_S_MAX, RATIO_MAX = 2.0, 10.0, 1.05
 QUESTIONS_PER_SECOND = 40
 WINDOW_S, QUICK_WINDOW_S = 5.0, 2.0
-PAIRS, QUICK_PAIRS = 20, 4
+PAIRS, QUICK_PAIRS = 40, 4
 CHANGE_BYTES, CHANGES = 8 * MIB, 6  # what is captured in a window: as much as a small model, again and again
 STOP_SECONDS_MAX = 30.0
 STAGE, ACTIVATE, START = "stage.stage", "activate.activate", "activate.start"

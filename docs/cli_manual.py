@@ -915,7 +915,8 @@ NOTES: Mapping[str, str] = {
     "protect": "Exit code 1 when a component could not be captured, a group is broken or unknown, the point is suspect, or fewer regions than `copies` hold the point. "
     "A group is unknown where its invariants could not be evaluated, for want of CPU time or memory; they are evaluated again when a point is chosen, and it is then taken like a fuzzy one, or passed over. "
     "What a connector raises costs its group alone, which is carried over from the point before. "
-    "The point is then written all the same, graded for what it is. It runs at a low priority (nice 15), so that what serves on the same machine goes first.\n\n"
+    "The point is then written all the same, graded for what it is. It runs at a low priority (nice 15), so that what serves on the same machine goes first; "
+    "where a component of the manifest is a program that runs, such as an endpoint, it also keeps off half of the cores.\n\n"
     "`--due` captures what cadence and RPO ask for now and carries the rest over unseen: [SCHEDULING.md](SCHEDULING.md). "
     "Exit code 0 with `nothing is due` where nothing is, and where another protect of the pipeline is at work on this machine. "
     "Alerts go where the manifest's `notify` says: [Alerts](SCHEDULING.md#alerts).",

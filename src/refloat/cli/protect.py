@@ -13,7 +13,7 @@ from refloat.cli.alarm import bell, objective, our_turn, protecting, ring
 from refloat.cli.common import Session, examples, load_manifest, open_vault, resolver, session_of
 from refloat.cli.completion import regions
 from refloat.cli.places import pin_heads
-from refloat.cli.system import give_way, local_state_dir
+from refloat.cli.system import give_way, leave_cores, local_state_dir
 
 if TYPE_CHECKING:
     from refloat.cli.console import Console
@@ -109,6 +109,8 @@ class _Work:
 
         session = self.session
         components = Components(self.manifest, self.late)
+        if components.run_something:
+            leave_cores()
         require_apart(components, self.content, session.file, local_state_dir())
         files = flow.carried_files(components, self.content, session.file.parent)
         made = flow.protect(

@@ -193,6 +193,21 @@ def give_way() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it interrupts nobody when it wakes up
 
 
+def leave_cores() -> None:
+    """Keep every thread off half of the cores: a low priority alone does not leave the others' caches as they were.
+
+    Of one core nothing is left. Threads and processes that are started later keep to the same cores. Nothing
+    happens where the process is not a command's own, nor where the system knows no such thing.
+    """
+    if not SIGNALS.watched:
+        return
+    with suppress(OSError, AttributeError):
+        cores = sorted(os.sched_getaffinity(0))
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(ProcessLookupError):  # it ended since
+                os.sched_setaffinity(int(thread.name), cores[len(cores) // 2 :])
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed: chunks of megabytes come and go, and each new page costs a fault.
 

@@ -65,6 +65,20 @@ def test_sizes_are_those_of_the_files(unprotected) -> None:
     assert answers["stored_bytes"] > 0 and not answers["carried"]
 
 
+ENDPOINT = '  endpoint: {kind: process, with: {command: [serve], cwd: ".", health: "http://localhost:1"}}'
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_half_of_the_cores_are_left_where_something_runs(unprotected, monkeypatch, runs: bool) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr("refloat.cli.protect.leave_cores", lambda: left.append(True))
+    if runs:
+        kept = unprotected.manifest.read_text()
+        unprotected.manifest.write_text(kept.replace("components:", f"components:\n{ENDPOINT}"))
+    unprotected.answer("protect")
+    assert left == [True] * runs
+
+
 def test_what_did_not_change_is_carried_and_costs_nothing(desk) -> None:
     desk.ask("protect")
     components = desk.ask("protect")["components"]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from refloat.cli.system import CAPTURE_NICENESS, give_way
+from refloat.cli.system import CAPTURE_NICENESS, give_way, leave_cores
 
 STOPPED_AT_A_START = """
 import signal, sys, threading, time
@@ -67,6 +67,45 @@ def test_a_program_that_imports_refloat_keeps_its_priority() -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
     give_way()
     assert (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == before
+
+
+LEAVES_CORES = """
+import os, threading
+from refloat.cli.system import SIGNALS, leave_cores
+
+SIGNALS.watch()
+end = threading.Event()
+before = threading.Thread(target=end.wait)  # as a store's client, which is there before the manifest is known
+before.start()
+leave_cores()
+after = threading.Thread(target=end.wait)
+after.start()
+print([sorted(os.sched_getaffinity(thread.native_id or 0)) for thread in (threading.main_thread(), before, after)])
+end.set()
+"""
+
+
+def test_a_capture_leaves_half_of_the_cores_to_what_serves_in_every_thread() -> None:
+    ours = sorted(os.sched_getaffinity(0))
+    kept = ours[len(ours) // 2 :]
+    assert kept and (len(kept) < len(ours) or len(ours) == 1)
+    ran = subprocess.run([sys.executable, "-c", LEAVES_CORES], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{[kept] * 3}\n"
+
+
+def test_of_one_core_nothing_is_left() -> None:
+    first = min(os.sched_getaffinity(0))
+    alone = f"import os; os.sched_setaffinity(0, [{first}])\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", alone + LEAVES_CORES], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == f"{[[first]] * 3}\n"
+
+
+def test_a_program_that_imports_refloat_keeps_its_cores() -> None:
+    before = os.sched_getaffinity(0)
+    leave_cores()
+    assert os.sched_getaffinity(0) == before
 
 
 def test_a_thread_that_was_being_started_when_a_signal_came_ends_what_it_is_at(
