@@ -30,6 +30,7 @@ EXAMPLES = examples(
     "refloat recover --vault s3://refloat-us/chat --to us --lost-at 2026-11-01T12:00:00Z",
     "refloat recover --to us --at 2026-11-01T11:30:00Z",
     "refloat recover --to us --scenario corruption --before 2026-11-01T11:30:00Z",
+    "refloat recover --to eu --scenario component_loss --only answers",
     "refloat recover --to us --resume 3f2a9c01d4e5",
     "refloat recover --into ./recovered --vault s3://refloat-us/chat",
     "refloat recover --into ./recovered --point 3f2a --only answers",
@@ -56,14 +57,16 @@ ScenarioOption = Annotated[
     typer.Option(
         "--scenario",
         metavar="NAME",
-        help="What has happened: `region_loss`, or `corruption`.",
+        help="What has happened: `region_loss`, `component_loss`, `corruption`, or `bad_model`.",
         autocompletion=scenarios,
     ),
 ]
 BeforeOption = Annotated[
     str | None,
     typer.Option(
-        "--before", metavar="TIME", help="In `corruption`: when it began; the newest good point before that."
+        "--before",
+        metavar="TIME",
+        help="In `corruption` and `bad_model`: when it began; the newest good point before that.",
     ),
 ]
 OverrideOption = Annotated[

@@ -17,12 +17,15 @@ from refloat.flows.anew import point_anew
 from refloat.flows.components import Components
 from refloat.flows.room import room_for
 from refloat.flows.suspects import marked
+from refloat.manifest.graph import answers_depend_on, with_their_groups
 from refloat.manifest.model import Manifest
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
 from refloat.plan.build import build
 from refloat.plan.estimate import StepTiming, estimate
 from refloat.plan.model import Action, Plan
+from refloat.plan.scenario import UNNAMED, Scenario
+from refloat.point.capture import inspected
 from refloat.point.model import Point
 from refloat.point.select import Candidate, Choice, meant, select
 from refloat.room import Room
@@ -69,6 +72,7 @@ class Wanted:
     at: datetime | None = None
     only: tuple[str, ...] = ()
     overrides: frozenset[str] = frozenset()
+    scenario: Scenario = UNNAMED
 
     @property
     def narrowed(self) -> bool:
@@ -93,7 +97,11 @@ def prepare(
         regions = ", ".join(manifest.regions)
         raise UsageError(f"the manifest knows no region {wanted.to!r}", next=f"its regions are {regions}")
     components = Components(manifest, resolver())
-    plan = build(choice.point, point, manifest, wanted.to, components.specs(), only=wanted.only)
+    only = with_their_groups(manifest, wanted.only) if wanted.scenario.grouped else wanted.only
+    dependents = wanted.scenario.dependents
+    plan = build(
+        choice.point, point, manifest, wanted.to, components.specs(), only=only, dependents=dependents
+    )
     known_points = frozenset(candidate.name for candidate in known)
     planned = estimate(plan, point, timings(replica))
     homes = _homes(replica, known, point, manifest)
@@ -190,6 +198,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
             for region in _may_serve(prepared.manifest, point, plan.to)
         },
         beside=lambda: beside(prepared.components, plan.to, names),
+        live=lambda name: live(prepared.components, plan.to, name),
         room=lambda: room(prepared, scratch),
     )
 
@@ -251,6 +260,29 @@ def beside(components: Components, region: str, recovered: Collection[str]) -> l
                 there = True
             found += [name] if there else []
     return found
+
+
+def with_what_stays(prepared: Prepared, name: str) -> Point:
+    """The point as it is around a component once it is recovered: what stays beside it is as it is live now.
+
+    Raises what the connector of something that stays raises.
+    """
+    point, plan = prepared.point, prepared.plan
+    stays = set(answers_depend_on(prepared.manifest, name)).difference(_recovered(prepared))
+    there = stays.intersection(beside(prepared.components, plan.to, _recovered(prepared))) if stays else stays
+    now = {
+        other: point.components[other].model_copy(
+            update={"identity": live(prepared.components, plan.to, other).identity}
+        )
+        for other in there.intersection(point.components)
+    }
+    return point.model_copy(update={"components": {**point.components, **now}})
+
+
+def live(components: Components, region: str, name: str) -> Facts:
+    """What is live of a component in a region. Raises what its connector raises, as an error of the component."""
+    with plug_in(f"looking at {name}", component=name, region=region):
+        return inspected(components.connector(name), components.place(name, region))
 
 
 def source_health(components: Components, region: str) -> dict[str, Health]:

@@ -17,7 +17,7 @@ from refloat.errors import Interrupted, RefloatError, StoreError, UsageError, Va
 from refloat.evidence import assemble, seal
 from refloat.evidence.model import Evidence
 from refloat.flows import baselines, verify
-from refloat.flows.prepare import Prepared, Wanted, prepare, target
+from refloat.flows.prepare import Prepared, Wanted, prepare, target, with_what_stays
 from refloat.flows.protect import protect
 from refloat.manifest.resolve import Resolver, redact
 from refloat.plan.model import Action, Phase, Plan, Step
@@ -247,7 +247,7 @@ def _streams(replica: Replica, kind: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Verify(ReadOnly):
-    """Measures a recovered component under load and holds it against the baseline that ``replicas`` keep for it."""
+    """Measures a component under load and holds it against the baseline that ``replicas`` keep for it."""
 
     prepared: Prepared
     replicas: Sequence[Replica]
@@ -259,9 +259,8 @@ class Verify(ReadOnly):
         """Raises ``Refused`` (rule ``quality_unverified``) for a broken bound, ``Waiting`` for an unknown one."""
         prepared, name = self.prepared, step.subject
         manifest, region = prepared.manifest, prepared.plan.to
-        reference = baselines.reference_for(
-            baselines.kept(self.replicas), prepared.point, manifest, name, region
-        )
+        point = with_what_stays(prepared, name)
+        reference = baselines.reference_for(baselines.kept(self.replicas), point, manifest, name, region)
         measured = verify.measure_component(
             prepared.components,
             name,

@@ -124,7 +124,7 @@ def wanted_in(
     options = {"--point": point, "--at": at, "--only": names or None, "--before": before}
     given = {option for option, value in options.items() if value is not None}
     until = scenarios.until(scenario, given, at=moment(at, "--at"), before=moment(before, "--before"))
-    return Wanted(to, point, until, names, known_rules(overrides))
+    return Wanted(to, point, until, names, known_rules(overrides), scenarios.named(scenario))
 
 
 def require_only_bytes(

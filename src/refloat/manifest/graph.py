@@ -83,6 +83,12 @@ def units(manifest: Manifest) -> list[tuple[str, ...]]:
     return [tuple(names) for names in in_order.values()]
 
 
+def with_their_groups(manifest: Manifest, names: Iterable[str]) -> list[str]:
+    """``names`` and everything that they are grouped with, in turn; a name that is no component stays."""
+    unit_of = {name: unit for unit in units(manifest) for name in unit}
+    return list(dict.fromkeys(member for name in names for member in unit_of.get(name, (name,))))
+
+
 def answers_depend_on(manifest: Manifest, component: str) -> tuple[str, ...]:
     """The components that what ``component`` answers may depend on, itself among them, in the manifest's order.
 

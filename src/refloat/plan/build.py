@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from refloat.contracts import Layer, Spec, Staging
 from refloat.errors import UsageError
 from refloat.manifest.document import nearest
-from refloat.manifest.graph import capture_order, order_of_need
+from refloat.manifest.graph import answers_depend_on, capture_order, order_of_need
 from refloat.manifest.model import Manifest
 from refloat.plan.model import Action, Phase, Plan, Step
 from refloat.point.model import Point
@@ -28,8 +28,11 @@ def build(
     specs: Mapping[str, Spec],
     *,
     only: Sequence[str] = (),
+    dependents: bool = False,
 ) -> Plan:
     """The plan that takes ``point`` into region ``to``; ``specs`` are the connectors' by kind.
+
+    Of ``only`` some components, with ``dependents``, what stays is verified where its answers depend on them.
 
     Nothing live is touched before everything is staged and validated, and no user is served before
     everything is verified. Raises ``UsageError`` for a region, component or kind that is not known.
@@ -39,7 +42,7 @@ def build(
     names = [name for name in manifest.components if name in only] if only else list(manifest.components)
     _captured(names, point, point_name)
     _known([manifest.components[name].kind for name in names], specs, "connector")
-    parts = _Parts(point, manifest, to, specs, tuple(names))
+    parts = _Parts(point, manifest, to, specs, tuple(names), dependents)
     return Plan(
         pipeline=point.pipeline,
         point=point_name,
@@ -108,6 +111,7 @@ class _Parts:
     to: str
     specs: Mapping[str, Spec]
     names: tuple[str, ...]
+    dependents: bool
     order: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -182,13 +186,15 @@ class _Parts:
             for name in self.names
             if self.spec(name).staging is not Staging.NONE
         ]
-        return alone + [self.group(name) for name in self.whole_groups()]
+        return alone + [self.group(name) for name in self.groups()]
 
-    def whole_groups(self) -> list[str]:
-        return [name for name, group in self.manifest.groups.items() if set(group.members) <= set(self.names)]
+    def groups(self) -> list[str]:
+        """Also those of which a part stays: it may be in the region, and then all of it must belong together."""
+        return [name for name, group in self.manifest.groups.items() if set(group.members) & set(self.names)]
 
     def group(self, name: str) -> Step:
-        needs = (self.proven(member) for member in self.manifest.groups[name].members)
+        members = self.manifest.groups[name].members
+        needs = (self.proven(member) for member in members if member in self.names)
         subject = f"group:{name}"
         return Step(
             id=_id(Phase.VALIDATE, Action.VALIDATE, subject),
@@ -279,8 +285,11 @@ class _Parts:
                 attempts=1,
             )
             for name in self.manifest.verify
-            if name in self.names
+            if name in self.names or (self.dependents and self.depends(name))
         ]
+
+    def depends(self, name: str) -> bool:
+        return not set(answers_depend_on(self.manifest, name)).isdisjoint(self.names)
 
     def traffic(self, before: Sequence[Step]) -> list[Step]:
         return [self.on(name, Phase.TRAFFIC, Action.SHIFT, needs=_ids(before)) for name in self.runnable]

@@ -10,24 +10,48 @@ from types import MappingProxyType
 from refloat.errors import UsageError
 from refloat.manifest.document import nearest
 
+_GIVEN_AS = {"--before": "TIME", "--only": "NAME"}
 _TICK = timedelta(microseconds=1)  # no time of a point is told more finely
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What one scenario needs and rules out, as names of options. It takes all components."""
+    """What one scenario needs and rules out, as names of options.
+
+    ``grouped`` brings what is named with everything that it is grouped with, in turn. With ``dependents`` what stays is
+    verified too, where its answers depend on what comes back.
+    """
 
     needs: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
+    grouped: bool = False
+    dependents: bool = False
 
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         "region_loss": Scenario(excludes=("--only", "--before")),
+        "component_loss": Scenario(needs=("--only",), excludes=("--before",), dependents=True),
         "corruption": Scenario(needs=("--before",), excludes=("--only", "--point", "--at")),
+        "bad_model": Scenario(
+            needs=("--only", "--before"), excludes=("--point", "--at"), grouped=True, dependents=True
+        ),
     }
 )
-"""In ``corruption`` no point can be named: the choice then takes none that is suspect, broken or unknown."""
+"""With ``--before`` no point can be named: the choice then takes none that is suspect, broken or unknown."""
+
+UNNAMED = Scenario()
+"""What is asked where nobody says what has happened."""
+
+
+def named(scenario: str | None) -> Scenario:
+    """The scenario of that name; ``UNNAMED`` for none. Raises ``UsageError`` for one that is not known."""
+    if scenario is None:
+        return UNNAMED
+    if scenario not in SCENARIOS:
+        hint = nearest(scenario, SCENARIOS) or f"scenarios: {', '.join(SCENARIOS)}"
+        raise UsageError(f"no scenario is called {scenario!r}", next=hint)
+    return SCENARIOS[scenario]
 
 
 def until(
@@ -43,14 +67,13 @@ def until(
                 "--before says nothing without a scenario", next="--scenario corruption, or --at"
             )
         return at
-    known = SCENARIOS.get(scenario)
-    if known is None:
-        hint = nearest(scenario, SCENARIOS) or f"scenarios: {', '.join(SCENARIOS)}"
-        raise UsageError(f"no scenario is called {scenario!r}", next=hint)
+    known = named(scenario)
     for option in known.excludes:
         if option in given:
             raise UsageError(f"{option} does not go with the scenario {scenario}", next=f"leave out {option}")
     for option in known.needs:
         if option not in given:
-            raise UsageError(f"the scenario {scenario} needs {option}", next=f"add {option} TIME")
+            raise UsageError(
+                f"the scenario {scenario} needs {option}", next=f"add {option} {_GIVEN_AS[option]}"
+            )
     return at if before is None else before - _TICK

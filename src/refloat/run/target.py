@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from refloat.contracts import Connector, Health, Instance, Op, Place, Source
+from refloat.contracts import Connector, Facts, Health, Instance, Op, Place, Source
 from refloat.digest import json_digest
 from refloat.manifest.model import Group
 from refloat.plan.model import Step
@@ -47,6 +47,10 @@ class ComponentTarget:
         return replace(self.place, instance=Instance.STAGED, token=token(run, self.name))
 
 
+def _nothing_beside(name: str) -> Facts:
+    raise KeyError(name)
+
+
 @dataclass(frozen=True)
 class Target:
     """A region that a point is recovered into, and what the checks need to know.
@@ -54,7 +58,8 @@ class Target:
     ``missing`` names what the point needs and the region's replica lacks. ``source_health`` asks, by region, what
     runs where the point was made and in the manifest's primary. ``known_points`` are the points of this vault: what
     one of them put into the target is not foreign. ``homes`` are the regions in which the pipeline lives, as far as
-    is known. ``beside`` names the components that are in the region already and are not recovered.
+    is known. ``beside`` names the components that are in the region already and are not recovered, and ``live`` looks
+    at one of them; it raises what the connector raises.
     ``room`` tells, for each file system, what all components need there. ``scratch`` is a folder for temporary files.
     """
 
@@ -69,6 +74,7 @@ class Target:
     missing: Callable[[], Sequence[str]] = tuple
     source_health: Callable[[], Mapping[str, Mapping[str, Health]]] = dict
     beside: Callable[[], Sequence[str]] = tuple
+    live: Callable[[str], Facts] = _nothing_beside
     room: Callable[[], Sequence[Room]] = tuple
 
     def component(self, step: Step) -> ComponentTarget:

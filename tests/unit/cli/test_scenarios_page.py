@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,11 @@ TIME = "2026-11-01T11:30:00Z"
 def points(desk) -> list[dict[str, str]]:
     """Newest first."""
     return desk.ask("points", "list")["points"]
+
+
+def releases(ledger: Path) -> list[tuple[int]]:
+    with contextlib.closing(sqlite3.connect(ledger)) as database:
+        return database.execute("SELECT version FROM release").fetchall()
 
 
 def test_the_page_has_a_section_for_each_scenario() -> None:
@@ -48,6 +56,61 @@ def test_what_was_made_after_the_corruption_began_is_not_taken_and_stays_to_be_l
         typed(desk, line.replace(TIME, began))
     assert (desk.pages("us"), desk.pages("eu")) == (live, corrupt)
     assert desk.ask("evidence", "list")["evidence"][0]["point"] == good["point"]
+
+
+def test_a_component_that_is_gone_comes_back_beside_what_is_live(desk) -> None:
+    ledger = desk.root / "eu" / "ledger.db"
+    live, there = desk.pages("eu"), releases(ledger)
+    ledger.unlink()
+    for line in sections(PAGE)["component_loss"]:
+        typed(desk, line)
+    assert (desk.pages("eu"), releases(ledger)) == (live, there)
+
+
+def test_a_bad_model_goes_back_with_what_it_is_grouped_with_and_the_data_stays(desk) -> None:
+    live = desk.pages("eu")
+    began = datetime.now(UTC).isoformat()
+    desk.release(2)
+    desk.ask("protect")
+    answers = (desk.root / "eu" / "answers.jsonl").read_bytes()
+    for line in sections(PAGE)["bad_model"]:
+        typed(desk, line.replace(TIME, began))
+    assert (desk.pages("eu"), releases(desk.root / "eu" / "ledger.db")) == (live, [(1,)])
+    assert (desk.root / "eu" / "answers.jsonl").read_bytes() == answers
+
+
+def test_a_bad_model_is_not_taken_back_where_the_pipeline_lives_unless_a_person_says_so(desk) -> None:
+    before = desk.pages("eu")
+    asked = ("--scenario", "bad_model", "--only", "ledger", "--before", "2999-01-01T00:00:00Z")
+    refused = desk.ask("recover", "--to", "eu", *asked, exits=3)
+    assert refused["error"]["rule"] == "target_primary" and desk.pages("eu") == before
+
+
+@pytest.mark.parametrize("answers_well", [True, False])
+def test_what_stays_is_verified_where_its_answers_depend_on_what_came_back(
+    verified, endpoint, answers_well: bool
+) -> None:
+    desk = verified
+    (desk.root / "eu" / "ledger.db").unlink()
+    if not answers_well:
+        endpoint.topic_of = str.title
+    done = desk.ask(
+        "recover",
+        *("--to", "eu", "--scenario", "component_loss", "--only", "ledger"),
+        exits=0 if answers_well else 1,
+    )
+    assert done["verified"] is answers_well and {check["component"] for check in done["checks"]} == {"pages"}
+    assert (desk.root / "eu" / "ledger.db").exists() is answers_well
+
+
+def test_what_stays_is_held_against_the_baseline_of_what_it_is_now(verified) -> None:
+    """What changed since the point was made, and in no invariant, has a baseline of its own, which counts."""
+    desk = verified
+    (desk.root / "eu" / "pages" / "more.txt").write_text("more")
+    desk.ask("verify", "--save-baseline")
+    (desk.root / "eu" / "ledger.db").unlink()
+    done = desk.ask("recover", "--to", "eu", "--scenario", "component_loss", "--only", "ledger")
+    assert done["verified"] is True
 
 
 def test_before_is_before_and_not_at_the_same_moment(desk) -> None:
@@ -83,6 +146,9 @@ def test_a_suspect_point_from_before_is_passed_over(desk) -> None:
         (("--scenario", "corruption", "--before", TIME, "--at", TIME), "--at does not go with"),
         (("--scenario", "corruption", "--before", TIME, "--only", "pages"), "--only does not go with"),
         (("--scenario", "corruption", "--before", "noon"), "--before: "),
+        (("--scenario", "component_loss"), "the scenario component_loss needs --only"),
+        (("--scenario", "bad_model", "--only", "ledger"), "the scenario bad_model needs --before"),
+        (("--scenario", "bad_model", "--before", TIME), "the scenario bad_model needs --only"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_touched(desk, verb, asked, said) -> None:

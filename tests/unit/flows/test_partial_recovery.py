@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from refloat.evidence.render import headline
 from refloat.flows.points import MANIFEST
 from refloat.flows.prepare import Wanted, prepare
 from refloat.flows.protect import protect
 from refloat.flows.recover import Recovered, recover
-from refloat.testing.world import World
+from refloat.run.engine import OnEvent
+from refloat.run.state import AnyRecord
+from refloat.testing.world import GROUP, World
 
 
-def recover_only(world: World, *only: str, overrides: frozenset[str] = frozenset()) -> Recovered:
+def recover_only(
+    world: World,
+    *only: str,
+    to: str = "us",
+    overrides: frozenset[str] = frozenset(),
+    on_event: OnEvent | None = None,
+) -> Recovered:
     vault = world.vault()
-    wanted = Wanted("us", only=only, overrides=overrides)
-    prepared = prepare(vault.replicas["us"], wanted, world.resolver)
-    return recover(prepared, vault, world.clock, overrides=overrides)
+    wanted = Wanted(to, only=only, overrides=overrides)
+    prepared = prepare(vault.replicas[to], wanted, world.resolver)
+    return recover(prepared, vault, world.clock, overrides=overrides, on_event=on_event)
 
 
 def recovered_and_released_since(root: Path) -> World:
@@ -37,6 +47,7 @@ def test_a_part_of_a_group_is_not_put_beside_the_rest_from_another_moment(tmp_pa
     assert done.evidence.state == "blocked"
     assert done.failure is not None and done.failure["rule"] == "group_split"
     assert "--only ledger" in str(done.failure["next"])
+    assert "`pages.current.version == ledger.version` does not hold" in str(done.failure["message"])
     assert world.live("us") == before
 
 
@@ -61,3 +72,74 @@ def test_a_person_may_mix_them_by_name(tmp_path: Path) -> None:
     world = recovered_and_released_since(tmp_path)
     done = recover_only(world, "pages", overrides=frozenset({"group_split"}))
     assert done.evidence.state == "done" and done.evidence.overrides == ("group_split",)
+
+
+# ------------------------------------------------------------------------------- what is lost of a live pipeline
+
+
+def without_its_ledger(root: Path, *, group: str = GROUP) -> tuple[World, dict[str, bytes]]:
+    """A protected pipeline of which one database is gone, and what was live before."""
+    world = World.small(root, group=group)
+    world.protect()
+    before = world.live("eu")
+    (root / "eu" / "ledger.db").unlink()
+    return world, before
+
+
+def test_one_component_that_was_lost_comes_back_beside_what_still_belongs_to_it(tmp_path: Path) -> None:
+    world, before = without_its_ledger(tmp_path)
+    done = recover_only(world, "ledger", to="eu")
+    assert done.evidence.state == "done", done.failure
+    assert world.live("eu") == before
+
+
+def test_what_has_moved_on_since_is_named_before_anything_is_staged(tmp_path: Path) -> None:
+    world, _ = without_its_ledger(tmp_path)
+    (tmp_path / "eu" / "pages" / "current.json").write_text('{"version": 2}')
+    before = world.live("eu")
+    done = recover_only(world, "ledger", to="eu")
+    assert (done.evidence.state, world.live("eu")) == ("blocked", before)
+    assert done.failure is not None and done.failure["rule"] == "group_split"
+    assert "pages would stay as it is, and `pages.current.version == ledger.version`" in str(
+        done.failure["message"]
+    )
+
+
+def test_what_moves_on_while_it_is_staged_is_found_before_anything_is_switched(tmp_path: Path) -> None:
+    world, _ = without_its_ledger(tmp_path)
+
+    def moved_on(record: AnyRecord) -> None:
+        if getattr(record, "step", None) == "stage.stage:ledger":
+            (tmp_path / "eu" / "pages" / "current.json").write_text('{"version": 2}')
+
+    done = recover_only(world, "ledger", to="eu", on_event=moved_on)
+    assert done.evidence.state == "rolled_back" and "ledger.db" not in world.live("eu")
+    assert done.failure is not None and done.failure["rule"] == "group_split"
+    assert "what is staged and what stays do not belong together" in str(done.failure["message"])
+
+
+@pytest.mark.parametrize(
+    ("group", "why"),
+    [
+        ("groups: {serving: {members: [pages, ledger]}}\n", "no invariant says that they do"),
+        (
+            "groups: {serving: {members: [pages, ledger, answers], must: [pages.current.version == ledger.version]}}\n",
+            "answers of it is not there",
+        ),
+    ],
+    ids=["nothing to hold against", "some of the rest is lost as well"],
+)
+def test_what_cannot_be_told_is_not_put_together(tmp_path: Path, group: str, why: str) -> None:
+    world, _ = without_its_ledger(tmp_path, group=group)
+    (tmp_path / "eu" / "answers.jsonl").unlink()
+    done = recover_only(world, "ledger", to="eu")
+    assert done.evidence.state == "blocked" and done.failure is not None
+    assert why in str(done.failure["message"])
+
+
+def test_what_stays_and_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
+    world, _ = without_its_ledger(tmp_path)
+    (tmp_path / "eu" / "pages" / "current.json").write_text("{")
+    done = recover_only(world, "ledger", to="eu")
+    assert done.evidence.state == "blocked" and done.failure is not None
+    assert "pages cannot be looked at: " in str(done.failure["message"])

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from refloat.plan.model import Action
 from refloat.run.actions.activate import Activate
 from refloat.run.actions.check import Check
+from refloat.run.actions.split import Evaluate
 from refloat.run.actions.stage import Stage
 from refloat.run.actions.start import Cleanup, Shift, Start
-from refloat.run.actions.validate import Evaluate, Validate
+from refloat.run.actions.validate import Validate
 from refloat.run.context import StepAction
 from refloat.run.target import Target
 
@@ -21,7 +22,7 @@ def standard(
 ) -> dict[Action, StepAction]:
     """The action for each kind of step on ``target``; ``more`` holds those that other rooms know."""
     return {
-        Action.CHECK: Check(target),
+        Action.CHECK: Check(target, evaluate),
         Action.STAGE: Stage(target),
         Action.VALIDATE: Validate(target, evaluate),
         Action.ACTIVATE: Activate(target),

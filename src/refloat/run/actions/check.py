@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from refloat.contracts import Health, Identifiable, Occupied, SetsAside, Staging
+from refloat.contracts import Facts, Health, Identifiable, Occupied, SetsAside, Staging
 from refloat.digest import Json
 from refloat.errors import Missing, Refused
 from refloat.plan.model import Step
 from refloat.point.model import Grade
 from refloat.room import how_to_make, short
 from refloat.run.actions.readonly import ReadOnly
+from refloat.run.actions.split import Evaluate, split_groups
 from refloat.run.context import Context
 from refloat.run.target import SET_ASIDE, ComponentTarget, Target
 from refloat.units import format_time
@@ -26,6 +27,7 @@ class Check(ReadOnly):
     """The steps of the preflight phase."""
 
     target: Target
+    evaluate: Evaluate
 
     def do(self, step: Step, context: Context) -> Mapping[str, Json]:
         """Raises ``Refused`` with the rule's name, ``Missing`` for a point that is not whole here."""
@@ -50,20 +52,17 @@ class Check(ReadOnly):
         return {**self._grade(context), **self._split(context)}
 
     def _split(self, context: Context) -> Mapping[str, Json]:
-        """A part of a group beside the rest of another moment: no invariant was ever evaluated over the two."""
-        recovered = set(self.target.components)
-        members = {name: {*group.members} for name, group in self.target.groups.items()}
-        split = {
-            name: rest - recovered for name, rest in members.items() if rest & recovered and rest - recovered
-        }
-        there = set(self.target.beside()) if split else set()
-        for name, rest in split.items():
-            left = sorted(rest & there)
-            if left:
-                message = f"group {name} belongs together, and {', '.join(left)} would stay as it is"
-                hint = "add " + " ".join(f"--only {member}" for member in left)
-                return context.refuse("group_split", message, next=hint)
+        """A part of a group beside the rest of another moment, where its invariants do not hold over the two."""
+        for split in split_groups(self.target, self.target.groups):
+            why = split.why_apart(self.target, self._captured, self.evaluate)
+            if why is not None:
+                left = ", ".join(split.stay)
+                message = f"group {split.name} belongs together, {left} would stay as it is, and {why}"
+                return context.refuse("group_split", message, next=f"add {split.whole}")
         return {}
+
+    def _captured(self, name: str) -> Facts:
+        return self.target.components[name].snapshot.facts
 
     def _grade(self, context: Context) -> Mapping[str, Json]:
         point = self.target.point

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from refloat.contracts import Facts, Staging
 from refloat.digest import Json
 from refloat.errors import ConnectorError
 from refloat.plan.model import Step
-from refloat.point.model import Verdict
 from refloat.run.actions.readonly import ReadOnly
+from refloat.run.actions.split import Evaluate, split_groups, spoken
 from refloat.run.context import Context
 from refloat.run.target import Target
-
-Evaluate = Callable[[Sequence[str], Mapping[str, Facts]], list[Verdict]]
-"""Verdicts on invariants over the members' facts, by component."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +45,25 @@ class Validate(ReadOnly):
         return component.connector.inspect(component.staged(context.run))
 
     def _group(self, step: Step, context: Context) -> Mapping[str, Json]:
-        group = self.target.groups[step.subject.removeprefix("group:")]
+        name = step.subject.removeprefix("group:")
+        group = self.target.groups[name]
+        if not set(group.members) <= set(self.target.components):
+            return self._halves(name, context)
         facts = {name: self._facts(name, context) for name in group.members}
         verdicts = self.evaluate(group.must, facts)
-        failed = [verdict for verdict in verdicts if verdict.holds is not True]
-        if not failed:
-            return {"invariants": len(verdicts)}
-        why = "; ".join(f"`{verdict.must}` {_said(verdict)}" for verdict in failed)
-        return context.refuse("group_broken", f"{step.subject}: {why}", next="choose another point")
+        if why := "; ".join(spoken(verdicts)):
+            return context.refuse("group_broken", f"{step.subject}: {why}", next="choose another point")
+        return {"invariants": len(verdicts)}
 
-
-def _said(verdict: Verdict) -> str:
-    return "does not hold" if verdict.holds is False else f"cannot be told ({verdict.reason})"
+    def _halves(self, name: str, context: Context) -> Mapping[str, Json]:
+        """What stays may have changed since the preflight, which held it against what was captured."""
+        for split in split_groups(self.target, [name]):
+            why = split.why_apart(self.target, lambda member: self._facts(member, context), self.evaluate)
+            if why is not None:
+                message = f"group {name}: what is staged and what stays do not belong together: {why}"
+                return context.refuse("group_split", message, next=f"add {split.whole}")
+            return {"beside": list(split.stay)}
+        return {"beside": []}
 
 
 def differing(captured: Facts, found: Facts) -> list[str]:
