@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -114,14 +114,22 @@ def reference_for(
 
 
 def doubts(
-    known: Kept, point: Point, manifest: Manifest, files: Mapping[str, bytes], region: str = ""
+    known: Kept,
+    point: Point,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    region: str = "",
+    names: Collection[str] | None = None,
 ) -> Doubts:
     """The components that could not be verified if ``point`` were recovered now, with the bounds and reasons.
 
-    ``files`` are what the point carries beside the snapshots. Nothing is measured for it.
+    ``files`` are what the point carries beside the snapshots; ``names`` are those asked about, else all. Nothing is
+    measured for it.
     """
     found = {}
     for name, asked in manifest.verify.items():
+        if names is not None and name not in names:
+            continue
         held = reference_for(known, point, manifest, name, region)
         try:
             questions = [question.id for question in read_golden(files.get(carried_as(name), b""))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -110,13 +110,21 @@ def prepare(
 
 def with_doubts(prepared: Prepared, replicas: Iterable[Replica]) -> Prepared:
     """The same, with what could not be verified of it; ``replicas`` keep the baselines that count."""
-    verified = {step.subject for step in prepared.plan.steps if step.action is Action.VERIFY}
+    verified = [step.subject for step in prepared.plan.steps if step.action is Action.VERIFY]
     if not verified:
         return prepared
-    found = baselines.doubts(
-        baselines.kept(replicas), prepared.point, prepared.manifest, prepared.files, prepared.plan.to
-    )
-    return replace(prepared, doubts={name: why for name, why in found.items() if name in verified})
+    known = baselines.kept(replicas)
+    found: dict[str, Mapping[str, str]] = {}
+    for name in verified:
+        point = prepared.point
+        with contextlib.suppress(
+            RefloatError
+        ):  # what stays and cannot be looked at is not what is asked here
+            point = with_what_stays(prepared, name)
+        found |= baselines.doubts(
+            known, point, prepared.manifest, prepared.files, prepared.plan.to, names=[name]
+        )
+    return replace(prepared, doubts=found)
 
 
 def candidates(replica: Replica, overrides: Collection[str] = ()) -> list[Candidate]:
