@@ -103,10 +103,11 @@ def test_what_stays_is_verified_where_its_answers_depend_on_what_came_back(
     assert (desk.root / "eu" / "ledger.db").exists() is answers_well
 
 
-def test_what_stays_is_held_against_the_baseline_of_what_it_is_now(verified) -> None:
+def test_what_stays_is_held_against_the_baseline_of_what_it_is_now(verified, endpoint) -> None:
     """What changed since the point was made, and in no invariant, has a baseline of its own, which counts."""
     desk = verified
     (desk.root / "eu" / "pages" / "more.txt").write_text("more")
+    endpoint.topic_of = str.title
     desk.ask("verify", "--save-baseline")
     (desk.root / "eu" / "ledger.db").unlink()
     done = desk.ask("recover", "--to", "eu", "--scenario", "component_loss", "--only", "ledger")
