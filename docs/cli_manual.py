@@ -129,7 +129,7 @@ comes before it.
 RULES = """\
 ## Safety rules
 
-The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first thirteen, and the evidence names each rule
+The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first fourteen, and the evidence names each rule
 that was overridden. That of `points forget` goes on against the five that hold forgetting, and the record of what is forgotten names
 it. `vault repair` asks for `log_damaged` alone. The others have no override. With `--into` only `group_broken`,
 `log_damaged`, `log_rolled_back`, `point_suspect` and `target_full` are asked.
@@ -143,6 +143,7 @@ overriding it keeps the run, and the exit code is 1.
 | `point_suspect` | in the named point, or in one before it and never since mended, a component looks encrypted (most of it is new and packing saves half or less of what it did) or lost half or more; where no point is named, such points are passed over | `refloat points why` says which point is good. Once a person has looked, `refloat points accept` makes a point a good one, and `points forget` with `--override source_rewritten` or `source_shrank` all that are there |
 | `group_split` | `--only` names a part of a group whose other members are in the target already, and it is not known that all of its invariants hold over what comes back and what stays: one does not, there is none, or a member is not there or cannot be looked at | name them too: an old half beside a new one answers wrongly. Or choose another point |
 | `source_alive` | something still answers in the region where the point was made, or in the manifest's primary, or it is unknown whether it does | stop it: two regions that serve answer differently |
+| `source_ahead` | `--scenario planned_move` or `failback`, and what is live where the pipeline runs is not what the point holds, or cannot be looked at | stop what writes there, make a point of what is there now (`refloat protect`), and begin again. Overriding moves without what was written since |
 | `target_foreign` | the target holds something that refloat did not put there, or a port of a process is taken | move it away, or override the rule: what is there is set aside under another name beside, `components.NAME.set_aside` says which, and a rollback puts it back. Deleting it is left to you. A port, and who listens on it, is named: stop that, for nothing overrides it |
 | `target_full` | a file system has not room for all that would be staged on it, or brought into the folder of `--into`: what is live stays until the end, so both must fit | `refloat plan` shows what is needed and what is free; make room, or take less. Overriding is for a file system that compresses. `vault export` has no override |
 | `target_primary` | the pipeline lives in the target region and is not gone there: the manifest, the point or the newest point names it as the primary | `--into DIR` brings the bytes beside it, another region leaves it as it is. Overriding takes what is live back to the point |

@@ -260,7 +260,8 @@ def recover(
     The newest good point is taken, or ``point`` (its name, or how it begins), or the newest not after ``at``;
     ``only`` names some components; ``overrides`` names safety rules to go on against; RTO and RPO count from
     ``lost_at``; ``resume`` goes on with a run. Times are aware ``datetime`` or RFC 3339. ``scenario`` is what happened:
-    ``region_loss``, ``component_loss`` with ``only``, ``corruption`` with ``before``, or ``bad_model`` with both.
+    ``region_loss``, ``component_loss`` with ``only``, ``corruption`` with ``before``, ``bad_model`` with both; or is
+    to: ``planned_move``, ``failback``.
 
     With ``into`` in place of ``to``, only bytes are brought into a folder that is empty or not there: no run begins.
 

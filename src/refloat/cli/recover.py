@@ -57,7 +57,8 @@ ScenarioOption = Annotated[
     typer.Option(
         "--scenario",
         metavar="NAME",
-        help="What has happened: `region_loss`, `component_loss`, `corruption`, or `bad_model`.",
+        help="What has happened, or is to: `region_loss`, `planned_move`, `failback`, `component_loss`, `corruption`, "
+        "or `bad_model`.",
         autocompletion=scenarios,
     ),
 ]

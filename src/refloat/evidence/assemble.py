@@ -9,12 +9,14 @@ from typing import Literal
 from refloat.digest import Json
 from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
 from refloat.manifest.model import Manifest
-from refloat.plan.model import BEFORE_TRAFFIC, Plan, Step
+from refloat.plan.model import BEFORE_TRAFFIC, Action, Phase, Plan, Step
 from refloat.point.model import Point
 from refloat.run.state import Status, View
 from refloat.run.target import SET_ASIDE
 from refloat.verification import judge
 from refloat.verification.model import Check, Measurement
+
+_UNMOVED = f"{Phase.PREFLIGHT}.{Action.CHECK}:unmoved"
 
 VERIFIED = "verified"
 """What the verify step remembers its findings by."""
@@ -81,9 +83,11 @@ def _component(name: str, plan: Plan, point: Point, manifest: Manifest, view: Vi
     lost_from = view.declared_at or view.started_at
     recovered = lost_from is not None and view.committed
     lost_s = max(0.0, (lost_from - snapshot.as_of).total_seconds()) if lost_from and recovered else None
-    basis = (
+    basis = "from the start of its capture to " + (
         "the declared disaster" if view.declared_at else "the start of the run, as no disaster was declared"
     )
+    if lost_s is not None and _was_unmoved(view):
+        lost_s, basis = 0.0, "what was live where it ran was what the point holds"
     layer = next(step.layer for step in own if step.layer is not None)
     return ComponentResult(
         kind=component.kind,
@@ -93,12 +97,17 @@ def _component(name: str, plan: Plan, point: Point, manifest: Manifest, view: Vi
         rpo=Rpo(
             seconds=None if lost_s is None else round(lost_s, 3),
             objective_s=tier.rpo,
-            basis=f"from the start of its capture to {basis}",
+            basis=basis,
         ),
         bytes=snapshot.bytes,
         files=snapshot.files,
         set_aside=tuple(str(path) for path in _sequence(view.memory.get(name, {}).get(SET_ASIDE))),
     )
+
+
+def _was_unmoved(view: View) -> bool:
+    """Whether a move has seen that nothing was written since the point was made; overriding the rule is not seeing."""
+    return view.step(_UNMOVED).status is Status.DONE and "source_ahead" not in view.overrides
 
 
 def _rto(steps: Sequence[Step], view: View, objective_s: float) -> Rto:

@@ -98,9 +98,8 @@ def prepare(
         raise UsageError(f"the manifest knows no region {wanted.to!r}", next=f"its regions are {regions}")
     components = Components(manifest, resolver())
     only = with_their_groups(manifest, wanted.only) if wanted.scenario.grouped else wanted.only
-    dependents = wanted.scenario.dependents
     plan = build(
-        choice.point, point, manifest, wanted.to, components.specs(), only=only, dependents=dependents
+        choice.point, point, manifest, wanted.to, components.specs(), only=only, scenario=wanted.scenario
     )
     known_points = frozenset(candidate.name for candidate in known)
     planned = estimate(plan, point, timings(replica))
@@ -207,6 +206,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         },
         beside=lambda: beside(prepared.components, plan.to, names),
         live=lambda name: live(prepared.components, plan.to, name),
+        live_in_source=lambda name: live(prepared.components, point.primary, name),
         room=lambda: room(prepared, scratch),
     )
 

@@ -25,6 +25,7 @@ RULES = (
     "log_rolled_back",
     "point_suspect",
     "quality_unverified",
+    "source_ahead",
     "source_alive",
     "target_claimed",
     "target_foreign",

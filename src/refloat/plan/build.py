@@ -11,6 +11,7 @@ from refloat.manifest.document import nearest
 from refloat.manifest.graph import answers_depend_on, capture_order, order_of_need
 from refloat.manifest.model import Manifest
 from refloat.plan.model import Action, Phase, Plan, Step
+from refloat.plan.scenario import UNNAMED, Scenario
 from refloat.point.model import Point
 
 CHECK_SECONDS_MAX = 300.0  # a check reads, and reads little
@@ -28,21 +29,24 @@ def build(
     specs: Mapping[str, Spec],
     *,
     only: Sequence[str] = (),
-    dependents: bool = False,
+    scenario: Scenario = UNNAMED,
 ) -> Plan:
     """The plan that takes ``point`` into region ``to``; ``specs`` are the connectors' by kind.
 
-    Of ``only`` some components, with ``dependents``, what stays is verified where its answers depend on them.
+    ``scenario`` is what has happened, and asks for more than the plan alone would.
 
     Nothing live is touched before everything is staged and validated, and no user is served before
-    everything is verified. Raises ``UsageError`` for a region, component or kind that is not known.
+    everything is verified. Raises ``UsageError`` for a region, component or kind that is not known, and for a move
+    to where the pipeline runs.
     """
+    if scenario.moves and to == point.primary:
+        raise UsageError(f"the pipeline runs in {to} already", next="name the region that it is to run in")
     _known([to], manifest.regions, "region")
     _known(only, manifest.components, "component")
     names = [name for name in manifest.components if name in only] if only else list(manifest.components)
     _captured(names, point, point_name)
     _known([manifest.components[name].kind for name in names], specs, "connector")
-    parts = _Parts(point, manifest, to, specs, tuple(names), dependents)
+    parts = _Parts(point, manifest, to, specs, tuple(names), scenario)
     return Plan(
         pipeline=point.pipeline,
         point=point_name,
@@ -111,7 +115,7 @@ class _Parts:
     to: str
     specs: Mapping[str, Spec]
     names: tuple[str, ...]
-    dependents: bool
+    scenario: Scenario
     order: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,6 +150,8 @@ class _Parts:
         checks = [_check("point")]
         if self.to != self.point.primary:
             checks.append(_check("source"))
+        if self.scenario.moves:
+            checks.append(_check("unmoved"))
         checks.append(_check("room"))
         return checks + [self.of(name, _check(f"target:{name}")) for name in self.names]
 
@@ -285,7 +291,7 @@ class _Parts:
                 attempts=1,
             )
             for name in self.manifest.verify
-            if name in self.names or (self.dependents and self.depends(name))
+            if name in self.names or (self.scenario.dependents and self.depends(name))
         ]
 
     def depends(self, name: str) -> bool:

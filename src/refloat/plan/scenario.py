@@ -1,4 +1,4 @@
-"""What has happened, by name, and what a recovery from it asks for: a closed table."""
+"""What has happened or is to, by name, and what a recovery from it asks for: a closed table."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ _TICK = timedelta(microseconds=1)  # no time of a point is told more finely
 class Scenario:
     """What one scenario needs and rules out, as names of options.
 
-    ``grouped`` brings what is named with everything that it is grouped with, in turn. With ``dependents`` what stays is
-    verified too, where its answers depend on what comes back.
+    One that ``moves`` loses nothing: what is live where the pipeline runs must be what the point holds. ``grouped``
+    brings what is named with everything that it is grouped with, in turn. With ``dependents`` what stays is verified
+    too, where its answers depend on what comes back.
     """
 
     needs: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
+    moves: bool = False
     grouped: bool = False
     dependents: bool = False
 
 
+_MOVE = Scenario(excludes=("--only", "--point", "--at", "--before"), moves=True)
+
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         "region_loss": Scenario(excludes=("--only", "--before")),
+        "planned_move": _MOVE,
+        "failback": _MOVE,
         "component_loss": Scenario(needs=("--only",), excludes=("--before",), dependents=True),
         "corruption": Scenario(needs=("--before",), excludes=("--only", "--point", "--at")),
         "bad_model": Scenario(

@@ -47,7 +47,7 @@ class ComponentTarget:
         return replace(self.place, instance=Instance.STAGED, token=token(run, self.name))
 
 
-def _nothing_beside(name: str) -> Facts:
+def _nobody_looks(name: str) -> Facts:
     raise KeyError(name)
 
 
@@ -59,7 +59,8 @@ class Target:
     runs where the point was made and in the manifest's primary. ``known_points`` are the points of this vault: what
     one of them put into the target is not foreign. ``homes`` are the regions in which the pipeline lives, as far as
     is known. ``beside`` names the components that are in the region already and are not recovered, and ``live`` looks
-    at one of them; it raises what the connector raises.
+    at one of them; ``live_in_source`` looks at a component where the point was made. Both raise what the connector
+    raises.
     ``room`` tells, for each file system, what all components need there. ``scratch`` is a folder for temporary files.
     """
 
@@ -74,7 +75,8 @@ class Target:
     missing: Callable[[], Sequence[str]] = tuple
     source_health: Callable[[], Mapping[str, Mapping[str, Health]]] = dict
     beside: Callable[[], Sequence[str]] = tuple
-    live: Callable[[str], Facts] = _nothing_beside
+    live: Callable[[str], Facts] = _nobody_looks
+    live_in_source: Callable[[str], Facts] = _nobody_looks
     room: Callable[[], Sequence[Room]] = tuple
 
     def component(self, step: Step) -> ComponentTarget:

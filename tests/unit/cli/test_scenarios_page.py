@@ -30,6 +30,12 @@ def releases(ledger: Path) -> list[tuple[int]]:
         return database.execute("SELECT version FROM release").fetchall()
 
 
+def data_lost(desk) -> set[float]:
+    """In the newest recovery, of any component, in seconds."""
+    run = desk.ask("evidence", "list")["evidence"][0]["run"]
+    return {part["rpo"]["seconds"] for part in desk.ask("evidence", "show", run)["components"].values()}
+
+
 def test_the_page_has_a_section_for_each_scenario() -> None:
     assert list(sections(PAGE)) == list(SCENARIOS)
 
@@ -56,6 +62,52 @@ def test_what_was_made_after_the_corruption_began_is_not_taken_and_stays_to_be_l
         typed(desk, line.replace(TIME, began))
     assert (desk.pages("us"), desk.pages("eu")) == (live, corrupt)
     assert desk.ask("evidence", "list")["evidence"][0]["point"] == good["point"]
+
+
+def test_a_pipeline_moves_and_moves_back_and_nothing_is_lost(desk) -> None:
+    desk.release(2)
+    live, there = desk.pages("eu"), releases(desk.root / "eu" / "ledger.db")
+    for line in sections(PAGE)["planned_move"]:
+        typed(desk, line)
+    assert (desk.pages("us"), releases(desk.root / "us" / "ledger.db")) == (live, there)
+    assert data_lost(desk) == {0.0}
+    before = desk.root / "eu" / "before"
+    before.mkdir()
+    for name in ("pages", "ledger.db", "answers.jsonl"):
+        (desk.root / "eu" / name).rename(before / name)
+    with (desk.root / "us" / "answers.jsonl").open("a") as log:
+        log.write(json.dumps({"id": "in us", "time": "2026-11-02T00:00:00Z"}) + "\n")
+    for line in sections(PAGE)["failback"]:
+        typed(desk, line)
+    assert (desk.pages("eu"), releases(desk.root / "eu" / "ledger.db")) == (live, there)
+    assert "in us" in (desk.root / "eu" / "answers.jsonl").read_text()
+
+
+def changed(desk) -> str:
+    with (desk.root / "eu" / "answers.jsonl").open("a") as log:
+        log.write(json.dumps({"id": "late", "time": "2026-11-02T00:00:00Z"}) + "\n")
+    return "answers has changed"
+
+
+def not_there(desk) -> str:
+    (desk.root / "eu" / "ledger.db").unlink()
+    return "ledger cannot be looked at"
+
+
+@pytest.mark.parametrize("happens", [changed, not_there])
+def test_a_move_names_what_it_would_leave_behind_and_stages_nothing(desk, happens) -> None:
+    said = happens(desk)
+    moving = ("recover", "--to", "us", "--scenario", "planned_move")
+    error = desk.ask(*moving, exits=3)["error"]
+    assert error["rule"] == "source_ahead" and said in error["message"] and "pages" not in error["message"]
+    assert not (desk.root / "us" / "pages").exists()
+    assert desk.ask(*moving, "--override", "source_ahead")["overrides"] == ["source_ahead"]
+    assert 0.0 not in data_lost(desk)
+
+
+def test_a_move_goes_elsewhere(desk) -> None:
+    error = desk.error("plan", "--to", "eu", "--scenario", "planned_move", exits=2)
+    assert "runs in eu already" in error["message"]
 
 
 def test_a_component_that_is_gone_comes_back_beside_what_is_live(desk) -> None:
@@ -147,6 +199,7 @@ def test_a_suspect_point_from_before_is_passed_over(desk) -> None:
         (("--scenario", "corruption", "--before", TIME, "--at", TIME), "--at does not go with"),
         (("--scenario", "corruption", "--before", TIME, "--only", "pages"), "--only does not go with"),
         (("--scenario", "corruption", "--before", "noon"), "--before: "),
+        (("--scenario", "planned_move", "--only", "pages"), "--only does not go with"),
         (("--scenario", "component_loss"), "the scenario component_loss needs --only"),
         (("--scenario", "bad_model", "--only", "ledger"), "the scenario bad_model needs --before"),
         (("--scenario", "bad_model", "--before", TIME), "the scenario bad_model needs --only"),

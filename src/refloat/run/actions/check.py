@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from refloat.contracts import Facts, Health, Identifiable, Occupied, SetsAside, Staging
 from refloat.digest import Json
-from refloat.errors import Missing, Refused
+from refloat.errors import Missing, RefloatError, Refused
 from refloat.plan.model import Step
 from refloat.point.model import Grade
 from refloat.room import how_to_make, short
@@ -35,6 +35,8 @@ class Check(ReadOnly):
             return self._point(step, context)
         if step.subject == "source":
             return self._source(context)
+        if step.subject == "unmoved":
+            return self._unmoved(context)
         if step.subject == "room":
             return self._room(context)
         return self._place(step, context)
@@ -107,6 +109,22 @@ class Check(ReadOnly):
         if region == self.target.region:
             hint = f"{ELSEWHERE}; to take {region} itself back, {hint}"
         return context.refuse("source_alive", f"{what} in {region}", next=hint)
+
+    def _unmoved(self, context: Context) -> Mapping[str, Json]:
+        """What was written in the source after the point, or cannot be told, would be lost by a move."""
+        source, ahead = self.target.point.primary, []
+        for name, component in self.target.components.items():
+            captured = component.snapshot.facts
+            try:
+                if self.target.live_in_source(name).scope() != captured.scope():
+                    ahead.append(f"{name} has changed")
+            except RefloatError as error:
+                ahead.append(f"{name} cannot be looked at ({error.message})")
+        if not ahead:
+            return {"unmoved": source}
+        message = f"what is live in {source} is not what the point holds: {', '.join(ahead)}"
+        hint = "stop what writes there, then refloat protect, and begin again"
+        return context.refuse("source_ahead", message, next=hint)
 
     def _room(self, context: Context) -> Mapping[str, Json]:
         """What is live stays until the end, so what is staged beside it needs room of its own."""
