@@ -259,9 +259,8 @@ def recover(
 
     The newest good point is taken, or ``point`` (its name, or how it begins), or the newest not after ``at``;
     ``only`` names some components; ``overrides`` names safety rules to go on against; RTO and RPO count from
-    ``lost_at``; ``resume`` goes on with a run. Times are aware ``datetime`` or RFC 3339. ``scenario`` is what happened:
-    ``region_loss``, ``component_loss`` with ``only``, ``corruption`` with ``before``, ``bad_model`` with both; or is
-    to: ``planned_move``, ``failback``.
+    ``lost_at``; ``resume`` goes on with a run. Times are aware ``datetime`` or RFC 3339. ``scenario`` is what
+    happened or is to (docs/SCENARIOS.md), some of them with ``only`` or ``before``.
 
     With ``into`` in place of ``to``, only bytes are brought into a folder that is empty or not there: no run begins.
 
