@@ -143,7 +143,7 @@ overriding it keeps the run, and the exit code is 1.
 | `point_suspect` | in the named point, or in one before it and never since mended, a component looks encrypted (most of it is new and packing saves half or less of what it did) or lost half or more; where no point is named, such points are passed over | `refloat points why` says which point is good. Once a person has looked, `refloat points accept` makes a point a good one, and `points forget` with `--override source_rewritten` or `source_shrank` all that are there |
 | `group_split` | `--only` names a part of a group whose other members are in the target already, and it is not known that all of its invariants hold over what comes back and what stays: one does not, there is none, or a member is not there or cannot be looked at | name them too: an old half beside a new one answers wrongly. Or choose another point |
 | `source_alive` | something still answers in the region where the point was made, or in the manifest's primary, or it is unknown whether it does | stop it: two regions that serve answer differently |
-| `source_ahead` | `--scenario planned_move` or `failback`, and what is live where the pipeline runs is not what the point holds, or cannot be looked at | stop what writes there, make a point of what is there now (`refloat protect`), and begin again. Overriding moves without what was written since |
+| `source_ahead` | `--scenario planned_move` or `failback`, and what is live where the pipeline runs is not what the point holds to its last change, or that cannot be told; or a newer point is not good enough to be taken, or a run has led elsewhere since | stop what writes there, make a point of what is there now (`refloat protect`), and begin again. Overriding moves without what was written since |
 | `target_foreign` | the target holds something that refloat did not put there, or a port of a process is taken | move it away, or override the rule: what is there is set aside under another name beside, `components.NAME.set_aside` says which, and a rollback puts it back. Deleting it is left to you. A port, and who listens on it, is named: stop that, for nothing overrides it |
 | `target_full` | a file system has not room for all that would be staged on it, or brought into the folder of `--into`: what is live stays until the end, so both must fit | `refloat plan` shows what is needed and what is free; make room, or take less. Overriding is for a file system that compresses. `vault export` has no override |
 | `target_primary` | the pipeline lives in the target region and is not gone there: the manifest, the point or the newest point names it as the primary | `--into DIR` brings the bytes beside it, another region leaves it as it is. Overriding takes what is live back to the point |
@@ -567,6 +567,10 @@ DOCUMENTS: Mapping[str, Rows] = {
     ),
     "recover": (
         *_RECOVERED,
+        (
+            "remarks[]",
+            "what a warning says of regions that were not needed, of what could not be verified, and of owners and attributes that could not be set",
+        ),
         ("evidence.NAME.record", "the name of the signed record in that region's vault; or `null`"),
         ("evidence.NAME.error", "why it could not be written there; or `null`"),
         ("page", "the evidence as an HTML file on this machine; `null` where it could not be written"),
@@ -585,6 +589,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("components.NAME.seconds", "how long that took"),
         ("overrides", "safety rules that were overridden"),
         ("lost_points", "as of `recover`"),
+        ("remarks[]", "what a warning says of owners and attributes that could not be set"),
     ),
     "run list": (
         ("runs[].run", "the run; newest first"),
@@ -631,7 +636,7 @@ DOCUMENTS: Mapping[str, Rows] = {
     "evidence list": (
         (
             "evidence[]",
-            "of each run, newest first: the document of `recover` without `evidence`, `page` and `error`",
+            "of each run, newest first: the document of `recover` without `remarks`, `evidence`, `page` and `error`",
         ),
     ),
     "evidence show": (
@@ -887,6 +892,7 @@ DOCUMENTS: Mapping[str, Rows] = {
             "how many of them were there from an attempt that was stopped, exactly as stored",
         ),
         ("components.NAME.seconds", "how long that took"),
+        ("remarks[]", "as of `recover --into`; an archive keeps all of them"),
     ),
     "demo": (
         ("protect", "the document of `protect`"),

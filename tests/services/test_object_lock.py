@@ -33,7 +33,8 @@ from refloat.vault import holders, layout, wraps
 from refloat.vault import replica as replica_room
 from refloat.vault.aside import audited, first_break
 from refloat.vault.check import check
-from refloat.vault.keyobjects import lock_object
+from refloat.vault.keyfile import signer_id
+from refloat.vault.keyobjects import lock_object, publics_of
 from refloat.vault.keys import KeyFile, Role
 from refloat.vault.lock import lock_keys, prove_locks, view
 from refloat.vault.new_replica import make_replica
@@ -638,6 +639,33 @@ def test_what_a_stranger_says_was_set_aside_counts_for_nothing_in_a_locked_vault
     fresh = shared.vault().replicas["eu"]
     assert [one.hash for one in claims(fresh).entries()][-1] == entry.hash and audited(fresh) == []
     fresh.log("audit", Role.OPERATOR).append({"type": "note"})
+
+
+def test_what_a_removed_operator_says_was_set_aside_counts_where_it_was_said_before(shared: World) -> None:
+    # faults 52, 58
+    made = shared.key_file.for_another(Role.WRITER, Role.READER, Role.OPERATOR)
+    assert not holders.add(shared.vault(), shared.key_file, made, "on call", shared.clock.now()).lagging
+    on_call = World(shared.root, shared.group, shared.clock, made, shared.stores)
+    stale = on_call.vault().replicas["us"]
+    own = claims(shared.vault().replicas["us"])
+    entries = [own.append({"type": "note", "n": n}) for n in (7, 8)]
+
+    def set_aside(entry: Any) -> None:
+        said = {"type": "set_aside", "stream": "targets/us", "slots": [entry.slot], "entries": [entry.hash]}
+        stale.log("audit", Role.OPERATOR).append(said)
+
+    set_aside(entries[0])
+    vault = shared.vault()
+    signer = signer_id(publics_of(made)[Role.OPERATOR])
+    holder = holders.named(list(vault.replicas.values()), signer)
+    assert isinstance(holder, holders.Holder)
+    holders.remove(vault, shared.key_file, holder, shared.clock.now())
+    set_aside(entries[1])
+    fresh = shared.vault().replicas["us"]
+    told = [said["entries"] for said in audited(fresh)]
+    assert [entries[0].hash] in told and [entries[1].hash] not in told
+    there = [entry.hash for entry in claims(fresh).entries() if not entry.void]
+    assert entries[1].hash in there and fresh.keyring.removals()
 
 
 # ------------------------------------------------------------------------------------------------- making a vault

@@ -92,14 +92,15 @@ def export(
         return 0
     grade = str(body.grade)
     session.console.note(f"exporting from point {name[:12]} ({grade}) to {folder}: {', '.join(parts)}")
-    done = _export(session, wanted, reader, folder, events=events)
-    _show(session, wanted, str(folder), grade, done, events=events)
+    done, remarks = _export(session, wanted, reader, folder, events=events)
+    _show(session, wanted, str(folder), grade, done, remarks, events=events)
     return 0
 
 
 def _export(
     session: Session, wanted: Export, reader: Anywhere, folder: Path, *, events: bool
-) -> dict[str, Exported]:
+) -> tuple[dict[str, Exported], list[str]]:
+    """What was written, and what could not be set, which a warning says too."""
     from refloat.attributes import Withheld
     from refloat.flows.export import export
 
@@ -112,9 +113,10 @@ def _export(
 
     done = export(wanted, reader, folder, session.clock, progress=progress, ready=ready, withheld=withheld)
     session.console.close()
-    for remark in withheld.remarks():
+    remarks = withheld.remarks()
+    for remark in remarks:
         session.console.warn(remark)
-    return done
+    return done, remarks
 
 
 def _require_archivable(session: Session, tar: str, into: str, *, events: bool) -> None:
@@ -151,14 +153,14 @@ def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade
             done = write_archive(wanted, reader, there, session.clock, progress=progress)
         session.console.close()
         session.console.note(f"{path} was there already, and is this archive to its last byte")
-        _show(session, wanted, str(path), grade, done, events=False)
+        _show(session, wanted, str(path), grade, done, [], events=False)
         return
     path = path.resolve()
     with new_file(path) as file:
         require_room(path, wanted, reader)
         done = write_archive(wanted, reader, file, session.clock, progress=progress)
     session.console.close()
-    _show(session, wanted, str(path), grade, done, events=False)
+    _show(session, wanted, str(path), grade, done, [], events=False)
 
 
 def _sound(patterns: Iterable[str]) -> tuple[str, ...]:
@@ -200,7 +202,14 @@ def _event(told: Ready) -> dict[str, object]:
 
 
 def _show(
-    session: Session, wanted: Export, into: str, grade: str, done: dict[str, Exported], *, events: bool
+    session: Session,
+    wanted: Export,
+    into: str,
+    grade: str,
+    done: dict[str, Exported],
+    remarks: list[str],
+    *,
+    events: bool,
 ) -> None:
     from refloat.units import format_duration, format_size
 
@@ -209,6 +218,7 @@ def _show(
         "grade": grade,
         "into": into,
         "components": {name: part.document() for name, part in done.items()},
+        "remarks": remarks,
     }
     if events:
         session.console.event({"event": "done", **document})

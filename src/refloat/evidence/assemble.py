@@ -9,14 +9,14 @@ from typing import Literal
 from refloat.digest import Json
 from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
 from refloat.manifest.model import Manifest
-from refloat.plan.model import BEFORE_TRAFFIC, Action, Phase, Plan, Step
+from refloat.plan.model import BEFORE_TRAFFIC, UNMOVED, Action, Phase, Plan, Step
 from refloat.point.model import Point
 from refloat.run.state import Status, View
-from refloat.run.target import SET_ASIDE
+from refloat.run.target import SET_ASIDE, SOURCE_AHEAD
 from refloat.verification import judge
 from refloat.verification.model import Check, Measurement
 
-_UNMOVED = f"{Phase.PREFLIGHT}.{Action.CHECK}:unmoved"
+_UNMOVED = f"{Phase.PREFLIGHT}.{Action.CHECK}:{UNMOVED}"
 
 VERIFIED = "verified"
 """What the verify step remembers its findings by."""
@@ -107,7 +107,7 @@ def _component(name: str, plan: Plan, point: Point, manifest: Manifest, view: Vi
 
 def _was_unmoved(view: View) -> bool:
     """Whether a move has seen that nothing was written since the point was made; overriding the rule is not seeing."""
-    return view.step(_UNMOVED).status is Status.DONE and "source_ahead" not in view.overrides
+    return view.step(_UNMOVED).status is Status.DONE and SOURCE_AHEAD not in view.overrides
 
 
 def _rto(steps: Sequence[Step], view: View, objective_s: float) -> Rto:

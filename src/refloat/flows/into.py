@@ -123,6 +123,7 @@ class Brought:
             },
             "overrides": list(self.overrides),
             "lost_points": list(self.lost_points),
+            "remarks": list(self.remarks),
         }
 
 

@@ -6,30 +6,33 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from refloat.attributes import Withheld
-from refloat.contracts import Facts, Health, Occupied
-from refloat.errors import RefloatError, UsageError, VaultError, plug_in
+from refloat.contracts import Facts, Health, Occupied, Staging, Tokened
+from refloat.deadline import within
+from refloat.errors import RefloatError, Refused, StoreError, UsageError, VaultError, plug_in
 from refloat.evidence.seal import records
 from refloat.flows import baselines, points
 from refloat.flows.anew import point_anew
 from refloat.flows.components import Components
 from refloat.flows.room import room_for
 from refloat.flows.suspects import marked
+from refloat.limits import HEALTH_SECONDS_MAX
 from refloat.manifest.graph import answers_depend_on, with_their_groups
 from refloat.manifest.model import Manifest
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
 from refloat.plan.build import build
 from refloat.plan.estimate import StepTiming, estimate
-from refloat.plan.model import Action, Plan
+from refloat.plan.model import UNMOVED, Action, Plan
 from refloat.plan.scenario import UNNAMED, Scenario
 from refloat.point.capture import inspected
 from refloat.point.model import Point
 from refloat.point.select import Candidate, Choice, meant, select
 from refloat.room import Room
-from refloat.run.target import ComponentTarget, Target
+from refloat.run.target import SOURCE_AHEAD, ComponentTarget, Target
 from refloat.vault.replica import Replica
 from refloat.vault.unfolded import Totals
 from refloat.vault.whole import missing_for
@@ -97,6 +100,9 @@ def prepare(
         regions = ", ".join(manifest.regions)
         raise UsageError(f"the manifest knows no region {wanted.to!r}", next=f"its regions are {regions}")
     components = Components(manifest, resolver())
+    if wanted.scenario.moves and SOURCE_AHEAD not in wanted.overrides:
+        kept = [candidate for candidate in known if not candidate.forgotten]
+        _require_last(point, kept[-1], choice, [replica, *others])
     only = with_their_groups(manifest, wanted.only) if wanted.scenario.grouped else wanted.only
     plan = build(
         choice.point, point, manifest, wanted.to, components.specs(), only=only, scenario=wanted.scenario
@@ -115,15 +121,40 @@ def with_doubts(prepared: Prepared, replicas: Iterable[Replica]) -> Prepared:
     known = baselines.kept(replicas)
     found: dict[str, Mapping[str, str]] = {}
     for name in verified:
-        point = prepared.point
-        with contextlib.suppress(
-            RefloatError
-        ):  # what stays and cannot be looked at is not what is asked here
-            point = with_what_stays(prepared, name)
+        looking = partial(with_what_stays, prepared, name)
+        try:
+            point = within(HEALTH_SECONDS_MAX, "looking at what stays", looking)
+        except RefloatError:  # what that is must be known when it is verified, not yet
+            point = prepared.point
         found |= baselines.doubts(
             known, point, prepared.manifest, prepared.files, prepared.plan.to, names=[name]
         )
     return replace(prepared, doubts=found)
+
+
+def _require_last(point: Point, newest: Candidate, choice: Choice, replicas: Sequence[Replica]) -> None:
+    """What a move takes along must be the last word of where the pipeline runs.
+
+    Raises ``Refused`` (rule ``source_ahead``) where a newer point was not chosen, and where a run since led elsewhere.
+    """
+    override = f"or name the rule: --override {SOURCE_AHEAD}"
+    if newest.name != choice.point:
+        raise Refused(
+            SOURCE_AHEAD,
+            f"{newest.name[:12]} is newer than {choice.point[:12]}, and what it alone holds would be lost",
+            next=f"refloat points why {newest.name[:12]}, mend what is wrong and protect again, {override}",
+        )
+    for replica in replicas:
+        with contextlib.suppress(VaultError, StoreError):
+            for run in records(replica):
+                whole = run.state == "done" and "partial" not in run.flags
+                if whole and run.to != point.primary and run.finished_at > point.created_at:
+                    raise Refused(
+                        SOURCE_AHEAD,
+                        f"run {run.run} brought the pipeline into {run.to} after the last point was made in "
+                        f"{point.primary}",
+                        next=f"refloat protect --region {run.to}, and begin again, {override}",
+                    )
 
 
 def candidates(replica: Replica, overrides: Collection[str] = ()) -> list[Candidate]:
@@ -206,7 +237,8 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         },
         beside=lambda: beside(prepared.components, plan.to, names),
         live=lambda name: live(prepared.components, plan.to, name),
-        live_in_source=lambda name: live(prepared.components, point.primary, name),
+        moves=any(step.subject == UNMOVED for step in plan.steps),
+        token_in_source=lambda name: token(prepared.components, point.primary, name),
         room=lambda: room(prepared, scratch),
     )
 
@@ -260,29 +292,36 @@ def beside(components: Components, region: str, recovered: Collection[str]) -> l
     found = []
     for name in components.names:
         connector = components.connector(name)
-        if name not in recovered and isinstance(connector, Occupied):
-            try:
-                with plug_in(f"asking who holds {name}"):
-                    there = connector.holder(components.place(name, region)) is not None
-            except RefloatError:
-                there = True
-            found += [name] if there else []
+        if name in recovered or (
+            connector.spec.staging is Staging.NONE and not isinstance(connector, Occupied)
+        ):
+            continue
+        try:
+            with plug_in(f"asking who holds {name}"):
+                there = (
+                    not isinstance(connector, Occupied)
+                    or connector.holder(components.place(name, region)) is not None
+                )
+        except RefloatError:
+            there = True
+        found += [name] if there else []
     return found
 
 
-def with_what_stays(prepared: Prepared, name: str) -> Point:
-    """The point as it is around a component once it is recovered: what stays beside it is as it is live now.
+def with_what_stays(prepared: Prepared, component: str) -> Point:
+    """The point as it is around a component once it is recovered: what is there and stays is as it is live now.
 
     Raises what the connector of something that stays raises.
     """
-    point, plan = prepared.point, prepared.plan
-    stays = set(answers_depend_on(prepared.manifest, name)).difference(_recovered(prepared))
-    there = stays.intersection(beside(prepared.components, plan.to, _recovered(prepared))) if stays else stays
+    point, to, recovered = prepared.point, prepared.plan.to, _recovered(prepared)
+    stays = set(answers_depend_on(prepared.manifest, component)).difference(recovered)
+    if not stays:
+        return point
     now = {
-        other: point.components[other].model_copy(
-            update={"identity": live(prepared.components, plan.to, other).identity}
+        name: point.components[name].model_copy(
+            update={"identity": live(prepared.components, to, name).identity}
         )
-        for other in there.intersection(point.components)
+        for name in stays.intersection(beside(prepared.components, to, recovered), point.components)
     }
     return point.model_copy(update={"components": {**point.components, **now}})
 
@@ -291,6 +330,15 @@ def live(components: Components, region: str, name: str) -> Facts:
     """What is live of a component in a region. Raises what its connector raises, as an error of the component."""
     with plug_in(f"looking at {name}", component=name, region=region):
         return inspected(components.connector(name), components.place(name, region))
+
+
+def token(components: Components, region: str, name: str) -> str | None:
+    """The token of what is live of a component in a region; None where there is none. Raises as ``live``."""
+    connector = components.connector(name)
+    with plug_in(f"looking at {name}", component=name, region=region):
+        place = components.place(name, region)
+        found = connector.token(place) if isinstance(connector, Tokened) else None
+        return found or inspected(connector, place).token
 
 
 def source_health(components: Components, region: str) -> dict[str, Health]:

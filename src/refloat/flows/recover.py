@@ -37,6 +37,7 @@ from refloat.vault.vault import Vault
 from refloat.vault.witness import lost_points
 from refloat.verification import judge
 from refloat.verification.model import Check
+from refloat.verification.reference import Reference
 
 OnUnknown = Callable[[Sequence[Check]], None]
 """Is told all checks of a component of which nobody can tell whether it answers as before."""
@@ -64,7 +65,8 @@ class Recovered:
     def document(self) -> dict[str, Json]:
         """The JSON document of `recover`."""
         failure = {"error": dict(self.failure)} if self.failure else {}
-        return {**self.evidence.document(), "evidence": self._records(), **failure}
+        remarks = list(self.remarks)
+        return {**self.evidence.document(), "remarks": remarks, "evidence": self._records(), **failure}
 
     def _records(self) -> dict[str, Json]:
         """Where the signed record lies in each region, or why it does not."""
@@ -259,8 +261,7 @@ class Verify(ReadOnly):
         """Raises ``Refused`` (rule ``quality_unverified``) for a broken bound, ``Waiting`` for an unknown one."""
         prepared, name = self.prepared, step.subject
         manifest, region = prepared.manifest, prepared.plan.to
-        point = with_what_stays(prepared, name)
-        reference = baselines.reference_for(baselines.kept(self.replicas), point, manifest, name, region)
+        reference = self._reference(name)
         measured = verify.measure_component(
             prepared.components,
             name,
@@ -279,6 +280,19 @@ class Verify(ReadOnly):
         }
         context.remember({assemble.VERIFIED: found})
         return {"verified": True} if judge.verified(checks) else self._otherwise(name, checks, context)
+
+    def _reference(self, name: str) -> Reference | None:
+        """The baseline of what it answers by now; none where what stays beside it cannot be looked at."""
+        prepared = self.prepared
+        try:
+            point = with_what_stays(prepared, name)
+        except RefloatError as error:
+            self.progress.say(
+                f"what {name} depends on cannot be looked at, so no baseline counts: {error.message}"
+            )
+            return None
+        kept = baselines.kept(self.replicas)
+        return baselines.reference_for(kept, point, prepared.manifest, name, prepared.plan.to)
 
     def _otherwise(self, name: str, checks: Sequence[Check], context: Context) -> Mapping[str, Json]:
         """What is worse is put back; what is not known is for a person to decide, and stays as it is until then."""

@@ -10,7 +10,7 @@ from refloat.errors import UsageError
 from refloat.manifest.document import nearest
 from refloat.manifest.graph import answers_depend_on, capture_order, order_of_need
 from refloat.manifest.model import Manifest
-from refloat.plan.model import Action, Phase, Plan, Step
+from refloat.plan.model import UNMOVED, Action, Phase, Plan, Step
 from refloat.plan.scenario import UNNAMED, Scenario
 from refloat.point.model import Point
 
@@ -40,7 +40,10 @@ def build(
     to where the pipeline runs.
     """
     if scenario.moves and to == point.primary:
-        raise UsageError(f"the pipeline runs in {to} already", next="name the region that it is to run in")
+        raise UsageError(
+            f"the newest good point was made in {to}, and a move leads elsewhere",
+            next="name the region that the pipeline is to run in",
+        )
     _known([to], manifest.regions, "region")
     _known(only, manifest.components, "component")
     names = [name for name in manifest.components if name in only] if only else list(manifest.components)
@@ -151,7 +154,7 @@ class _Parts:
         if self.to != self.point.primary:
             checks.append(_check("source"))
         if self.scenario.moves:
-            checks.append(_check("unmoved"))
+            checks.append(_check(UNMOVED))
         checks.append(_check("room"))
         return checks + [self.of(name, _check(f"target:{name}")) for name in self.names]
 
@@ -192,15 +195,13 @@ class _Parts:
             for name in self.names
             if self.spec(name).staging is not Staging.NONE
         ]
-        return alone + [self.group(name) for name in self.groups()]
+        return alone + [self.group(name) for name in self.whole_groups()]
 
-    def groups(self) -> list[str]:
-        """Also those of which a part stays: it may be in the region, and then all of it must belong together."""
-        return [name for name, group in self.manifest.groups.items() if set(group.members) & set(self.names)]
+    def whole_groups(self) -> list[str]:
+        return [name for name, group in self.manifest.groups.items() if set(group.members) <= set(self.names)]
 
     def group(self, name: str) -> Step:
-        members = self.manifest.groups[name].members
-        needs = (self.proven(member) for member in members if member in self.names)
+        needs = (self.proven(member) for member in self.manifest.groups[name].members)
         subject = f"group:{name}"
         return Step(
             id=_id(Phase.VALIDATE, Action.VALIDATE, subject),

@@ -202,17 +202,17 @@ def rto(plan: Plan, manifest: Manifest) -> dict[str, Json]:
 
     ``{"pipeline": {"p50_s", "p95_s", "objective_s"}, "layers": {layer: the same}, "components": {name: the same},
     "total": {"p50_s", "p95_s"}}``: by the course of the plan with the workers there are, to the end of verification,
-    and to the last step of each layer and component up to there. p95 is where every step takes its own, so it errs on
-    the long side. The
-    objective of the pipeline, and of a layer, is the strictest one in it. ``total`` is to the end of the whole plan,
-    when the pipeline is protected again.
+    and to the last step of each layer and component up to there, of what comes back. p95 is where every step takes its
+    own, so it errs on the long side. The objective of the pipeline, and of a layer, is the strictest one in it.
+    ``total`` is to the end of the whole plan, when the pipeline is protected again.
     """
     p50, slow = course(plan, _p50).ends, course(plan, _p95).ends
     p95 = {id: max(end, p50[id]) for id, end in slow.items()}
     serving = _serving(plan)
-    components = {step.component: step.id for step in serving if step.component}
+    back = [step for step in serving if not plan.only or step.component in plan.only]
+    components = {step.component: step.id for step in back if step.component}
     objectives = {name: manifest.tier(name).rto for name in components}
-    layer_of = {step.component: step.layer for step in serving if step.component}
+    layer_of = {step.component: step.layer for step in back if step.component}
     layers = {layer: [name for name in components if layer_of[name] is layer] for layer in Layer}
 
     def row(ids: Sequence[str], objective_s: float) -> dict[str, Json]:

@@ -37,6 +37,10 @@ BEFORE_TRAFFIC = (
 """The phases that recovery time counts, foreseen or achieved: all until users are let in."""
 
 
+UNMOVED = "unmoved"
+"""The subject of the check of a move that what is live in the source is what the point holds."""
+
+
 class Action(StrEnum):
     """What a step does."""
 

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Never
 
 from refloat.contracts import Connector, Facts, Health, Instance, Op, Place, Source
 from refloat.digest import json_digest
+from refloat.errors import ConnectorError
 from refloat.manifest.model import Group
 from refloat.plan.model import Step
 from refloat.point.model import Point, Snapshot
@@ -19,6 +21,9 @@ from refloat.run.context import Context
 
 SET_ASIDE = "set_aside"
 """What is remembered of a component whose place somebody else had filled: at first that, in the end where it lies."""
+
+SOURCE_AHEAD = "source_ahead"
+"""The rule against a move that would lose what was written after the point."""
 
 TOKEN_DIGITS = 16  # enough to tell the operations of all runs on one component apart
 
@@ -47,8 +52,8 @@ class ComponentTarget:
         return replace(self.place, instance=Instance.STAGED, token=token(run, self.name))
 
 
-def _nobody_looks(name: str) -> Facts:
-    raise KeyError(name)
+def _nobody_looks(name: str) -> Never:
+    raise ConnectorError("nobody can look at it", component=name, next="recover it too")
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,9 @@ class Target:
     ``missing`` names what the point needs and the region's replica lacks. ``source_health`` asks, by region, what
     runs where the point was made and in the manifest's primary. ``known_points`` are the points of this vault: what
     one of them put into the target is not foreign. ``homes`` are the regions in which the pipeline lives, as far as
-    is known. ``beside`` names the components that are in the region already and are not recovered, and ``live`` looks
-    at one of them; ``live_in_source`` looks at a component where the point was made. Both raise what the connector
-    raises.
+    is known. ``beside`` names the components that may be in the region already and are not recovered, and ``live``
+    looks at one of them. In one that ``moves`` nothing may be lost, and ``token_in_source`` is the token of a component
+    where the point was made. Both raise what the connector raises, as a ``RefloatError``.
     ``room`` tells, for each file system, what all components need there. ``scratch`` is a folder for temporary files.
     """
 
@@ -76,7 +81,8 @@ class Target:
     source_health: Callable[[], Mapping[str, Mapping[str, Health]]] = dict
     beside: Callable[[], Sequence[str]] = tuple
     live: Callable[[str], Facts] = _nobody_looks
-    live_in_source: Callable[[str], Facts] = _nobody_looks
+    moves: bool = False
+    token_in_source: Callable[[str], str | None] = _nobody_looks
     room: Callable[[], Sequence[Room]] = tuple
 
     def component(self, step: Step) -> ComponentTarget:

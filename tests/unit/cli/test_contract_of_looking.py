@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -137,6 +138,28 @@ def test_a_suspect_point_that_a_person_accepts(desk) -> None:
 
 def test_what_is_exported(desk) -> None:
     require_pinned("vault export", "all", printed(desk, "vault", "export", newest(desk), "--into", "out"))
+
+
+def test_what_may_not_be_set_of_what_is_brought(desk, monkeypatch) -> None:
+    """Pinned together, since an export and a recovery say it in one way."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    try:
+        os.setxattr(desk.root / "eu" / "pages" / "current.json", "user.note", b"kept")
+    except OSError as error:
+        pytest.skip(f"EXTENDED ATTRIBUTES NOT TRIED: the file system of {desk.root} takes none: {error}")
+    printed(desk, "protect")
+    monkeypatch.setattr("refloat.attributes.os.setxattr", refuse)
+    exported = printed(desk, "vault", "export", newest(desk), "--into", "out")
+    require_pinned("vault export", "what could not be set", exported)
+    brought = printed(desk, "recover", "--into", "bytes")
+    require_pinned("recover into", "what could not be set", brought)
+    recovered = printed(desk, "recover", "--to", "us")
+    require_pinned("recover", "what could not be set", recovered)
+    for document in (exported, brought, recovered):
+        assert "came back without extended attributes" in document["remarks"][0]
 
 
 # ----------------------------------------------------------------------------------------- runs and evidence

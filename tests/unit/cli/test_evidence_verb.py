@@ -19,7 +19,7 @@ def test_the_list_tells_what_recover_told(recovered) -> None:
     (record,) = document["evidence"]
     told = {key: value for key, value in recovered.done.items() if key in record}
     assert record == told
-    assert set(recovered.done) - set(record) == {"evidence", "page"}
+    assert set(recovered.done) - set(record) == {"evidence", "page", "remarks"}
 
 
 def test_records_are_listed_newest_first(recovered) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-KEYS = {"point", "grade", "into", "components", "overrides", "lost_points"}
+KEYS = {"point", "grade", "into", "components", "overrides", "lost_points", "remarks"}
 
 
 def tree(root: Path) -> dict[str, bytes | str]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +14,15 @@ import pytest
 
 from pages import sections, typed
 from refloat import api
-from refloat.errors import UsageError
+from refloat.digest import Json
+from refloat.errors import ConnectorError, StoreError, UsageError
+from refloat.flows import recover as recovering
+from refloat.flows.prepare import Prepared
+from refloat.plan.model import Step
 from refloat.plan.scenario import SCENARIOS
+from refloat.point.model import Point
+from refloat.run.actions.stage import Stage
+from refloat.run.context import Context
 
 PAGE = "SCENARIOS.md"
 TIME = "2026-11-01T11:30:00Z"
@@ -89,13 +97,25 @@ def changed(desk) -> str:
     return "answers has changed"
 
 
+def rewritten(desk) -> str:
+    """No count and no answer of the database tells; its token does."""
+    with contextlib.closing(sqlite3.connect(desk.root / "eu" / "ledger.db")) as database, database:
+        database.execute("CREATE TABLE notes (text)")
+        database.execute("INSERT INTO notes VALUES ('as it was')")
+    desk.ask("protect")
+    with contextlib.closing(sqlite3.connect(desk.root / "eu" / "ledger.db")) as database, database:
+        database.execute("UPDATE notes SET text = 'late edit'")
+    return "ledger has changed"
+
+
 def not_there(desk) -> str:
     (desk.root / "eu" / "ledger.db").unlink()
     return "ledger cannot be looked at"
 
 
-@pytest.mark.parametrize("happens", [changed, not_there])
+@pytest.mark.parametrize("happens", [changed, rewritten, not_there])
 def test_a_move_names_what_it_would_leave_behind_and_stages_nothing(desk, happens) -> None:
+    desk.ask("protect")  # of the desk as it stands: it is a copy, whose files are not those of its point
     said = happens(desk)
     moving = ("recover", "--to", "us", "--scenario", "planned_move")
     error = desk.ask(*moving, exits=3)["error"]
@@ -107,7 +127,45 @@ def test_a_move_names_what_it_would_leave_behind_and_stages_nothing(desk, happen
 
 def test_a_move_goes_elsewhere(desk) -> None:
     error = desk.error("plan", "--to", "eu", "--scenario", "planned_move", exits=2)
-    assert "runs in eu already" in error["message"]
+    assert "made in eu, and a move leads elsewhere" in error["message"]
+
+
+def test_a_move_takes_the_last_word_or_none(desk) -> None:
+    desk.release(2, pages=7)
+    newest = desk.ask("protect", exits=1)["point"]
+    error = desk.error("plan", "--to", "us", "--scenario", "planned_move", exits=3)
+    assert error["rule"] == "source_ahead" and newest[:12] in error["message"]
+
+
+def test_a_move_from_where_the_pipeline_runs_no_more_is_refused(desk, monkeypatch) -> None:
+    """It was recovered in ``us``, and no point could be made there: the last one still says ``eu``."""
+    with monkeypatch.context() as patch:
+        patch.setattr("refloat.flows.recover.protect", none_made)
+        run = desk.ask("recover", "--to", "us")["run"]
+    for to in ("us", "eu"):
+        error = desk.error("recover", "--to", to, "--scenario", "planned_move", exits=3)
+        assert (
+            error["rule"] == "source_ahead" and f"run {run} brought the pipeline into us" in error["message"]
+        )
+
+
+def none_made(*_: object, **__: object) -> None:
+    raise StoreError("no region takes it", next="later")
+
+
+def test_what_is_written_while_it_moves_is_not_left_behind(desk, monkeypatch) -> None:
+    real = Stage.do
+
+    def written(stage: Stage, step: Step, context: Context) -> Mapping[str, Json]:
+        if step.component == "pages":
+            changed(desk)
+        return real(stage, step, context)
+
+    desk.ask("protect")
+    monkeypatch.setattr(Stage, "do", written)
+    done = desk.ask("recover", "--to", "us", "--scenario", "planned_move", exits=1)
+    assert done["state"] == "rolled_back" and done["error"]["rule"] == "source_ahead"
+    assert not (desk.root / "us" / "pages").exists()
 
 
 def test_a_component_that_is_gone_comes_back_beside_what_is_live(desk) -> None:
@@ -164,6 +222,26 @@ def test_what_stays_is_held_against_the_baseline_of_what_it_is_now(verified, end
     (desk.root / "eu" / "ledger.db").unlink()
     done = desk.ask("recover", "--to", "eu", "--scenario", "component_loss", "--only", "ledger")
     assert done["verified"] is True and "could not be verified" not in desk.said
+
+
+def test_what_stays_and_cannot_be_looked_at_leaves_it_to_a_person(verified, monkeypatch) -> None:
+    desk, real = verified, recovering.with_what_stays
+
+    def locked(prepared: Prepared, name: str) -> Point:
+        real(prepared, name)
+        raise ConnectorError("the database is locked", next="see who holds it")
+
+    monkeypatch.setattr(recovering, "with_what_stays", locked)
+    (desk.root / "eu" / "ledger.db").unlink()
+    error = desk.error("recover", "--to", "eu", "--scenario", "component_loss", "--only", "ledger", exits=5)
+    assert "stays as it is until a person decides" in error["message"]
+    assert (desk.root / "eu" / "ledger.db").exists()
+
+
+def test_the_plan_speaks_of_what_comes_back_as_the_evidence_will(verified) -> None:
+    planned = verified.ask("plan", "--to", "eu", "--scenario", "component_loss", "--only", "ledger")
+    assert planned["rto"]["components"].keys() == {"ledger"}
+    assert "verify.verify:pages" in [step["id"] for phase in planned["phases"] for step in phase["steps"]]
 
 
 def test_before_is_before_and_not_at_the_same_moment(desk) -> None:

@@ -82,7 +82,7 @@ def test_events_say_what_is_ready_as_it_comes(odd) -> None:
         (name, None) for name in ("pages", "ledger", "answers", "manifest")
     ]
     assert lines[1].keys() == {"schema", "event", "component", "path", "path_bytes", "files", "bytes"}
-    assert lines[5].keys() == {"schema", "event", "point", "grade", "into", "components"}
+    assert lines[5].keys() == {"schema", "event", "point", "grade", "into", "components", "remarks"}
     assert "ready pages content/caf\\xe9" in odd.said
 
 

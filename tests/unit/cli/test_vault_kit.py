@@ -104,6 +104,20 @@ def test_without_the_passphrase_nothing_is_made_of_its_page(desk, monkeypatch) -
     assert not (desk.root / "again.key").exists()
 
 
+def test_a_page_for_a_passphrase_asked_for_again_stays_as_it_is_though_each_is_sealed_anew(
+    desk, monkeypatch
+) -> None:
+    keep_for_passphrase(desk, monkeypatch)
+    asked = ("vault", "kit", "--to", "page.txt")
+    first = printed(desk, *asked)
+    before = (desk.root / "page.txt").read_bytes()
+    assert before != desk.read("vault", "kit").encode(), "another salt, another nonce"
+    assert first["needs_passphrase"] is True and printed(desk, *asked) == first
+    assert (desk.root / "page.txt").read_bytes() == before
+    (desk.root / "page.txt").write_bytes(before.replace(b"slot 0", b"slot 1"))
+    assert desk.error(*asked, exits=3)["rule"] == "key_exists"
+
+
 def test_the_page_goes_to_a_private_file_and_the_document_holds_no_secret(desk) -> None:  # fault 66
     document = printed(desk, "vault", "kit", "--to", "page.txt")
     require_pinned("vault kit", "written", document)

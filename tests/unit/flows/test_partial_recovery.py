@@ -1,16 +1,21 @@
-"""Recovering some components only: said to be partial, and never a part of a group beside the rest of it."""
+"""Recovering some components only: said to be partial, and beside the rest of a group where its invariants hold."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
+from refloat.connectors.files import Files
+from refloat.connectors.sqlite import SQLite
+from refloat.contracts import Facts, Place
+from refloat.errors import ConnectorError, Interrupted, Retry
 from refloat.evidence.render import headline
 from refloat.flows.points import MANIFEST
 from refloat.flows.prepare import Wanted, prepare
 from refloat.flows.protect import protect
-from refloat.flows.recover import Recovered, recover
+from refloat.flows.recover import Recovered, prepare_again, recover, runs_of
 from refloat.run.engine import OnEvent
 from refloat.run.state import AnyRecord
 from refloat.testing.world import GROUP, World
@@ -115,7 +120,53 @@ def test_what_moves_on_while_it_is_staged_is_found_before_anything_is_switched(t
     done = recover_only(world, "ledger", to="eu", on_event=moved_on)
     assert done.evidence.state == "rolled_back" and "ledger.db" not in world.live("eu")
     assert done.failure is not None and done.failure["rule"] == "group_split"
-    assert "what is staged and what stays do not belong together" in str(done.failure["message"])
+    assert "`pages.current.version == ledger.version` does not hold" in str(done.failure["message"])
+
+
+def test_what_moves_on_while_a_run_is_down_is_found_when_it_goes_on(tmp_path: Path) -> None:
+    world, _ = without_its_ledger(tmp_path)
+
+    def killed(record: AnyRecord) -> None:
+        if getattr(record, "step", None) == "activate.activate:ledger":
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        recover_only(world, "ledger", to="eu", on_event=killed)
+    (tmp_path / "eu" / "pages" / "current.json").write_text('{"version": 2}')
+    vault = world.vault()
+    (run,) = runs_of(vault.replicas["eu"], "eu")
+    again = prepare_again(vault.replicas["eu"], run, world.resolver, world.clock)
+    done = recover(again, vault, world.clock, run=run)
+    assert done.evidence.state == "rolled_back" and "ledger.db" not in world.live("eu")
+    assert done.failure is not None and done.failure["rule"] == "group_split"
+
+
+def test_what_may_pass_when_what_stays_is_looked_at_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, before = without_its_ledger(tmp_path)
+    real, calls = Files.inspect, itertools.count(1)
+
+    def busy(files: Files, place: Place) -> Facts:
+        if place.region == "eu" and next(calls) == 1:
+            raise ConnectorError("somebody writes", retry=Retry.NOW, next="again")
+        return real(files, place)
+
+    monkeypatch.setattr(Files, "inspect", busy)
+    done = recover_only(world, "ledger", to="eu")
+    assert done.evidence.state == "done" and world.live("eu") == before
+
+
+def test_what_stays_and_says_of_no_holder_is_looked_at_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kind of another package may not tell who put what there."""
+    world, _ = without_its_ledger(tmp_path)
+    (tmp_path / "eu" / "pages" / "current.json").write_text('{"version": 2}')
+    monkeypatch.setattr("refloat.flows.prepare.Occupied", SQLite)  # that is what a holder is told of now
+    done = recover_only(world, "ledger", to="eu")
+    assert done.evidence.state == "blocked" and done.failure is not None
+    assert "does not hold" in str(done.failure["message"])
 
 
 @pytest.mark.parametrize(

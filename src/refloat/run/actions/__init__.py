@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from refloat.plan.model import Action
 from refloat.run.actions.activate import Activate
+from refloat.run.actions.agreement import Agreement, Evaluate
 from refloat.run.actions.check import Check
-from refloat.run.actions.split import Evaluate
 from refloat.run.actions.stage import Stage
 from refloat.run.actions.start import Cleanup, Shift, Start
 from refloat.run.actions.validate import Validate
@@ -21,11 +21,12 @@ def standard(
     target: Target, evaluate: Evaluate, more: Mapping[Action, StepAction]
 ) -> dict[Action, StepAction]:
     """The action for each kind of step on ``target``; ``more`` holds those that other rooms know."""
+    agreement = Agreement(target, evaluate)
     return {
-        Action.CHECK: Check(target, evaluate),
+        Action.CHECK: Check(target, agreement),
         Action.STAGE: Stage(target),
         Action.VALIDATE: Validate(target, evaluate),
-        Action.ACTIVATE: Activate(target),
+        Action.ACTIVATE: Activate(target, agreement),
         Action.START: Start(target),
         Action.SHIFT: Shift(target),
         Action.CLEANUP: Cleanup(target),

@@ -9,6 +9,7 @@ from refloat.contracts import Observed, Staging
 from refloat.digest import Json
 from refloat.errors import ConnectorError
 from refloat.plan.model import Step
+from refloat.run.actions.agreement import Agreement
 from refloat.run.context import Context, Observation
 from refloat.run.target import Target
 
@@ -27,9 +28,11 @@ class Activate:
     """The switching steps of the activate phase."""
 
     target: Target
+    agreement: Agreement
 
     def do(self, step: Step, context: Context) -> Mapping[str, Json]:
-        """Raises what the connector raises."""
+        """Raises what the connector raises, and ``Refused`` where what was asked in the preflight is so no more."""
+        self.agreement.once(context)
         with self.target.op(step, context) as op:
             self.target.component(step).connector.activate(op)
         return {}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from refloat.contracts import Facts, Health, Identifiable, Occupied, SetsAside, Staging
+from refloat.contracts import Health, Identifiable, Occupied, SetsAside, Staging
 from refloat.digest import Json
-from refloat.errors import Missing, RefloatError, Refused
-from refloat.plan.model import Step
+from refloat.errors import Missing, Refused
+from refloat.plan.model import UNMOVED, Step
 from refloat.point.model import Grade
 from refloat.room import how_to_make, short
+from refloat.run.actions.agreement import Agreement
 from refloat.run.actions.readonly import ReadOnly
-from refloat.run.actions.split import Evaluate, split_groups
 from refloat.run.context import Context
 from refloat.run.target import SET_ASIDE, ComponentTarget, Target
 from refloat.units import format_time
@@ -27,7 +27,7 @@ class Check(ReadOnly):
     """The steps of the preflight phase."""
 
     target: Target
-    evaluate: Evaluate
+    agreement: Agreement
 
     def do(self, step: Step, context: Context) -> Mapping[str, Json]:
         """Raises ``Refused`` with the rule's name, ``Missing`` for a point that is not whole here."""
@@ -35,8 +35,8 @@ class Check(ReadOnly):
             return self._point(step, context)
         if step.subject == "source":
             return self._source(context)
-        if step.subject == "unmoved":
-            return self._unmoved(context)
+        if step.subject == UNMOVED:
+            return self.agreement.with_source(context)
         if step.subject == "room":
             return self._room(context)
         return self._place(step, context)
@@ -51,20 +51,7 @@ class Check(ReadOnly):
                 region=self.target.region,
                 next="refloat vault repair, or choose another point",
             )
-        return {**self._grade(context), **self._split(context)}
-
-    def _split(self, context: Context) -> Mapping[str, Json]:
-        """A part of a group beside the rest of another moment, where its invariants do not hold over the two."""
-        for split in split_groups(self.target, self.target.groups):
-            why = split.why_apart(self.target, self._captured, self.evaluate)
-            if why is not None:
-                left = ", ".join(split.stay)
-                message = f"group {split.name} belongs together, {left} would stay as it is, and {why}"
-                return context.refuse("group_split", message, next=f"add {split.whole}")
-        return {}
-
-    def _captured(self, name: str) -> Facts:
-        return self.target.components[name].snapshot.facts
+        return {**self._grade(context), **self.agreement.of_groups(context)}
 
     def _grade(self, context: Context) -> Mapping[str, Json]:
         point = self.target.point
@@ -109,22 +96,6 @@ class Check(ReadOnly):
         if region == self.target.region:
             hint = f"{ELSEWHERE}; to take {region} itself back, {hint}"
         return context.refuse("source_alive", f"{what} in {region}", next=hint)
-
-    def _unmoved(self, context: Context) -> Mapping[str, Json]:
-        """What was written in the source after the point, or cannot be told, would be lost by a move."""
-        source, ahead = self.target.point.primary, []
-        for name, component in self.target.components.items():
-            captured = component.snapshot.facts
-            try:
-                if self.target.live_in_source(name).scope() != captured.scope():
-                    ahead.append(f"{name} has changed")
-            except RefloatError as error:
-                ahead.append(f"{name} cannot be looked at ({error.message})")
-        if not ahead:
-            return {"unmoved": source}
-        message = f"what is live in {source} is not what the point holds: {', '.join(ahead)}"
-        hint = "stop what writes there, then refloat protect, and begin again"
-        return context.refuse("source_ahead", message, next=hint)
 
     def _room(self, context: Context) -> Mapping[str, Json]:
         """What is live stays until the end, so what is staged beside it needs room of its own."""

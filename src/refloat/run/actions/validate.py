@@ -9,8 +9,8 @@ from refloat.contracts import Facts, Staging
 from refloat.digest import Json
 from refloat.errors import ConnectorError
 from refloat.plan.model import Step
+from refloat.run.actions.agreement import Evaluate, spoken
 from refloat.run.actions.readonly import ReadOnly
-from refloat.run.actions.split import Evaluate, split_groups, spoken
 from refloat.run.context import Context
 from refloat.run.target import Target
 
@@ -45,25 +45,12 @@ class Validate(ReadOnly):
         return component.connector.inspect(component.staged(context.run))
 
     def _group(self, step: Step, context: Context) -> Mapping[str, Json]:
-        name = step.subject.removeprefix("group:")
-        group = self.target.groups[name]
-        if not set(group.members) <= set(self.target.components):
-            return self._halves(name, context)
+        group = self.target.groups[step.subject.removeprefix("group:")]
         facts = {name: self._facts(name, context) for name in group.members}
         verdicts = self.evaluate(group.must, facts)
         if why := "; ".join(spoken(verdicts)):
             return context.refuse("group_broken", f"{step.subject}: {why}", next="choose another point")
         return {"invariants": len(verdicts)}
-
-    def _halves(self, name: str, context: Context) -> Mapping[str, Json]:
-        """What stays may have changed since the preflight, which held it against what was captured."""
-        for split in split_groups(self.target, [name]):
-            why = split.why_apart(self.target, lambda member: self._facts(member, context), self.evaluate)
-            if why is not None:
-                message = f"group {name}: what is staged and what stays do not belong together: {why}"
-                return context.refuse("group_split", message, next=f"add {split.whole}")
-            return {"beside": list(split.stay)}
-        return {"beside": []}
 
 
 def differing(captured: Facts, found: Facts) -> list[str]:
