@@ -29,6 +29,7 @@ KEYS = {
     "lost_points",
     "evidence",
     "page",
+    "remarks",
     "started_at",
     "finished_at",
 }
