@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -153,14 +153,14 @@ def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade
             done = write_archive(wanted, reader, there, session.clock, progress=progress)
         session.console.close()
         session.console.note(f"{path} was there already, and is this archive to its last byte")
-        _show(session, wanted, str(path), grade, done, [], events=False)
+        _show(session, wanted, str(path), grade, done)
         return
     path = path.resolve()
     with new_file(path) as file:
         require_room(path, wanted, reader)
         done = write_archive(wanted, reader, file, session.clock, progress=progress)
     session.console.close()
-    _show(session, wanted, str(path), grade, done, [], events=False)
+    _show(session, wanted, str(path), grade, done)
 
 
 def _sound(patterns: Iterable[str]) -> tuple[str, ...]:
@@ -207,9 +207,9 @@ def _show(
     into: str,
     grade: str,
     done: dict[str, Exported],
-    remarks: list[str],
+    remarks: Sequence[str] = (),
     *,
-    events: bool,
+    events: bool = False,
 ) -> None:
     from refloat.units import format_duration, format_size
 
@@ -218,7 +218,7 @@ def _show(
         "grade": grade,
         "into": into,
         "components": {name: part.document() for name, part in done.items()},
-        "remarks": remarks,
+        "remarks": list(remarks),
     }
     if events:
         session.console.event({"event": "done", **document})

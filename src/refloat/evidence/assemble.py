@@ -9,14 +9,12 @@ from typing import Literal
 from refloat.digest import Json
 from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
 from refloat.manifest.model import Manifest
-from refloat.plan.model import BEFORE_TRAFFIC, UNMOVED, Action, Phase, Plan, Step
+from refloat.plan.model import BEFORE_TRAFFIC, Plan, Step
 from refloat.point.model import Point
 from refloat.run.state import Status, View
 from refloat.run.target import SET_ASIDE, SOURCE_AHEAD
 from refloat.verification import judge
 from refloat.verification.model import Check, Measurement
-
-_UNMOVED = f"{Phase.PREFLIGHT}.{Action.CHECK}:{UNMOVED}"
 
 VERIFIED = "verified"
 """What the verify step remembers its findings by."""
@@ -86,7 +84,7 @@ def _component(name: str, plan: Plan, point: Point, manifest: Manifest, view: Vi
     basis = "from the start of its capture to " + (
         "the declared disaster" if view.declared_at else "the start of the run, as no disaster was declared"
     )
-    if lost_s is not None and _was_unmoved(view):
+    if recovered and plan.moves and SOURCE_AHEAD not in view.overrides:
         lost_s, basis = 0.0, "what was live where it ran was what the point holds"
     layer = next(step.layer for step in own if step.layer is not None)
     return ComponentResult(
@@ -103,11 +101,6 @@ def _component(name: str, plan: Plan, point: Point, manifest: Manifest, view: Vi
         files=snapshot.files,
         set_aside=tuple(str(path) for path in _sequence(view.memory.get(name, {}).get(SET_ASIDE))),
     )
-
-
-def _was_unmoved(view: View) -> bool:
-    """Whether a move has seen that nothing was written since the point was made; overriding the rule is not seeing."""
-    return view.step(_UNMOVED).status is Status.DONE and SOURCE_AHEAD not in view.overrides
 
 
 def _rto(steps: Sequence[Step], view: View, objective_s: float) -> Rto:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -114,29 +114,27 @@ def reference_for(
 
 
 def doubts(
-    known: Kept,
-    point: Point,
-    manifest: Manifest,
-    files: Mapping[str, bytes],
-    region: str = "",
-    names: Collection[str] | None = None,
+    known: Kept, point: Point, manifest: Manifest, files: Mapping[str, bytes], region: str = ""
 ) -> Doubts:
     """The components that could not be verified if ``point`` were recovered now, with the bounds and reasons.
 
-    ``files`` are what the point carries beside the snapshots; ``names`` are those asked about, else all. Nothing is
-    measured for it.
+    ``files`` are what the point carries beside the snapshots. Nothing is measured for it.
     """
-    found = {}
-    for name, asked in manifest.verify.items():
-        if names is not None and name not in names:
-            continue
-        held = reference_for(known, point, manifest, name, region)
-        try:
-            questions = [question.id for question in read_golden(files.get(carried_as(name), b""))]
-            found[name] = undecidable(held, asked, questions)
-        except ManifestError as error:
-            found[name] = dict.fromkeys(asked.bounds, error.message)
+    found = {name: doubts_on(name, known, point, manifest, files, region) for name in manifest.verify}
     return {name: bounds for name, bounds in found.items() if bounds}
+
+
+def doubts_on(
+    name: str, known: Kept, point: Point, manifest: Manifest, files: Mapping[str, bytes], region: str
+) -> Mapping[str, str]:
+    """The same of one component that the manifest verifies: its bounds that nothing could decide, with the reasons."""
+    asked = manifest.verify[name]
+    held = reference_for(known, point, manifest, name, region)
+    try:
+        questions = [question.id for question in read_golden(files.get(carried_as(name), b""))]
+        return undecidable(held, asked, questions)
+    except ManifestError as error:
+        return dict.fromkeys(asked.bounds, error.message)
 
 
 def doubts_of(replica: Replica, point: Point, replicas: Iterable[Replica], region: str = "") -> Doubts:

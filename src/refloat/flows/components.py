@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from refloat import registry
-from refloat.contracts import Connector, Instance, Place, Runnable, Spec
+from refloat.contracts import Connector, Instance, Place, Spec
 from refloat.errors import plug_in
 from refloat.manifest import graph, resolve
 from refloat.manifest.model import Manifest
@@ -39,7 +39,7 @@ class Components:
     @property
     def run_something(self) -> bool:
         """Whether one of them is a program that runs, such as an endpoint, and not only what is kept."""
-        return any(isinstance(self.connector(name), Runnable) for name in self.names)
+        return any(spec.runnable for spec in self.specs().values())
 
     def deadline_s(self, name: str) -> float:
         """How long one call for a component may take."""

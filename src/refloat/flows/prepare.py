@@ -13,6 +13,7 @@ from refloat.attributes import Withheld
 from refloat.contracts import Facts, Health, Occupied, Staging, Tokened
 from refloat.deadline import within
 from refloat.errors import RefloatError, Refused, StoreError, UsageError, VaultError, plug_in
+from refloat.evidence.model import Evidence
 from refloat.evidence.seal import records
 from refloat.flows import baselines, points
 from refloat.flows.anew import point_anew
@@ -26,7 +27,7 @@ from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
 from refloat.plan.build import build
 from refloat.plan.estimate import StepTiming, estimate
-from refloat.plan.model import UNMOVED, Action, Plan
+from refloat.plan.model import Action, Plan
 from refloat.plan.scenario import UNNAMED, Scenario
 from refloat.point.capture import inspected
 from refloat.point.model import Point
@@ -126,10 +127,10 @@ def with_doubts(prepared: Prepared, replicas: Iterable[Replica]) -> Prepared:
             point = within(HEALTH_SECONDS_MAX, "looking at what stays", looking)
         except RefloatError:  # what that is must be known when it is verified, not yet
             point = prepared.point
-        found |= baselines.doubts(
-            known, point, prepared.manifest, prepared.files, prepared.plan.to, names=[name]
+        found[name] = baselines.doubts_on(
+            name, known, point, prepared.manifest, prepared.files, prepared.plan.to
         )
-    return replace(prepared, doubts=found)
+    return replace(prepared, doubts={name: bounds for name, bounds in found.items() if bounds})
 
 
 def _require_last(point: Point, newest: Candidate, choice: Choice, replicas: Sequence[Replica]) -> None:
@@ -144,17 +145,23 @@ def _require_last(point: Point, newest: Candidate, choice: Choice, replicas: Seq
             f"{newest.name[:12]} is newer than {choice.point[:12]}, and what it alone holds would be lost",
             next=f"refloat points why {newest.name[:12]}, mend what is wrong and protect again, {override}",
         )
+    if (run := _led_elsewhere(point, replicas)) is not None:
+        raise Refused(
+            SOURCE_AHEAD,
+            f"run {run.run} brought the pipeline into {run.to} after the last point was made in {point.primary}",
+            next=f"refloat protect --region {run.to}, and begin again, {override}",
+        )
+
+
+def _led_elsewhere(point: Point, replicas: Sequence[Replica]) -> Evidence | None:
+    """A run that brought the whole pipeline elsewhere after the point was made, as far as evidence can be read."""
     for replica in replicas:
         with contextlib.suppress(VaultError, StoreError):
             for run in records(replica):
                 whole = run.state == "done" and "partial" not in run.flags
                 if whole and run.to != point.primary and run.finished_at > point.created_at:
-                    raise Refused(
-                        SOURCE_AHEAD,
-                        f"run {run.run} brought the pipeline into {run.to} after the last point was made in "
-                        f"{point.primary}",
-                        next=f"refloat protect --region {run.to}, and begin again, {override}",
-                    )
+                    return run
+    return None
 
 
 def candidates(replica: Replica, overrides: Collection[str] = ()) -> list[Candidate]:
@@ -237,7 +244,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         },
         beside=lambda: beside(prepared.components, plan.to, names),
         live=lambda name: live(prepared.components, plan.to, name),
-        moves=any(step.subject == UNMOVED for step in plan.steps),
+        moves=plan.moves,
         token_in_source=lambda name: token(prepared.components, point.primary, name),
         room=lambda: room(prepared, scratch),
     )
@@ -289,23 +296,20 @@ def _component(prepared: Prepared, name: str) -> ComponentTarget:
 
 def beside(components: Components, region: str, recovered: Collection[str]) -> list[str]:
     """The components that are in a region already and stay as they are; also where that cannot be told."""
-    found = []
-    for name in components.names:
-        connector = components.connector(name)
-        if name in recovered or (
-            connector.spec.staging is Staging.NONE and not isinstance(connector, Occupied)
-        ):
-            continue
-        try:
-            with plug_in(f"asking who holds {name}"):
-                there = (
-                    not isinstance(connector, Occupied)
-                    or connector.holder(components.place(name, region)) is not None
-                )
-        except RefloatError:
-            there = True
-        found += [name] if there else []
-    return found
+    return [
+        name for name in components.names if name not in recovered and _may_be_there(components, region, name)
+    ]
+
+
+def _may_be_there(components: Components, region: str, name: str) -> bool:
+    connector = components.connector(name)
+    if not isinstance(connector, Occupied):
+        return connector.spec.staging is not Staging.NONE
+    try:
+        with plug_in(f"asking who holds {name}"):
+            return connector.holder(components.place(name, region)) is not None
+    except RefloatError:
+        return True
 
 
 def with_what_stays(prepared: Prepared, component: str) -> Point:
@@ -313,15 +317,12 @@ def with_what_stays(prepared: Prepared, component: str) -> Point:
 
     Raises what the connector of something that stays raises.
     """
-    point, to, recovered = prepared.point, prepared.plan.to, _recovered(prepared)
-    stays = set(answers_depend_on(prepared.manifest, component)).difference(recovered)
-    if not stays:
-        return point
+    point, to, components = prepared.point, prepared.plan.to, prepared.components
+    stays = set(answers_depend_on(prepared.manifest, component)).difference(_recovered(prepared))
     now = {
-        name: point.components[name].model_copy(
-            update={"identity": live(prepared.components, to, name).identity}
-        )
-        for name in stays.intersection(beside(prepared.components, to, recovered), point.components)
+        name: point.components[name].model_copy(update={"identity": live(components, to, name).identity})
+        for name in stays.intersection(point.components)
+        if _may_be_there(components, to, name)
     }
     return point.model_copy(update={"components": {**point.components, **now}})
 

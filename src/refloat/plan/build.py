@@ -33,11 +33,9 @@ def build(
 ) -> Plan:
     """The plan that takes ``point`` into region ``to``; ``specs`` are the connectors' by kind.
 
-    ``scenario`` is what has happened, and asks for more than the plan alone would.
-
-    Nothing live is touched before everything is staged and validated, and no user is served before
-    everything is verified. Raises ``UsageError`` for a region, component or kind that is not known, and for a move
-    to where the pipeline runs.
+    ``scenario`` may ask for more steps than a plan has without one. Nothing live is touched before everything is staged
+    and validated, and no user is served before everything is verified. Raises ``UsageError`` for a region, component or
+    kind that is not known, and for a move to where the pipeline runs.
     """
     if scenario.moves and to == point.primary:
         raise UsageError(

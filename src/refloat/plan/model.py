@@ -114,6 +114,11 @@ class Plan(Value):
         """The digest of what is done and in which order; estimates are left out."""
         return json_digest(self.model_dump(mode="json", exclude={"steps": {"__all__": {"estimate"}}}))
 
+    @property
+    def moves(self) -> bool:
+        """Whether it moves a pipeline that loses nothing by it."""
+        return any(step.subject == UNMOVED for step in self.steps)
+
     def step(self, id: str) -> Step:
         """The step of an id. Raises ``KeyError``."""
         return self.by_id[id]

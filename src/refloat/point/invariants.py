@@ -145,8 +145,7 @@ def _against(verdicts: Sequence[Verdict]) -> str | None:
     worst = next((verdict for verdict in against if verdict.evaluated), against[0])
     if not worst.evaluated:
         return f"the invariant `{worst.must}` was {worst.reason}"
-    how = "does not hold" if worst.holds is False else f"cannot be told ({worst.reason})"
-    return f"the invariant `{worst.must}` {how}"
+    return f"the invariant {worst.spoken}"
 
 
 def skew_s(windows: Sequence[tuple[float, float]]) -> float:

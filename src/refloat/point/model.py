@@ -55,6 +55,12 @@ class Verdict(Record):
         """Whether it says anything of the facts; what was not evaluated may be another time."""
         return self.holds is not None or not self.reason.startswith(NOT_EVALUATED)
 
+    @property
+    def spoken(self) -> str:
+        """What is said of it where it is not true."""
+        how = "does not hold" if self.holds is False else f"cannot be told ({self.reason})"
+        return f"`{self.must}` {how}"
+
 
 class GroupRecord(Record):
     """A group as captured.

@@ -100,7 +100,7 @@ class Split:
                 if error.retry is not Retry.NEVER:
                     raise
                 return f"{name} cannot be looked at: {error.message}"
-        return "; ".join(spoken(evaluate(group.must, facts))) or None
+        return spoken(evaluate(group.must, facts)) or None
 
 
 def split_groups(target: Target) -> list[Split]:
@@ -118,11 +118,6 @@ def split_groups(target: Target) -> list[Split]:
     ]
 
 
-def spoken(verdicts: Iterable[Verdict]) -> list[str]:
-    """What is said of each invariant that is not true."""
-    return [
-        f"`{verdict.must}` "
-        + ("does not hold" if verdict.holds is False else f"cannot be told ({verdict.reason})")
-        for verdict in verdicts
-        if verdict.holds is not True
-    ]
+def spoken(verdicts: Iterable[Verdict]) -> str:
+    """What is said of the invariants that are not true; empty where each is."""
+    return "; ".join(verdict.spoken for verdict in verdicts if verdict.holds is not True)

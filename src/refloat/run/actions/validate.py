@@ -48,7 +48,7 @@ class Validate(ReadOnly):
         group = self.target.groups[step.subject.removeprefix("group:")]
         facts = {name: self._facts(name, context) for name in group.members}
         verdicts = self.evaluate(group.must, facts)
-        if why := "; ".join(spoken(verdicts)):
+        if why := spoken(verdicts):
             return context.refuse("group_broken", f"{step.subject}: {why}", next="choose another point")
         return {"invariants": len(verdicts)}
 
