@@ -44,6 +44,7 @@ FREEZE_SECONDS_MAX = (
     60.0  # writers wait as long: longer is an outage of its own, and they give up by themselves
 )
 CAPTURE_ATTEMPTS_MAX = 3  # a member whose identity still moves after this is frozen, or fuzzy
+CLEANED_ATTEMPTS_MAX = 10  # a table whose newest version a cleanup took away each time is given up after this
 
 STEPS_AT_ONCE = 2  # of a run; more fight for the same disk and network
 STEP_ATTEMPTS_MAX = 3  # beyond this a person must look

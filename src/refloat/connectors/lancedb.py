@@ -31,7 +31,7 @@ from refloat.contracts import (
 )
 from refloat.digest import Json, canonical_json, json_digest
 from refloat.errors import Cancelled, ConnectorError, DeadlineExceeded, Retry
-from refloat.limits import CAPTURE_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
+from refloat.limits import CLEANED_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
 from refloat.stand_in import stand_ins
 
 T = TypeVar("T")
@@ -358,7 +358,7 @@ class _VanishedError(Exception):
 
 def _attempted(root: Path, name: str, attempt: Callable[[], T], check: Callable[[], None] = unlimited) -> T:
     """What comes of one of a few attempts: a cleanup may take away the version that one has just found the newest."""
-    for _attempt in range(CAPTURE_ATTEMPTS_MAX):
+    for _attempt in range(CLEANED_ATTEMPTS_MAX):
         check()
         try:
             return attempt()
@@ -369,7 +369,7 @@ def _attempted(root: Path, name: str, attempt: Callable[[], T], check: Callable[
     if isinstance(failure, ConnectorError):
         raise failure
     raise ConnectorError(
-        f"the table {name} lost files of its newest version {CAPTURE_ATTEMPTS_MAX} times while it was read",
+        f"the table {name} lost files of its newest version {CLEANED_ATTEMPTS_MAX} times while it was read",
         file=str(root / f"{name}{TABLE_SUFFIX}"),
         retry=Retry.LATER,
         next="hold cleanup and compaction of this table while it is captured",

@@ -20,7 +20,7 @@ from refloat.connectors import lancedb as connector
 from refloat.connectors.lancedb import MANIFEST_NUMBER_MAX, LanceDB, LanceDBSettings
 from refloat.contracts import Connector, Facts, Observed, Op, Place, Settings, Source
 from refloat.errors import ConnectorError, Retry
-from refloat.limits import CAPTURE_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
+from refloat.limits import CLEANED_ATTEMPTS_MAX, CONNECTOR_SECONDS_MAX
 from refloat.testing.connector_contract import ConnectorContract
 from refloat.testing.memory_snapshot import MemorySink, MemorySource
 
@@ -420,13 +420,14 @@ def let_go_of_the_newest(folder: Path) -> Callable[[], None]:
     return happen
 
 
+@pytest.mark.parametrize("times", [1, 5])
 def test_a_cleanup_between_opening_and_tagging_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     make(tmp_path / "eu")
-    calls = interrupt(monkeypatch, "_remove_leftovers", let_go_of_the_newest(tmp_path / "eu"), times=1)
+    calls = interrupt(monkeypatch, "_remove_leftovers", let_go_of_the_newest(tmp_path / "eu"), times)
     source = captured(tmp_path / "eu", tmp_path / "scratch")
-    assert calls == [2]
+    assert calls == [times + 1]
     recovered(source, tmp_path / "us", tmp_path / "scratch")
     now = sorted(open_table(tmp_path / "eu").to_arrow()["id"].to_pylist())
     assert sorted(open_table(tmp_path / "us").to_arrow()["id"].to_pylist()) == now
@@ -440,7 +441,7 @@ def test_a_table_that_is_always_cleaned_up_at_that_moment_is_given_up(
     calls = interrupt(monkeypatch, "_remove_leftovers", let_go_of_the_newest(tmp_path / "eu"), times=1000)
     with pytest.raises(ConnectorError) as caught:
         captured(tmp_path / "eu", tmp_path / "scratch")
-    assert caught.value.retry is Retry.LATER and calls == [CAPTURE_ATTEMPTS_MAX]
+    assert caught.value.retry is Retry.LATER and calls == [CLEANED_ATTEMPTS_MAX]
 
 
 @pytest.mark.parametrize("moment", ["_identity", "_stamp"])
