@@ -80,7 +80,7 @@ check: $(STAMP)  ## ruff, mypy --strict, the import contracts, tidiness
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest tests/tidy
+	@$(BIN)/python -m pytest tests/tidy $(ARGS)
 
 bench: $(STAMP)  ## measure, and write bench/RESULTS.md
 	@$(BIN)/python bench/run.py
