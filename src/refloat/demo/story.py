@@ -13,7 +13,8 @@ from typing import Any
 
 from refloat.demo.scenery import Scenery
 from refloat.errors import RefloatError
-from refloat.units import format_duration, format_time
+from refloat.evidence.render import back
+from refloat.units import format_time
 
 QUESTIONS_PER_SECOND = 20
 CLIENT_SECONDS_MAX = 120  # the client stops by itself, whatever becomes of the story
@@ -161,11 +162,10 @@ def compare(ledger: Path, predictions: Path) -> dict[str, int]:
 
 
 def closing(told: Told) -> str:
-    """The outcome in three sentences."""
-    recover, ledger, following = told.recover, told.ledger, told.back["protect"]
-    took = format_duration(recover["rto"]["seconds"])
+    """The outcome in three sentences, each objective that was missed among it."""
+    ledger, following = told.ledger, told.back["protect"]
     return (
-        f"All of it is back in us after {took}, and answers as well as before. "
+        f"All of it {back(told.recover)}. "
         f"Of {ledger['answered']} answers that the client saw, {ledger['lost']} are not in the recovered log. "
         f"Its next point lies whole in {_holders(following)}"
         + (

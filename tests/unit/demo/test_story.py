@@ -38,6 +38,7 @@ RECOVER: dict[str, Any] = {
     "checks": [
         {
             "name": "latency_p95",
+            "component": "assistant",
             "baseline": 0.0125,
             "recovered": 0.02,
             "bound": "at most 3x",
@@ -47,6 +48,7 @@ RECOVER: dict[str, Any] = {
         },
         {
             "name": "throughput",
+            "component": "assistant",
             "baseline": 81.0,
             "recovered": None,
             "bound": "at least 0.4x",
@@ -114,7 +116,8 @@ def test_the_document_is_made_of_the_commands_own() -> None:
 
 def test_the_closing_words_count_what_was_lost() -> None:
     words = closing(Told({}, RECOVER, {}, BACK, LEDGER, 41.0))
-    assert "All of it is back in us after 12.5s" in words
+    assert "All of it is back in us, and answers as well as before, after 12.5s; missed objectives: " in words
+    assert "the RTO of assistant (5m 01s, objective 5m). Of 90" in words
     assert "Of 90 answers that the client saw, 41 are not in the recovered log" in words
 
 
