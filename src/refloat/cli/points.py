@@ -170,8 +170,8 @@ def show(
 @points.command("diff", epilog=examples("refloat points diff 3f2a 9c01"))
 def diff(
     context: typer.Context,
-    first: Annotated[str, typer.Argument(help="The earlier point.", autocompletion=known_points)],
-    second: Annotated[str, typer.Argument(help="The later point.", autocompletion=known_points)],
+    first: Annotated[str, typer.Argument(help=f"The earlier one. {POINT_HELP}", autocompletion=known_points)],
+    second: Annotated[str, typer.Argument(help=f"The later one. {POINT_HELP}", autocompletion=known_points)],
     vault: VaultOption = None,
 ) -> int:
     """What changed between two points: facts by component, and files by path."""
@@ -201,7 +201,7 @@ def why(
     context: typer.Context,
     point: Annotated[
         str | None,
-        typer.Argument(help="A point; without one, every point's reason.", autocompletion=known_points),
+        typer.Argument(help=f"{POINT_HELP} Without one, every point's reason.", autocompletion=known_points),
     ] = None,
     vault: VaultOption = None,
 ) -> int:
