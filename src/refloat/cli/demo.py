@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -143,11 +144,14 @@ def _without_downloads(svg: str) -> str:
 
 
 def _say_how(session: Session, scenery: Scenery) -> None:
+    key, vault, root = (
+        shlex.quote(str(path)) for path in (scenery.key_file, scenery.vault("us"), scenery.root)
+    )
     session.console.print(
         f"The recovered region goes on, below {scenery.root}:\n"
         f"  ask it:   curl -s {scenery.url('us')}/answer -H 'content-type: application/json' "
         '-d \'{"user": "you", "question": "how do I open a file?"}\'\n'
-        f"  look:     REFLOAT_KEY_FILE={scenery.key_file} refloat points list --vault {scenery.vault('us')}\n"
-        f"  evidence: REFLOAT_KEY_FILE={scenery.key_file} refloat evidence list --vault {scenery.vault('us')}\n"
-        f"  end it:   kill {scenery.recovered_process()}; rm -r {scenery.root}"
+        f"  look:     REFLOAT_KEY_FILE={key} refloat points list --vault {vault}\n"
+        f"  evidence: REFLOAT_KEY_FILE={key} refloat evidence list --vault {vault}\n"
+        f"  end it:   kill {scenery.recovered_process()}; rm -r {root}"
     )

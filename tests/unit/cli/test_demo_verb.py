@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
-from refloat.cli.demo import lacking_extras
+from refloat.cli.common import Session
+from refloat.cli.demo import _say_how, lacking_extras
 from refloat.cli.main import run
+from refloat.demo.scenery import Scenery
 
 
 def test_what_is_lacking_is_named_with_the_command_that_installs_it(
@@ -30,3 +34,16 @@ def test_what_is_lacking_is_named_with_the_command_that_installs_it(
 
 def test_nothing_is_lacking_where_its_extras_are_installed() -> None:
     assert lacking_extras() == []
+
+
+def test_what_is_kept_is_told_in_commands_that_a_shell_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenery = Scenery(tmp_path / "of demos", {"eu": 1, "us": 2}, tmp_path)
+    _say_how(Session(), scenery)
+    said = capsys.readouterr().out
+    look = shlex.split(said.partition("look:")[2].partition("\n")[0])
+    assert look == [
+        f"REFLOAT_KEY_FILE={scenery.key_file}", "refloat", "points", "list", "--vault", str(scenery.vault("us"))
+    ]  # fmt: skip
+    assert shlex.split(said.partition("end it:")[2])[-1] == str(scenery.root)
