@@ -129,7 +129,7 @@ def show(
     name, body, replica = find(replicas, point)
     if manifest:
         text = manifest_files(replica, body)[MANIFEST].decode()
-        session.console.print(text.rstrip("\n"))
+        session.console.verbatim(text.rstrip("\n"))
         session.console.emit({"point": name, "manifest": text})
         return 0
     console = session.console
@@ -157,7 +157,7 @@ def show(
         console.print(f"suspect, and no recovery takes it by itself: {spoken(suspect)}")
     if facts:
         known = {n: snapshot.facts.scope() for n, snapshot in body.components.items()}
-        console.print(json.dumps(known, indent=2))
+        console.verbatim(json.dumps(known, indent=2))
     components = {
         component: {**json_form(snapshot), "suspect": list(suspect.get(component, ()))}
         for component, snapshot in body.components.items()
