@@ -82,7 +82,8 @@ class Console:
 
         told = [[self.redacted(cell) for cell in row] for row in rows]
         lines = laid_out(headers, told, _columns(sys.stdout), self._in_table)
-        self._write(sys.stdout, "\n".join([*([title] if title else []), "", *lines, ""]))
+        above = [_fitting(sys.stdout, self.redacted(title))] if title else []
+        self._write(sys.stdout, "\n".join([*above, "", *lines, ""]))
 
     def _in_table(self, part: str, cell: str) -> str:
         """A part of a table as it is written: a heading, which is of no cell, or what stands in one."""

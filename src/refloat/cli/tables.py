@@ -1,7 +1,7 @@
 """How rows and columns are laid out in the width that there is: no word of a table is ever broken or cut.
 
 Where a line is too narrow for what is in the columns, first their headings are broken between words, then what stands
-in the one column that has most to say; where that does not do, each row becomes a block of lines, one for each column.
+in the widest columns; where that does not do, each row becomes a block of lines, one for each column.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from refloat.cli.wrapping import between_words
 EDGE = " "
 GAP = "  "
 RULE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
-TEXT_COLUMNS_MIN = 16  # a column of fewer would be a ladder of single words
+TEXT_COLUMNS_MIN = 12  # a column of fewer would be a ladder of single words
 
 Style = Callable[[str, str], str]
 """A part of a line, and the whole text that it is of, empty for a heading: the part as it is written."""
@@ -34,7 +34,7 @@ def laid_out(
 
 
 def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None) -> list[int] | None:
-    """How wide each column is; None where not even the words of the widest text fit beside the others."""
+    """How wide each column is; None where even the words of the texts do not fit beside each other."""
     cells = [[row[at] for row in rows] for at in range(len(headings))]
     contents = [max(map(width, column), default=0) for column in cells]
     wanted = [max(own, width(heading)) for own, heading in zip(contents, headings, strict=True)]
@@ -44,14 +44,15 @@ def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: int
     if sum(wanted) <= room:
         return wanted
     least = [max(own, _longest_word([heading])) for own, heading in zip(contents, headings, strict=True)]
-    if sum(least) > room:
-        text = max(range(len(headings)), key=lambda at: contents[at] - _longest_word(cells[at]))
-        over = sum(least) - room
-        words = max(_longest_word([headings[text], *cells[text]]), TEXT_COLUMNS_MIN)
-        if least[text] - over < words:
+    words = [
+        max(_longest_word([heading, *column]), TEXT_COLUMNS_MIN)
+        for heading, column in zip(headings, cells, strict=True)
+    ]
+    while sum(least) > room:
+        widest = max(range(len(headings)), key=lambda at: least[at] * (least[at] > words[at]))
+        if least[widest] <= words[widest]:
             return None
-        least[text] -= over
-        return least
+        least[widest] -= 1
     for at in range(len(headings)):  # what is left goes to the headings, from the first on
         least[at] += min(wanted[at] - least[at], room - sum(least))
     return least

@@ -122,6 +122,7 @@ def test_no_word_of_a_table_is_broken_or_cut_however_narrow_the_screen_is(desk, 
     set_clock(desk, monkeypatch, 3 * 3600)  # ages that do not change while they are looked at
     for verb in (
         ("status",),
+        ("plan", "--to", "us", "--override", "target_primary"),
         ("points", "list", "--all"),
         ("points", "why"),
         ("points", "show", "latest"),
