@@ -74,8 +74,8 @@ class _Scenes:
         self._scene = ""
 
     def say(self, text: str) -> None:
-        """A scene that has a number begins, and the one before it is over; anything else is a remark."""
-        number = re.match(r"\d+", text)
+        """A scene begins, which is one of so many, and the one before it is over; anything else is a remark."""
+        number = re.match(r"\d+/\d+", text)
         if number is not None:
             self.end()
         self._say(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from refloat.cli.common import Session
-from refloat.cli.demo import _say_how, lacking_extras
+from refloat.cli.demo import _say_how, _Scenes, lacking_extras
 from refloat.cli.main import run
 from refloat.demo.scenery import Scenery
 
@@ -47,3 +47,15 @@ def test_what_is_kept_is_told_in_commands_that_a_shell_takes(
         f"REFLOAT_KEY_FILE={scenery.key_file}", "refloat", "points", "list", "--vault", str(scenery.vault("us"))
     ]  # fmt: skip
     assert shlex.split(said.partition("end it:")[2])[-1] == str(scenery.root)
+
+
+def test_each_scene_says_how_many_there_are_and_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = _Scenes(Session())
+    for text in ("Both regions are directories.", "1/7 Building.", "   a remark", "2/7 A mistake first."):
+        scenes.say(text)
+    scenes.end()
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in said] == [
+        "Both regions are directories.", "1/7 Building.", "   a remark", "scene 1/7",
+        "2/7 A mistake first.", "scene 2/7",
+    ]  # fmt: skip
