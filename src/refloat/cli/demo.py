@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import sys
@@ -123,18 +124,21 @@ def _show(session: Session, told: Told, picture: Path | None) -> None:
     from refloat.demo.story import closing
     from refloat.durable import hand_out
 
-    terminal = Console(
-        record=picture is not None,
-        width=PICTURE_COLUMNS if picture is not None else None,
-        no_color=not session.console.color,
-        quiet=session.console.json_mode,
-    )
-    terminal.print(table.components(told.recover, told.ledger))
-    terminal.print()
-    terminal.print(table.behaviour(told.recover))
-    terminal.print(closing(told), highlight=False)
-    terminal.print(f"The whole story took {told.seconds:.0f} s.", highlight=False)
+    tables = table.components(told.recover, told.ledger), table.behaviour(told.recover)
+    words = f"{closing(told)}\nThe whole story took {told.seconds:.0f} s."
+    for drawing in tables:
+        columns = [[str(cell) for cell in column.cells] for column in drawing.columns]
+        headings = [str(column.header) for column in drawing.columns]
+        session.console.table(headings, list(zip(*columns, strict=True)), title=str(drawing.title))
+        if drawing.caption:
+            session.console.print(f"{drawing.caption}\n")
+    session.console.print(words)
     if picture is not None:
+        terminal = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO())
+        for drawing in tables:
+            terminal.print(drawing)
+            terminal.print()
+        terminal.print(words, highlight=False)
         hand_out(picture, _without_downloads(terminal.export_svg(title="refloat demo")).encode())
 
 
