@@ -904,6 +904,8 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("back.filled", "the document of `vault add-region`, for the lost region that came back empty"),
         ("back.protect", "that of `protect`, from where it then runs"),
         ("back.check", "that of `vault check --read-data`"),
+        ("status.protected", "the document of `status` once all is protected"),
+        ("status.recovered", "that once all is recovered and the lost region is back"),
         ("ledger.answered", "answers that the client saw"),
         ("ledger.lost", "of these, not in the recovered log"),
         ("seconds", "how long the story took"),

@@ -122,22 +122,28 @@ def recover(story: Played) -> dict[str, Any]:
 
 
 def test_it_is_one_document_and_ends(story: Played) -> None:
-    assert story.document.keys() == {"schema", "protect", "recover", "refused", "back", "ledger", "seconds"}
+    told = {"schema", "protect", "recover", "refused", "back", "status", "ledger", "seconds"}
+    assert story.document.keys() == told
     assert story.document["schema"] == 1
     assert story.document["seconds"] > 0
 
 
 def test_it_tells_each_scene_and_says_that_both_regions_are_on_one_disk(story: Played) -> None:
     assert "directories on one disk" in story.said
-    assert [line[:2] for line in story.said.splitlines() if line[:1].isdigit()] == [
-        "1.",
-        "2.",
-        "3.",
-        "4.",
-        "5.",
-        "6.",
-        "7.",
-    ]
+    scenes = [line.split()[0] for line in story.said.splitlines() if line[:1].isdigit()]
+    assert scenes == [f"{scene}/7" for scene in range(1, 8)]
+
+
+def test_it_asks_how_it_stands_once_all_is_protected_and_once_all_is_back(story: Played) -> None:
+    status = story.document["status"]
+    assert {told: found["runs_in"] for told, found in status.items()} == {
+        "protected": "eu",
+        "recovered": "us",
+    }
+    for found in status.values():
+        assert found["components"].keys() == COMPONENTS.keys()
+        assert all("error" not in region for region in found["regions"].values())
+    assert story.said.count("   status: it runs in ") == 2
 
 
 def test_the_point_is_exact_and_complete_in_both_regions(story: Played) -> None:

@@ -154,6 +154,13 @@ def forget_rules(incomplete: str) -> list[str]:
     return _beginning(RULES, incomplete)
 
 
+def repair_rules(incomplete: str) -> list[str]:
+    """The safety rules of a repair that begin so."""
+    from refloat.flows.repair import RULES
+
+    return _beginning(RULES, incomplete)
+
+
 def _beginning(known: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in known if name.startswith(incomplete)]
 

@@ -15,19 +15,16 @@ from refloat.cli.system import SIGNALS
 from refloat.errors import RefloatError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from refloat.contracts import Progress
 
 SCHEMA = 1
 SHOW_CURSOR = b"\x1b[?25h\n"  # progress hides it, and whoever ends at once must give it back
 COLUMNS_MIN = 40  # nothing is broken for less
-PIPE_COLUMNS = 200  # how wide a table may be where nobody sees its edge
 
 _STYLES = {
-    **dict.fromkeys(("ok", "pass", "exact", "healthy", "reachable", "complete", "done"), "green"),
-    **dict.fromkeys(("warning", "warn", "fuzzy", "unknown", "unprotected", "skipped"), "yellow"),
-    **dict.fromkeys(("error", "fail", "broken", "breach", "sick", "unreachable", "failed"), "red"),
+    **dict.fromkeys(("ok", "pass", "exact", "healthy", "reachable", "complete", "done"), "32"),
+    **dict.fromkeys(("warning", "warn", "fuzzy", "unknown", "unprotected", "skipped"), "33"),
+    **dict.fromkeys(("error", "fail", "broken", "breach", "sick", "unreachable", "failed"), "31"),
 }
 
 
@@ -68,14 +65,32 @@ class Console:
         if not self.json_mode:
             self._write(sys.stdout, _fitting(sys.stdout, self.redacted(text)))
 
+    def verbatim(self, text: str) -> None:
+        """As ``print``, for names and documents that somebody copies: a terminal alone breaks their lines."""
+        if not self.json_mode:
+            self._write(sys.stdout, self.redacted(text))
+
     def hand_on(self, text: str) -> None:
         """A whole text on stdout as it is, secrets and all: what was asked for is to be used."""
         self._write(sys.stdout, text, end="")
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
         """A table for people on stdout; nothing in ``--json``. Words of known meaning get their colour."""
-        if not self.json_mode:
-            self._write(sys.stdout, self._drawn(self._table(headers, rows, title)), end="")
+        if self.json_mode:
+            return
+        from refloat.cli.tables import laid_out
+
+        told = [[self.redacted(cell) for cell in row] for row in rows]
+        lines = laid_out(headers, told, _columns(sys.stdout), self._in_table)
+        above = [_fitting(sys.stdout, self.redacted(title))] if title else []
+        self._write(sys.stdout, "\n".join([*above, "", *lines, ""]))
+
+    def _in_table(self, part: str, cell: str) -> str:
+        """A part of a table as it is written: a heading, which is of no cell, or what stands in one."""
+        code = _STYLES.get(cell, "") if cell else "1"
+        return (
+            _styled(part, code) if code and part.strip() and self.color and _is_terminal(sys.stdout) else part
+        )
 
     def emit(self, document: Mapping[str, object]) -> None:
         """The result as one JSON document on stdout; nothing without ``--json``."""
@@ -154,7 +169,7 @@ class Console:
         return cleaned
 
     def _styled(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color and _is_terminal(sys.stderr) else text
+        return _styled(text, code) if self.color and _is_terminal(sys.stderr) else text
 
     def _write(self, stream: TextIO | None, text: str, end: str = "\n") -> None:
         """File names may hold what the stream's encoding cannot; they are shown with backslashes.
@@ -171,27 +186,6 @@ class Console:
             _abandon(stream)
             if stream is not sys.stderr:
                 raise
-
-    def _table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Table:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for header in headers:
-            table.add_column(header)
-        for row in rows:
-            table.add_row(*(Text(self.redacted(cell), style=_STYLES.get(cell, "")) for cell in row))
-        return table
-
-    def _drawn(self, table: Table) -> str:
-        from rich.console import Console as RichConsole
-
-        wide = None if _is_terminal(sys.stdout) else PIPE_COLUMNS
-        console = RichConsole(file=sys.stdout, width=wide, no_color=not self.color, highlight=False)
-        with console.capture() as capture:
-            console.print(table)
-        return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
 def let_go() -> None:
@@ -212,15 +206,27 @@ def _abandon(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+def _styled(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
 def _fitting(stream: TextIO | None, text: str) -> str:
     """``text`` as wide as the terminal, where there is one."""
-    if not _is_terminal(stream) or len(text) < COLUMNS_MIN:
+    columns = _columns(stream)
+    if columns is None or len(text) < COLUMNS_MIN:
         return text
-    from shutil import get_terminal_size
-
     from refloat.cli.wrapping import wrapped
 
-    return wrapped(text, max(COLUMNS_MIN, get_terminal_size().columns))
+    return wrapped(text, columns)
+
+
+def _columns(stream: TextIO | None) -> int | None:
+    """How wide what a stream is shown on is; None where nobody sees its edge."""
+    if not _is_terminal(stream):
+        return None
+    from shutil import get_terminal_size
+
+    return max(COLUMNS_MIN, get_terminal_size().columns)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,8 +75,8 @@ class _Scenes:
         self._scene = ""
 
     def say(self, text: str) -> None:
-        """A scene that has a number begins, and the one before it is over; anything else is a remark."""
-        number = re.match(r"\d+", text)
+        """A scene begins, which is one of so many, and the one before it is over; anything else is a remark."""
+        number = re.match(r"\d+/\d+", text)
         if number is not None:
             self.end()
         self._say(text)
@@ -122,18 +124,21 @@ def _show(session: Session, told: Told, picture: Path | None) -> None:
     from refloat.demo.story import closing
     from refloat.durable import hand_out
 
-    terminal = Console(
-        record=picture is not None,
-        width=PICTURE_COLUMNS if picture is not None else None,
-        no_color=not session.console.color,
-        quiet=session.console.json_mode,
-    )
-    terminal.print(table.components(told.recover, told.ledger))
-    terminal.print()
-    terminal.print(table.behaviour(told.recover))
-    terminal.print(closing(told), highlight=False)
-    terminal.print(f"The whole story took {told.seconds:.0f} s.", highlight=False)
+    tables = table.components(told.recover, told.ledger), table.behaviour(told.recover)
+    words = f"{closing(told)}\nThe whole story took {told.seconds:.0f} s."
+    for drawing in tables:
+        columns = [[str(cell) for cell in column.cells] for column in drawing.columns]
+        headings = [str(column.header) for column in drawing.columns]
+        session.console.table(headings, list(zip(*columns, strict=True)), title=str(drawing.title))
+        if drawing.caption:
+            session.console.print(f"{drawing.caption}\n")
+    session.console.print(words)
     if picture is not None:
+        terminal = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO())
+        for drawing in tables:
+            terminal.print(drawing)
+            terminal.print()
+        terminal.print(words, highlight=False)
         hand_out(picture, _without_downloads(terminal.export_svg(title="refloat demo")).encode())
 
 
@@ -143,11 +148,14 @@ def _without_downloads(svg: str) -> str:
 
 
 def _say_how(session: Session, scenery: Scenery) -> None:
+    key, vault, root = (
+        shlex.quote(str(path)) for path in (scenery.key_file, scenery.vault("us"), scenery.root)
+    )
     session.console.print(
         f"The recovered region goes on, below {scenery.root}:\n"
         f"  ask it:   curl -s {scenery.url('us')}/answer -H 'content-type: application/json' "
         '-d \'{"user": "you", "question": "how do I open a file?"}\'\n'
-        f"  look:     REFLOAT_KEY_FILE={scenery.key_file} refloat points list --vault {scenery.vault('us')}\n"
-        f"  evidence: REFLOAT_KEY_FILE={scenery.key_file} refloat evidence list --vault {scenery.vault('us')}\n"
-        f"  end it:   kill {scenery.recovered_process()}; rm -r {scenery.root}"
+        f"  look:     REFLOAT_KEY_FILE={key} refloat points list --vault {vault}\n"
+        f"  evidence: REFLOAT_KEY_FILE={key} refloat evidence list --vault {vault}\n"
+        f"  end it:   kill {scenery.recovered_process()}; rm -r {root}"
     )

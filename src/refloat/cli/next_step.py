@@ -50,7 +50,7 @@ class Typed:
         """What stands on a command line, whatever the verb takes of it."""
         found: dict[str, str] = {}
         for word, value in zip(arguments, [*arguments[1:], ""], strict=False):
-            name, joined, rest = word.partition("=")
+            name, joined, rest = _parted(word)
             if name.startswith("-"):
                 found["--file" if name in _FILE else name] = rest if joined else value
         return cls({name: value for name, value in found.items() if value and name in _KEPT})
@@ -84,6 +84,13 @@ class Typed:
 
     def _value(self, option: str) -> str:
         return shlex.quote(self.options[option])
+
+
+def _parted(word: str) -> tuple[str, str, str]:
+    """An option, what joins a value to it, and the value: `-f` may have it right behind it."""
+    if word.startswith("-f") and len(word) > 2:
+        return "-f", "-f", word[2:]
+    return word.partition("=")
 
 
 _KEPT = frozenset({"--file", _VAULT, *_PLACEHOLDERS.values()})

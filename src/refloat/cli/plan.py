@@ -85,8 +85,9 @@ def plan(
     warn_unreachable(session, reached)
     warn_rolled_back(session, reached)
     warn_passed_over(session, prepared.choice.passed_over)
-    for line in explain.lines(prepared.plan):
-        session.console.print(line)
+    session.console.table(
+        explain.STEP_COLUMNS, explain.steps(prepared.plan), title=explain.heading(prepared.plan)
+    )
     found = room(prepared, Path(tempfile.gettempdir()))
     expected = rto(prepared.plan, prepared.manifest)
     session.console.table(

@@ -129,7 +129,7 @@ def show(
     name, body, replica = find(replicas, point)
     if manifest:
         text = manifest_files(replica, body)[MANIFEST].decode()
-        session.console.print(text.rstrip("\n"))
+        session.console.verbatim(text.rstrip("\n"))
         session.console.emit({"point": name, "manifest": text})
         return 0
     console = session.console
@@ -157,7 +157,7 @@ def show(
         console.print(f"suspect, and no recovery takes it by itself: {spoken(suspect)}")
     if facts:
         known = {n: snapshot.facts.scope() for n, snapshot in body.components.items()}
-        console.print(json.dumps(known, indent=2))
+        console.verbatim(json.dumps(known, indent=2))
     components = {
         component: {**json_form(snapshot), "suspect": list(suspect.get(component, ()))}
         for component, snapshot in body.components.items()
@@ -170,8 +170,8 @@ def show(
 @points.command("diff", epilog=examples("refloat points diff 3f2a 9c01"))
 def diff(
     context: typer.Context,
-    first: Annotated[str, typer.Argument(help="The earlier point.", autocompletion=known_points)],
-    second: Annotated[str, typer.Argument(help="The later point.", autocompletion=known_points)],
+    first: Annotated[str, typer.Argument(help=f"The earlier one. {POINT_HELP}", autocompletion=known_points)],
+    second: Annotated[str, typer.Argument(help=f"The later one. {POINT_HELP}", autocompletion=known_points)],
     vault: VaultOption = None,
 ) -> int:
     """What changed between two points: facts by component, and files by path."""
@@ -201,7 +201,7 @@ def why(
     context: typer.Context,
     point: Annotated[
         str | None,
-        typer.Argument(help="A point; without one, every point's reason.", autocompletion=known_points),
+        typer.Argument(help=f"{POINT_HELP} Without one, every point's reason.", autocompletion=known_points),
     ] = None,
     vault: VaultOption = None,
 ) -> int:

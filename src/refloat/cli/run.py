@@ -22,6 +22,8 @@ run = typer.Typer(
     ),
 )
 
+RunArgument = Annotated[str, typer.Argument(help=RUN_HELP, metavar="RUN", autocompletion=runs)]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
@@ -66,7 +68,7 @@ def list_runs(context: typer.Context, to: ToOption, vault: VaultOption = None) -
 @run.command("show", epilog=examples("refloat run show 3f2a9c01d4e5 --to us"))
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help=RUN_HELP, metavar="RUN", autocompletion=runs)],
+    name: RunArgument,
     to: ToOption,
     vault: VaultOption = None,
 ) -> int:
@@ -107,7 +109,7 @@ def show(
 @run.command("abort", epilog=examples("refloat run abort 3f2a9c01d4e5 --to us"))
 def abort(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The run.", metavar="RUN")],
+    name: RunArgument,
     to: ToOption,
     vault: VaultOption = None,
 ) -> int:
@@ -119,20 +121,22 @@ def abort(
     from refloat.run.state import RunState
 
     session = session_of(context)
-    request = Request.checked(to, resume=name, now=session.clock.now())
     reached = open_place(session, vault)
+    request = Request.checked(to, resume=name, now=session.clock.now()).named(reached, vault)
     prepared, everywhere = request.ready(reached, vault, opener(session), lambda: resolver(session))
     done = flow.recover(
         prepared,
         everywhere,
         session.clock,
-        run=name,
+        run=request.resume,
         progress=session.console.progress(),
         turn_back="a person put it back",
     )
     session.console.close()
     ringing = bell(session, prepared.manifest, prepared.components.resolver)
     ring(session, ringing, (), recovery_looked_at(done, to))  # whoever put it back has heard of it
-    with flow.resumable(to, name):
-        session.console.emit({"run": name, "state": done.evidence.state, "page": tell(session, done)})
+    with flow.resumable(to, done.evidence.run):
+        session.console.emit(
+            {"run": done.evidence.run, "state": done.evidence.state, "page": tell(session, done)}
+        )
     return 0 if done.evidence.state == RunState.ROLLED_BACK else 1

@@ -33,6 +33,7 @@ from refloat.cli.common import (
     telling,
     vault_urls,
 )
+from refloat.cli.completion import repair_rules
 from refloat.cli.places import VaultOption, open_place
 from refloat.cli.system import local_state_dir
 
@@ -297,7 +298,9 @@ def repair(
     override: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RULE", help="Break the glass: go on where this rule says no (log_damaged). Repeatable."
+            metavar="RULE",
+            help="Break the glass: go on where this rule says no (log_damaged). Repeatable.",
+            autocompletion=repair_rules,
         ),
     ] = None,
 ) -> int:

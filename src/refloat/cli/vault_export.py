@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,7 +81,9 @@ def export(
         folder = usable(into)
     else:
         _require_archivable(session, tar, into, events=events)
-    selection = Selection(_sound(include), _sound(exclude), tuple(one.rstrip("/") for one in path or ()))
+    selection = Selection(
+        _sound(include, point), _sound(exclude, point), tuple(one.rstrip("/") for one in path or ())
+    )
     replicas = list(sound_place(session, vault).replicas.values())
     name, body, _ = find(replicas, point)
     reader = Anywhere(replicas)
@@ -163,13 +166,15 @@ def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade
     _show(session, wanted, str(path), grade, done)
 
 
-def _sound(patterns: Iterable[str]) -> tuple[str, ...]:
+def _sound(patterns: Iterable[str], point: str) -> tuple[str, ...]:
     from refloat.patterns import checked
 
     try:
         return tuple(checked(pattern) for pattern in patterns)
     except ValueError as error:
-        raise UsageError(str(error), next="paths are as `refloat vault ls POINT` shows them") from error
+        raise UsageError(
+            str(error), next=f"paths are as `refloat vault ls {shlex.quote(point)}` shows them"
+        ) from error
 
 
 def _manifest(session: Session, reader: Anywhere, body: Point) -> Manifest | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -384,7 +385,7 @@ def restore(
     restored = read_pages({str(page): _text(page) for page in pages}, lambda: _passphrase(session))
     made = restored.key_file
     with telling(
-        f"the key file is {key.resolve()}", f"export {KEY_FILE}={key.resolve()}", over=False
+        f"the key file is {key.resolve()}", f"export {KEY_FILE}={shlex.quote(str(key.resolve()))}", over=False
     ) as work:
         again = _kept_already(made, key)
         if again:
@@ -393,7 +394,7 @@ def restore(
             made.save(key)
         work.over = True
         session.console.print(
-            f"key of {made.pipeline}: {key.resolve()}\nnext: export {KEY_FILE}={key.resolve()}"
+            f"key of {made.pipeline}: {key.resolve()}\nnext: export {KEY_FILE}={shlex.quote(str(key.resolve()))}"
         )
         session.console.emit(
             {

@@ -64,7 +64,7 @@ def ls(
         return 0
     with until_nobody_reads():
         for entry in entries:  # as they come: a snapshot may hold more than anybody wants in memory
-            session.console.print(_line(entry))
+            session.console.verbatim(_line(entry))
     return 0
 
 

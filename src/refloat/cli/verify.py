@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import examples, load_manifest, open_vault, resolver, session_of
+from refloat.cli.completion import regions as region_names
 from refloat.cli.places import warn_unreachable
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ def register(app: typer.Typer) -> None:
 def verify(
     context: typer.Context,
     region: Annotated[
-        str | None, typer.Option(metavar="REGION", help="Where it runs, if not in the primary.")
+        str | None,
+        typer.Option(
+            metavar="REGION", help="Where it runs, if not in the primary.", autocompletion=region_names
+        ),
     ] = None,
     save_baseline: Annotated[
         bool, typer.Option("--save-baseline", help="Keep what is measured as the baseline of this identity.")

@@ -34,6 +34,11 @@ def _continued(part: str, columns: int, indent: str) -> str:
     return " \\\n".join(_broken(part.replace(_JOINT, " "), columns - 2, f"{indent}  "))
 
 
+def between_words(text: str, columns: int, indent: str = "") -> list[str]:
+    """A text in lines of at most so many columns, as far as no word is longer; an empty one is a line too."""
+    return _broken(text, max(columns, 1), indent) or [""]
+
+
 def _broken(text: str, columns: int, indent: str) -> list[str]:
     return textwrap.wrap(
         text,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
+from refloat.evidence.model import Evidence, Rpo, Rto, StepResult
 from refloat.units import format_duration, format_size, format_time
 from refloat.verification.model import Check
 
@@ -59,33 +60,53 @@ def headline(evidence: Evidence) -> str:
     what = evidence.pipeline
     if "partial" in evidence.flags:
         what = f"{', '.join(evidence.components)} of {what}"
+    told = evidence.document()
     if evidence.state != "done":
-        return f"{what} was not recovered in {evidence.to}: {evidence.state.replace('_', ' ')}"
+        return f"{what} was not recovered in {evidence.to}: {evidence.state.replace('_', ' ')}{_missed(_worse(told))}"
+    return f"{what} {back(told)}"
+
+
+def back(recovered: Mapping[str, Any]) -> str:
+    """What became of a pipeline that runs again, in words that follow its name; each objective missed is named.
+
+    ``recovered`` is the document of a recovery.
+    """
     answers = {
-        True: f", and answers as well as before, after {format_duration(evidence.rto.seconds)}",
+        True: f", and answers as well as before, after {format_duration(recovered['rto']['seconds'])}",
         False: ", and does not answer as well as before",
         None: "; whether it answers as before is not known",
     }
-    return f"{what} is back in {evidence.to}{answers[evidence.verified]}{_missed(evidence)}"
+    missed = _missed([*_late(recovered), *_worse(recovered)])
+    return f"is back in {recovered['to']}{answers[recovered['verified']]}{missed}"
 
 
-def _missed(evidence: Evidence) -> str:
-    """Each objective that was not met, with what came of it."""
-    results = [
-        (f"{kind} of {name}", result)
-        for name, part in evidence.components.items()
-        for kind, result in _both(part)
+def _missed(objectives: Sequence[str]) -> str:
+    return f"; missed objectives: {', '.join(objectives)}" if objectives else ""
+
+
+def _late(recovered: Mapping[str, Any]) -> list[str]:
+    """Each RTO and RPO that was not met, with what came of it."""
+    results = [("the RTO of the pipeline", recovered["rto"])]
+    results += [
+        (f"the {kind.upper()} of {name}", part[kind])
+        for name, part in recovered["components"].items()
+        for kind in ("rto", "rpo")
     ]
-    missed = [
-        f"{name} ({format_duration(result.seconds)}, objective {format_duration(result.objective_s)})"
+    return [
+        f"{name} ({format_duration(result['seconds'])}, objective {format_duration(result['objective_s'])})"
         for name, result in results
-        if result.seconds is not None and result.seconds > result.objective_s
+        if result["seconds"] is not None and result["seconds"] > result["objective_s"]
     ]
-    return f"; missed: {', '.join(missed)}" if missed else ""
 
 
-def _both(part: ComponentResult) -> tuple[tuple[str, Rto | Rpo], ...]:
-    return ("the RTO", part.rto), ("the RPO", part.rpo)
+def _worse(recovered: Mapping[str, Any]) -> list[str]:
+    """Each bound on how it answers that does not hold: latency, throughput, quality."""
+    return [
+        f"{check['name']} of {check['component']} ({figure(check['recovered'], check['unit'])}, before "
+        f"{figure(check['baseline'], check['unit'])}, bound {check['bound']})"
+        for check in recovered["checks"]
+        if check["verdict"] == "fail"
+    ]
 
 
 def figure(value: float | None, unit: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from refloat.digest import Json, json_form
 from refloat.errors import RefloatError, UsageError
 from refloat.evidence.model import Evidence
-from refloat.point.select import LATEST
+from refloat.point.select import called
 from refloat.units import format_time, parse_time
 from refloat.vault.keys import Role
 from refloat.vault.layout import damaged, slot_name
@@ -68,9 +68,8 @@ def find(replicas: Sequence[Replica], start: str) -> Evidence:
     Raises ``UsageError`` where there is none, or several begin so.
     """
     known = {record.run: record for replica in replicas for record in records(replica)}
-    newest = sorted(known.values(), key=lambda record: record.started_at)[-1:]
-    found = newest if start == LATEST else [one for run, one in known.items() if run.startswith(start)]
-    if len(found) == 1 or start in known:
-        return known[start] if start in known else found[0]
+    found = called(sorted(known, key=lambda run: known[run].started_at), start)
+    if len(found) == 1:
+        return known[found[0]]
     problem = "more than one run begins with" if found else "no evidence of a run"
     raise UsageError(f"{problem} {start!r}", next="refloat evidence list")

@@ -22,7 +22,7 @@ from refloat.flows.protect import protect
 from refloat.manifest.resolve import Resolver, redact
 from refloat.plan.model import Action, Phase, Plan, Step
 from refloat.point.evaluate import evaluate
-from refloat.point.select import LATEST, POINT_SUSPECT
+from refloat.point.select import POINT_SUSPECT, called
 from refloat.registry import refloat_version
 from refloat.run import actions, engine
 from refloat.run.actions.readonly import ReadOnly
@@ -211,8 +211,8 @@ def run_named(replica: Replica, region: str, start: str) -> str:
     A whole name is taken as it is: what became of its journal is for others to say.
     """
     runs = runs_of(replica, region)
-    found = runs[-1:] if start == LATEST else [run for run in runs if run.startswith(start)]
-    if len(found) == 1 or start in (*found, *_streams(replica, "runs")):
+    found = called(runs, start)
+    if len(found) == 1 or start in _streams(replica, "runs"):
         return found[0] if len(found) == 1 else start
     problem = (
         f"more than one run begins with {start!r}" if found else f"no run {start!r} was begun in this region"

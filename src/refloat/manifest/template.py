@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _PATHS = {
     "mlflow": ("tracking_uri: {database}", "artifacts: {artifacts}"),
+    "predictions": (
+        "path: {path}",
+        "# probes: {{source: probe}}   # how an answer is marked that no user asked for: X-Refloat-Probe",
+    ),
     "process": (
         "command: {words}",
         "cwd: {here}",
         "health: {health}   # where it answers 200 once it runs",
     ),
 }
+PORT_DEFAULT = 8000
+PORT_MAX = 65535
+_PORT_OPTION = re.compile(r"^(?:--(?:[a-z]+-)*port=|-p=?)(\d{1,5})$")
+_PORT_BEHIND = re.compile(r"^(?:-[^=]*=)?[^/=]*:(\d{1,5})$")
 
 
 @dataclass(frozen=True)
@@ -89,14 +99,29 @@ def _component(component: Start, regions: Sequence[str]) -> list[str]:
 def _settings(component: Start) -> list[str]:
     path = component.path
     values = {
+        "path": quoted(path),
         "database": quoted(f"sqlite:///{path}/mlflow.db"),
         "artifacts": quoted(f"{path}/artifacts"),
         "words": "[" + ", ".join(quoted(word) for word in _words(path)) + "]",
         "here": quoted("."),
-        "health": quoted("http://127.0.0.1:8000/health"),
+        "health": quoted(f"{_address(path)}/health"),
     }
     lines = _PATHS.get(component.kind)
     return [f"path: {quoted(path)}"] if lines is None else [line.format(**values) for line in lines]
+
+
+def _address(command: str) -> str:
+    """Where a program listens, as its own command line says it: by an option, or behind the colon of an address."""
+    words = _words(command)
+    pairs = [f"{before}={word}" for before, word in pairwise(words)]
+    said = [
+        found
+        for form in (_PORT_OPTION, _PORT_BEHIND)
+        for word in (*words, *pairs)
+        if (found := form.search(word))
+    ]
+    ports = [int(found[1]) for found in said if 0 < int(found[1]) <= PORT_MAX]
+    return f"http://127.0.0.1:{ports[0] if ports else PORT_DEFAULT}"
 
 
 def _words(command: str) -> list[str]:
@@ -122,15 +147,15 @@ def _groups(names: Sequence[str]) -> list[str]:
 
 
 def _verify(components: Sequence[Start]) -> list[str]:
-    running = next((component.name for component in components if component.kind == "process"), None)
+    running = next((component for component in components if component.kind == "process"), None)
     if running is None:
         return []
     return [
         "",
         "# How a recovered component proves that it answers as well as before.",
         "# verify:",
-        f"#   {running}:",
-        '#     probe: {http: "http://127.0.0.1:8000/answer"}',
+        f"#   {running.name}:",
+        f"#     probe: {{http: {quoted(f'{_address(running.path)}/answer')}}}",
         "#     golden: golden/answers.jsonl",
         "#     bounds: {latency_p95: {at_most: 1.25x}, throughput: {at_least: 0.8x}}",
     ]

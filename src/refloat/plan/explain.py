@@ -37,15 +37,29 @@ def _document(step: Step) -> dict[str, Json]:
     }
 
 
-def lines(plan: Plan) -> list[str]:
-    """The plan for people: one line a step under its phase, with its estimate and what that rests on."""
-    width = max(len(step.title) for step in plan.steps)
-    told = [f"{plan.pipeline}: point {plan.point} from {plan.source} into {plan.to}, plan {plan.hash[:12]}"]
-    for phase in Phase:
-        steps = [step for step in plan.steps if step.phase is phase]
-        if steps:
-            told += [str(phase), *(_line(step, width) for step in steps)]
-    return told
+def heading(plan: Plan) -> str:
+    """What the plan is about, and the beginning of its hash."""
+    return f"{plan.pipeline}: point {plan.point} from {plan.source} into {plan.to}, plan {plan.hash[:12]}"
+
+
+STEP_COLUMNS = ("step", "phase", "layer", "expected", "size", "")
+
+
+def steps(plan: Plan) -> list[tuple[str, ...]]:
+    """The plan for people under ``STEP_COLUMNS``: one row a step, with its estimate and what that rests on."""
+    return [
+        (
+            step.title,
+            str(phase),
+            str(step.layer or ""),
+            _expected(step),
+            format_size(step.bytes) if step.bytes else "",
+            ", ".join(_remarks(step)),
+        )
+        for phase in Phase
+        for step in plan.steps
+        if step.phase is phase
+    ]
 
 
 def times(rto: Mapping[str, Json]) -> list[tuple[str, ...]]:
@@ -80,14 +94,6 @@ def sooner(found: Sequence[Critical]) -> str:
         if one.saves_s > 0
     ]
     return f"to be back sooner: {', '.join(told[:SOONER_SHOWN])}" if told else ""
-
-
-def _line(step: Step, width: int) -> str:
-    layer = str(step.layer) if step.layer else "-"
-    parts = [f"  {step.title:<{width}}  {layer:<14}  {_expected(step):<30}"]
-    parts += [format_size(step.bytes)] if step.bytes else []
-    parts += _remarks(step)
-    return "  ".join(parts).rstrip()
 
 
 def _expected(step: Step) -> str:

@@ -102,6 +102,13 @@ def select(
     return Choice(chosen, tuple(considered), tuple(passed_over))
 
 
+def called(names: Sequence[str], start: str) -> list[str]:
+    """Those of ``names``, the newest last, that a person may mean: by how it begins, all of it, or ``latest``."""
+    if start == LATEST:
+        return list(names[-1:])
+    return [start] if start in names else [name for name in names if name.startswith(start)]
+
+
 def meant(candidates: Sequence[Candidate], point: str | None) -> str | None:
     """What a person calls a point: ``latest`` is the newest that is not forgotten, whatever it is worth."""
     kept = [candidate for candidate in candidates if not candidate.forgotten]

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
-from refloat.cli.main import VERBS, run
+from refloat.cli.main import VERBS, run, whole
 from refloat.flows.request import RULES
 from small_desk import seated
 
@@ -87,6 +88,38 @@ def test_regions_and_components_are_those_of_the_manifest(answered, folder: Path
 def test_safety_rules_are_completed(answered) -> None:
     assert answered("refloat recover --to us --override ") == list(RULES)
     assert answered("refloat recover --to us --override log_") == ["log_damaged", "log_rolled_back"]
+
+
+NAMES = {
+    "REGION": {"region", "--region", "--from", "--to"},
+    "point": {"point", "first", "second", "--point"},
+    "run": {"run", "name", "--resume"},
+    "component": {"component", "components", "--only"},
+    "RULE": {"--override"},
+}
+ELSEWHERE = {("init", "--region"), ("vault kit", "--to")}
+"""What is called like a name that is known, and is none: a new region, a file."""
+
+
+def parameters(command, path: str = ""):
+    """Every parameter of every verb, with the verb."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from parameters(below, f"{path} {name}".strip())
+    if not hasattr(command, "commands"):
+        yield from ((path, parameter) for parameter in command.params)
+
+
+def test_whatever_takes_a_name_that_is_known_completes_it() -> None:
+    named = set().union(*NAMES.values())
+    asked = [
+        (verb, name, parameter)
+        for verb, parameter in parameters(typer.main.get_command(whole()))
+        for name in (parameter.opts if parameter.opts else [parameter.name])
+        if name in named and (verb, name) not in ELSEWHERE
+    ]
+    assert len(asked) > 25
+    lacking = [(verb, name) for verb, name, parameter in asked if parameter._custom_shell_complete is None]
+    assert lacking == []
 
 
 def test_points_and_runs_are_those_that_the_vault_lists_without_a_key(

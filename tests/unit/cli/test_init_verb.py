@@ -150,6 +150,44 @@ def test_on_a_terminal_it_asks(
 
 
 @pytest.mark.parametrize(
+    ("command", "port"),
+    [
+        ("uvicorn app:app --port 8123", 8123),
+        ("uvicorn app:app --port=8123 --host 0.0.0.0", 8123),
+        ("serve --http-port 8123", 8123),
+        ("serve -p 8123", 8123),
+        ("serve -p8123", 8123),
+        ("gunicorn app:app -b 127.0.0.1:8123", 8123),
+        ("serve --bind=[::1]:8123", 8123),
+        ("serve :8123", 8123),
+        ("serve --log udp:514 --port 8123", 8123),
+        ("serve --store https://db:5432", 8000),
+        ("serve --port 99999 app:app", 8000),
+        ("serve", 8000),
+    ],
+)
+def test_a_process_is_asked_where_its_command_lets_it_listen(
+    empty_folder: Path, command: str, port: int
+) -> None:
+    assert (
+        run(["init", "--pipeline", "chat", "--region", "eu=/v", "--component", f"api=process:{command}"]) == 0
+    )
+    text = (empty_folder / "refloat.yaml").read_text()
+    assert parse(text.encode()).components["api"].with_["health"] == f"http://127.0.0.1:{port}/health"
+    assert f'probe: {{http: "http://127.0.0.1:{port}/answer"}}' in text
+
+
+def test_where_a_log_of_predictions_is_named_the_manifest_asks_how_a_verification_is_marked(
+    empty_folder: Path,
+) -> None:
+    log = "answers=predictions:/srv/answers.jsonl"
+    assert run(["init", "--pipeline", "chat", "--region", "eu=/v", "--component", log]) == 0
+    text = (empty_folder / "refloat.yaml").read_text()
+    assert "# probes: {source: probe}" in text
+    assert parse(text.encode()).components["answers"].with_ == {"path": "/srv/answers.jsonl"}
+
+
+@pytest.mark.parametrize(
     ("kind", "hint"),
     [("sqlit", "did you mean 'sqlite'?"), ("oracle", "the kinds are files, lancedb, mlflow")],
 )

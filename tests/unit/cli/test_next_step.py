@@ -87,6 +87,7 @@ def test_and_so_it_can_with_what_the_user_had_typed(place: str, command: str) ->
     ("said", "line", "expected"),
     [
         ("refloat protect", "-f b.yaml protect", "refloat -f b.yaml protect"),
+        ("refloat protect", "-f'b c.yaml' check", "refloat -f 'b c.yaml' protect"),
         ("then refloat protect", "--file=b.yaml check", "then refloat -f b.yaml protect"),
         ("`refloat points list` shows", "plan --vault v --to us", "`refloat points list --vault v` shows"),
         ("refloat protect", "recover --vault v --to us", "refloat protect"),  # which takes none

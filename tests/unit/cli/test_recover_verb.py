@@ -328,9 +328,12 @@ def test_a_person_takes_into_service_what_waits(verified) -> None:
     assert "2.txt" in verified.pages("us")
 
 
-def test_a_person_puts_back_what_waits(verified) -> None:
+@pytest.mark.parametrize("called", ["its name", "how it begins", "latest"])
+def test_a_person_puts_back_what_waits(verified, called: str) -> None:
     run = unknown(verified)
-    document = verified.ask("run", "abort", run, "--to", "us")
+    name = {"its name": run, "how it begins": run[:5]}.get(called, called)
+    document = verified.ask("run", "abort", name, "--to", "us")
+    assert document["run"] == run
     assert (document["run"], document["state"]) == (run, "rolled_back")
     assert verified.pages("us") == {}
     assert verified.ask("run", "show", run, "--to", "us")["state"] == "rolled_back"

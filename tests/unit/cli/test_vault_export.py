@@ -110,3 +110,8 @@ def test_what_makes_no_sense_is_a_usage_error_and_leaves_nothing(odd) -> None:
         error = odd.error("vault", "export", odd.point, *arguments, exits=2)
         assert words in error["message"] and error["next"], arguments
     assert not (odd.root / "out").exists()
+
+
+def test_what_is_no_pattern_says_how_to_see_the_paths_of_the_point_that_was_named(desk) -> None:
+    error = desk.error("vault", "export", "latest", "--include", "", "--into", "out", exits=2)
+    assert desk.pasted("vault ls latest") in error["next"]

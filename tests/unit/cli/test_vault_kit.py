@@ -173,6 +173,12 @@ def test_a_key_that_reads_nothing_makes_no_kit(desk) -> None:
     assert "reader" in desk.error("vault", "kit", "--to", "page.txt", exits=4)["message"]
 
 
+def test_where_a_key_went_is_said_so_that_a_shell_takes_it(desk) -> None:
+    (desk.root / "page.txt").write_text(desk.read("vault", "kit"))
+    place = desk.root / "the key"
+    assert f"export REFLOAT_KEY_FILE='{place}'" in desk.read(*RESTORE, "page.txt", "--key", str(place))
+
+
 def test_the_key_file_is_made_anew_and_a_wrong_line_is_named(desk) -> None:
     page = desk.read("vault", "kit")
     (desk.root / "page.txt").write_text(page)

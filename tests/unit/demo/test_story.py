@@ -38,6 +38,7 @@ RECOVER: dict[str, Any] = {
     "checks": [
         {
             "name": "latency_p95",
+            "component": "assistant",
             "baseline": 0.0125,
             "recovered": 0.02,
             "bound": "at most 3x",
@@ -47,6 +48,7 @@ RECOVER: dict[str, Any] = {
         },
         {
             "name": "throughput",
+            "component": "assistant",
             "baseline": 81.0,
             "recovered": None,
             "bound": "at least 0.4x",
@@ -59,6 +61,7 @@ RECOVER: dict[str, Any] = {
 BACK: dict[str, Any] = {
     "protect": {"regions": {"eu": {"complete": True}, "us": {"complete": True}}, "unverifiable": {}}
 }
+STATUS: dict[str, Any] = {"protected": {"well": True}, "recovered": {"well": True}}
 LEDGER = {"answered": 90, "lost": 41}
 
 
@@ -101,31 +104,41 @@ def test_the_invariant_that_is_named_is_the_first_that_does_not_hold() -> None:
 
 
 def test_the_document_is_made_of_the_commands_own() -> None:
-    told = Told({"point": "p"}, RECOVER, {"grade": "broken"}, BACK, LEDGER, 41.237)
+    told = Told({"point": "p"}, RECOVER, {"grade": "broken"}, BACK, STATUS, LEDGER, 41.237)
     assert told.document() == {
         "protect": {"point": "p"},
         "recover": RECOVER,
         "refused": {"grade": "broken"},
         "back": BACK,
+        "status": STATUS,
         "ledger": LEDGER,
         "seconds": 41.24,
     }
 
 
+def test_how_it_stands_is_said_in_a_sentence_that_names_what_is_not_well() -> None:
+    parts = {"index": {"state": "ok"}, "predictions": {"state": "breach"}}
+    well = story.standing({"well": True, "runs_in": "eu", "components": parts})
+    assert well.startswith("status: it runs in eu, and every component keeps to its objective")
+    bad = story.standing({"well": False, "runs_in": "us", "components": parts})
+    assert bad == "status: it runs in us, and not all is well: predictions (breach)."
+
+
 def test_the_closing_words_count_what_was_lost() -> None:
-    words = closing(Told({}, RECOVER, {}, BACK, LEDGER, 41.0))
-    assert "All of it is back in us after 12.5s" in words
+    words = closing(Told({}, RECOVER, {}, BACK, STATUS, LEDGER, 41.0))
+    assert "All of it is back in us, and answers as well as before, after 12.5s; missed objectives: " in words
+    assert "the RTO of assistant (5m 01s, objective 5m). Of 90" in words
     assert "Of 90 answers that the client saw, 41 are not in the recovered log" in words
 
 
 def test_the_closing_words_say_where_the_next_point_lies_and_whether_it_could_be_verified() -> None:
     assert "lies whole in eu and us again, and could be verified." in closing(
-        Told({}, RECOVER, {}, BACK, LEDGER, 41.0)
+        Told({}, RECOVER, {}, BACK, STATUS, LEDGER, 41.0)
     )
     regions = {"eu": {"complete": False}, "us": {"complete": True}}
     doubtful = {"protect": {"regions": regions, "unverifiable": {"assistant": ["no baseline"]}}}
     assert "lies whole in us, where it could not be verified." in closing(
-        Told({}, RECOVER, {}, doubtful, LEDGER, 41.0)
+        Told({}, RECOVER, {}, doubtful, STATUS, LEDGER, 41.0)
     )
 
 

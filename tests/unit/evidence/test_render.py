@@ -284,6 +284,37 @@ def test_the_headline_never_says_more_than_was_found(changed: dict[str, object],
     assert headline(record(**changed)) == words
 
 
+def test_the_headline_names_each_objective_that_was_missed_and_no_other() -> None:
+    late = component(
+        rto=Rto(seconds=301, objective_s=300, since="declared"),
+        rpo=Rpo(seconds=61, objective_s=60, basis="-"),
+    )
+    changed = {
+        "rto": Rto(seconds=301, objective_s=300, since="declared"),
+        "components": {"pages": late, "ledger": component(kind="sqlite")},
+        "checks": (
+            check(verdict="fail", recovered=0.04),
+            check("throughput", "fail", baseline=81.0, recovered=20.0, bound="at least 0.8x", unit="1/s"),
+            check("accuracy", "unknown", unit=""),
+            check("errors", unit=""),
+        ),
+    }
+    worse = (
+        "latency_p95 of assistant (40.0 ms, before 12.5 ms, bound at most 1.25x), "
+        "throughput of assistant (20.0 /s, before 81.0 /s, bound at least 0.8x)"
+    )
+    late_ones = (
+        "the RTO of the pipeline (5m 01s, objective 5m), the RTO of pages (5m 01s, objective 5m), "
+        "the RPO of pages (1m 01s, objective 1m)"
+    )
+    said = headline(record(verified=False, **changed))
+    assert said == (
+        f"small is back in us, and does not answer as well as before; missed objectives: {late_ones}, {worse}"
+    )
+    back = headline(record(state="rolled_back", verified=False, **changed))
+    assert back == f"small was not recovered in us: rolled back; missed objectives: {worse}"
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "words"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from refloat.contracts import Layer
-from refloat.plan.explain import lines, phases
+from refloat.plan.explain import heading, phases, steps
 from refloat.plan.model import Action, Estimate, Phase, Plan, Step
 
 PLAN = Plan(
@@ -53,8 +53,8 @@ def test_a_step_tells_its_component_layer_needs_and_estimate() -> None:
     assert phases(PLAN)[0]["steps"][0]["estimate"] is None
 
 
-def test_lines_say_what_a_person_must_know() -> None:
-    text = "\n".join(lines(PLAN))
+def test_rows_say_what_a_person_must_know() -> None:
+    text = "\n".join([heading(PLAN), *(" ".join(row) for row in steps(PLAN))])
     assert "point point-1 from eu into us" in text
     assert PLAN.hash[:12] in text
     assert "activate answers" in text
