@@ -77,7 +77,8 @@ def measure(
     A client asks its next question when it has the answer to its last. ``warmup`` answers are not
     counted; then at least ``samples`` are, and every question once. While ``more_while`` says so of the
     measurement so far, as many again are taken, up to ``samples_max``, by default four times ``samples``.
-    After ``seconds_max`` no further question is asked. A figure for which there was no answer is left out.
+    After ``seconds_max`` no further question is asked, and the measurement says that it was cut off. A figure for
+    which there was no answer is left out.
     Raises ``ManifestError`` for quality metrics that do not fit the questions, ``UsageError`` where there
     is nothing to ask, ``ConnectorError`` for a probe that raises, which none should.
     """
@@ -89,17 +90,23 @@ def measure(
     scoring.fits(questions)
     ends = clock.monotonic() + seconds_max
     load = _Load(questions, concurrency, clock, ends, progress or Silent(), f"the probe of {component}")
-    round_size = max(samples, len(questions))
+    round_size = samples_wanted(samples, questions)
     limit = max(round_size, samples * SAMPLES_FACTOR_MAX if samples_max is None else samples_max)
     with load.clients(probe_factory):
         load.warm_up(warmup)
         rounds = [load.round(component, round_size)]
         while True:
             so_far = _measurement(component, region, concurrency, clock.now(), rounds, scoring)
+            so_far = so_far.model_copy(update={"cut_off": load.cut_off})
             taken = sum(len(each.answers) for each in rounds)
             if more_while is None or taken >= limit or load.has_ended() or not more_while(so_far):
                 return so_far
             rounds.append(load.round(component, min(samples, limit - taken)))
+
+
+def samples_wanted(samples: int, questions: Sequence[Question]) -> int:
+    """How many answers a measurement takes at least where time does not cut it off: every question comes once."""
+    return max(samples, len(questions))
 
 
 class _Load:
@@ -122,6 +129,7 @@ class _Load:
         self._what = what
         self._probes: list[Probe] = []
         self._hopeless = False
+        self.cut_off = False
 
     def clients(self, probe_factory: Callable[[], Probe]) -> ExitStack:
         """One probe a client; all are closed when the stack is."""
@@ -190,6 +198,7 @@ class _Load:
             finally:
                 queue.stop()
         self._hopeless = queue.is_hopeless()
+        self.cut_off = not self._hopeless and len(queue.answers) < len(asked)
         return sorted(queue.answers, key=lambda timed: timed.at_s)
 
 

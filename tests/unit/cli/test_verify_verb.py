@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from small_desk import GROUP, VERIFY
+from small_desk import GROUP, VERIFY, make_slow
 
 CHECKS = ["accuracy", "exact_match", "errors"]
 
@@ -100,6 +100,20 @@ def test_a_baseline_of_errors_is_refused_and_the_good_one_stays(verified, endpoi
     assert "100% of" in error["message"] and "none is kept" in error["message"]
     assert error["component"] == "pages"
     assert len(list((verified.vault("us") / "log" / "baselines").iterdir())) == 1
+
+
+def test_a_measurement_that_time_cut_off_is_refused_and_the_good_one_stays(verified, monkeypatch) -> None:
+    make_slow(monkeypatch)
+    error = verified.error("verify", "--save-baseline", exits=1)
+    assert "time was up when pages had been asked" in error["message"] and "none is kept" in error["message"]
+    assert "in verify.pages, give `within` more time" in error["next"]
+    assert len(list((verified.vault("us") / "log" / "baselines").iterdir())) == 1
+
+
+def test_a_longer_within_gives_every_measurement_more_time(verified, endpoint, monkeypatch) -> None:
+    make_slow(monkeypatch)
+    verified.write_manifest(GROUP, VERIFY + "    within: 1h\n", url=endpoint.url)
+    assert verified.ask("verify", "--save-baseline")["regions"] == {"eu": None, "us": None}
 
 
 def test_a_region_that_does_not_keep_the_baseline_is_told(verified) -> None:
