@@ -18,9 +18,9 @@ from refloat.point.model import Point
 from refloat.vault.keys import Role
 from refloat.vault.missed_records import BASELINES
 from refloat.vault.replica import Replica
+from refloat.verification.decidable import undecidable
 from refloat.verification.golden import read_golden
-from refloat.verification.judge import undecidable
-from refloat.verification.load import samples_wanted
+from refloat.verification.metrics import samples_wanted
 from refloat.verification.model import Baseline, PipelineBaseline
 from refloat.verification.reference import Reference, nearest
 
@@ -28,7 +28,7 @@ Kept = Sequence[Baseline | PipelineBaseline]
 """What regions keep, as it was written."""
 
 Doubts = Mapping[str, Mapping[str, str]]
-"""For each component that could not be verified, the bounds that nothing could decide, each with the reason."""
+"""For each component that could not be verified, the bounds that can never be found to be kept, with the reasons."""
 
 
 def carried_as(component: str) -> str:
@@ -111,7 +111,7 @@ def reference_for(
         identities_in(point, manifest, component),
         profile=point.profile,
         region=region,
-        wanted=samples_wanted(manifest.verify[component].samples, read_golden(golden)),
+        wanted=samples_wanted(manifest.verify[component].samples, len(read_golden(golden))),
         pipeline=point.identity_digest,
     )
 
@@ -133,7 +133,7 @@ def doubts(
 def doubts_on(
     name: str, known: Kept, point: Point, manifest: Manifest, files: Mapping[str, bytes], region: str
 ) -> Mapping[str, str]:
-    """The same of one component that the manifest verifies: its bounds that nothing could decide, with the reasons."""
+    """The same of one component that the manifest verifies: its bounds that could never be kept, with reasons."""
     asked, golden = manifest.verify[name], files.get(carried_as(name), b"")
     try:
         held = reference_for(known, point, manifest, name, golden, region)

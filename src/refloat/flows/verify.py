@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from refloat import registry
@@ -24,9 +24,10 @@ from refloat.point.capture import inspected
 from refloat.units import format_time
 from refloat.vault.vault import Vault
 from refloat.verification import judge
+from refloat.verification.decidable import undecidable
 from refloat.verification.golden import read_golden
-from refloat.verification.load import SECONDS_MAX, measure, samples_wanted
-from refloat.verification.metrics import ERRORS
+from refloat.verification.load import SECONDS_MAX, measure
+from refloat.verification.metrics import ERRORS, samples_wanted
 from refloat.verification.model import Baseline, Check, Measurement
 from refloat.verification.reference import Reference
 
@@ -61,10 +62,14 @@ class Verified:
 
 @dataclass(frozen=True)
 class Measured:
-    """How a pipeline answers, kept as its baselines. ``regions`` holds why one did not keep them, or None."""
+    """How a pipeline answers, kept as its baselines. ``regions`` holds why one did not keep them, or None.
+
+    ``doubts`` are the bounds that can never be found to be kept beside them.
+    """
 
     measured: Mapping[str, Baseline]
     regions: Mapping[str, str | None]
+    doubts: baselines.Doubts = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -85,6 +90,7 @@ class Measured:
                 "components": {name: json_form(made.measurement) for name, made in self.measured.items()},
             },
             "regions": dict(self.regions),
+            "unverifiable": baselines.document(self.doubts),
         }
 
 
@@ -252,7 +258,7 @@ def verify(
             name,
             profile=DEFAULT_PROFILE,
             region=region,
-            wanted=samples_wanted(asked.samples, read_golden(golden)),
+            wanted=samples_wanted(asked.samples, len(read_golden(golden))),
         )
         made = measure_baseline(
             components,
@@ -282,13 +288,17 @@ def save_baseline(
     Raises as ``verify``, and ``ConnectorError`` where something does not answer, or not in time: then none is kept.
     """
     require_verification(components.manifest)
-    measured = {}
+    measured, doubts = {}, {}
     for name, asked in components.manifest.verify.items():
-        made = measure_baseline(components, name, files[carried_as(name)], region, clock, progress=progress)
+        golden = files[carried_as(name)]
+        made = measure_baseline(components, name, golden, region, clock, progress=progress)
         require_baseline(made.measurement, asked)
         measured[name] = made
+        found = undecidable(Reference(made), asked, [question.id for question in read_golden(golden)])
+        doubts.update({name: found} if found else {})
     lost = {name: error.message for name, error in vault.unreachable.items()}
-    return Measured(measured, {**baselines.save(measured.values(), list(vault.replicas.values())), **lost})
+    kept = baselines.save(measured.values(), list(vault.replicas.values()))
+    return Measured(measured, {**kept, **lost}, doubts)
 
 
 def require_verification(manifest: Manifest) -> None:

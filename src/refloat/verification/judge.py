@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from refloat.manifest.model import Bound, Ratio, Time, Verification
+from refloat.manifest.model import Bound, Ratio, Time
 from refloat.verification.metrics import (
     END_TO_END,
     ERRORS,
@@ -77,35 +77,6 @@ def _ask(
     shown = measurement.metrics.get(name)
     known = None if shown is None else shown.value
     return _Ask(component, name, bound, None, recovered, reason=reference.told, known=known)
-
-
-def undecidable(
-    reference: Reference | None, asked: Verification, questions: Collection[str]
-) -> dict[str, str]:
-    """The bounds of a component that no measurement could decide, each with the reason.
-
-    ``questions`` are the ids of the golden set. An absolute bound can always be decided.
-    """
-    reasons = {
-        name: _why_not(reference, name, bound, asked.concurrency, questions)
-        for name, bound in asked.bounds.items()
-    }
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
-def _why_not(
-    reference: Reference | None, name: str, bound: Bound, concurrency: int, questions: Collection[str]
-) -> str:
-    if name != EXACT_MATCH and not _is_relative(bound):
-        return ""
-    if reference is None:
-        return NO_BASELINE
-    if not reference.exact and name not in LOAD_METRICS:
-        return reference.told
-    before = reference.baseline.measurement
-    if name == EXACT_MATCH:
-        return OTHER_QUESTIONS if not before.answers or set(questions) - set(before.answers) else ""
-    return _no_comparison(name, bound, before, concurrency)
 
 
 def needs_more(checks: Sequence[Check]) -> bool:
@@ -238,13 +209,14 @@ def _exactly(value: float, samples: int) -> Metric:
 
 
 def _collapsed(ask: _Ask, measured: Measurement, metric: Metric | None) -> Metric | None:
-    """A quality metric without its interval where both sides answered one golden set completely.
+    """A quality metric without its interval where what is compared answered one golden set completely.
 
     Those questions are then not a sample of it: they are all of it.
     """
     if metric is None or ask.name in LOAD_METRICS:
         return metric
-    sides = [ask.after] if ask.before is None else [ask.before, ask.after]
+    before = ask.before if _is_relative(ask.bound) else None
+    sides = [side for side in (before, ask.after) if side is not None]
     complete = all(ask.name in side.metrics and _is_complete(side, ask.name) for side in sides)
     if complete and all(set(side.answers) == set(measured.answers) for side in sides):
         return metric.model_copy(update={"low": metric.value, "high": metric.value})

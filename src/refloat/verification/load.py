@@ -19,18 +19,19 @@ from refloat.verification.metrics import (
     END_TO_END,
     ERRORS,
     LATENCIES,
+    SAMPLES_FACTOR_MAX,
     THROUGHPUT,
+    TRACES,
     Quality,
     percentile_interval,
     quality,
     rate_interval,
+    samples_wanted,
     wilson,
 )
 from refloat.verification.model import Measurement, Metric
 
 SECONDS_MAX = 300.0  # of one measurement: an endpoint that hangs must not hold up a recovery for longer
-SAMPLES_FACTOR_MAX = 4  # how many times the samples asked for are taken where noise would decide
-TRACES = 20  # single questions followed end to end, in each round
 BATCHES = 10  # equal parts of a round, between which the rate is compared
 HOPELESS = 20  # so many answers without one that is right about nothing: it does not answer at all
 
@@ -90,7 +91,7 @@ def measure(
     scoring.fits(questions)
     ends = clock.monotonic() + seconds_max
     load = _Load(questions, concurrency, clock, ends, progress or Silent(), f"the probe of {component}")
-    round_size = samples_wanted(samples, questions)
+    round_size = samples_wanted(samples, len(questions))
     limit = max(round_size, samples * SAMPLES_FACTOR_MAX if samples_max is None else samples_max)
     with load.clients(probe_factory):
         load.warm_up(warmup)
@@ -102,11 +103,6 @@ def measure(
             if more_while is None or taken >= limit or load.has_ended() or not more_while(so_far):
                 return so_far
             rounds.append(load.round(component, min(samples, limit - taken)))
-
-
-def samples_wanted(samples: int, questions: Sequence[Question]) -> int:
-    """How many answers a measurement takes at least where time does not cut it off: every question comes once."""
-    return max(samples, len(questions))
 
 
 class _Load:

@@ -11,7 +11,8 @@ CHECKS = ["accuracy", "exact_match", "errors"]
 
 def test_what_is_measured_is_kept_in_every_region(verified) -> None:
     document = verified.ask("verify", "--save-baseline")
-    assert document.keys() == {"baseline", "regions"}
+    assert document.keys() == {"baseline", "regions", "unverifiable"}
+    assert document["unverifiable"] == {}
     assert document["regions"] == {"eu": None, "us": None}
     assert document["baseline"]["identities"]["pages"].keys() == {"pages", "ledger"}, (
         "and what is grouped with it"
@@ -108,6 +109,24 @@ def test_a_measurement_that_time_cut_off_is_refused_and_the_good_one_stays(verif
     assert "time was up when pages had been asked" in error["message"] and "none is kept" in error["message"]
     assert "in verify.pages, give `within` more time" in error["next"]
     assert len(list((verified.vault("us") / "log" / "baselines").iterdir())) == 1
+
+
+def test_a_baseline_that_leaves_a_bound_undecided_is_told_by_the_verb_that_makes_it(
+    verified, endpoint
+) -> None:
+    few = VERIFY.replace("errors:", "latency_p95: {{at_most: 500x}}, errors:")
+    verified.write_manifest(GROUP, few, url=endpoint.url)
+    reason = "the baseline's 40 samples are too few to tell: `samples` must be 72 or more"
+    assert verified.ask("verify", "--save-baseline")["unverifiable"] == {"pages": {"latency_p95": reason}}
+    told = f"pages: latency_p95 ({reason})"
+    assert f"warning: some bounds can never be verified beside it: {told}" in verified.said
+    made = verified.ask("protect")
+    assert made["unverifiable"] == {"pages": {"latency_p95": reason}}
+    assert f"it could not be verified if it were recovered now: {told}" in verified.said
+    assert verified.ask("plan", "--to", "us")["unverifiable"] == {"pages": {"latency_p95": reason}}
+    verified.write_manifest(GROUP, few.replace("samples: 40", "samples: 72"), url=endpoint.url)
+    assert verified.ask("verify", "--save-baseline")["unverifiable"] == {}
+    assert verified.ask("protect")["unverifiable"] == {}
 
 
 def test_a_longer_within_gives_every_measurement_more_time(verified, endpoint, monkeypatch) -> None:
