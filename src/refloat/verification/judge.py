@@ -53,9 +53,11 @@ def judge(
 
     A bound passes when the whole 95 % interval of what it compares keeps to it, fails when the whole
     interval breaks it, and is unknown otherwise. Quality is compared without an interval where both sides
-    answered the same questions completely. Without a baseline, bounds that are relative to it are unknown. A near
-    one says nothing of quality; a bound on speed that is kept beside it passes and says so, and one that is not is
-    unknown, since what changed may be why. Where the manifest gives no bound on ``errors``, at most 5 % may fail.
+    answered the same questions completely. Golden questions that there was no time to ask count as neither right
+    nor wrong: a bound is settled where it is so whatever they would have brought. Without a baseline, bounds that are
+    relative to it are unknown. A near one says nothing of quality; a bound on speed that is kept beside it passes and
+    says so, and one that is not is unknown, since what changed may be why. Where the manifest gives no bound on
+    ``errors``, at most 5 % may fail.
     """
     implied = {} if ERRORS in bounds else {ERRORS: Bound(at_most=ERRORS_SHARE_MAX)}
     return [
@@ -127,16 +129,37 @@ def _check(ask: _Ask) -> Check:
 def _verdict(ask: _Ask, before: Metric | None, after: Metric | None) -> tuple[Verdict, str]:
     if _all_failed(ask.after):
         return "fail", "no question was answered"
-    if after is None and ask.name == EXACT_MATCH:
-        return "unknown", ask.reason if ask.before is None else OTHER_QUESTIONS
     if after is None:
-        return "unknown", "it was not measured"
+        return "unknown", _not_measured(ask)
     if not _is_relative(ask.bound):
-        return _settled(_excess(ask.bound, None, after))
+        return _told(ask, _settled(_excess(ask.bound, None, after)))
     if ask.before is None:
         return "unknown", ask.reason
     reason = _no_comparison(ask.name, ask.bound, ask.before, ask.after.concurrency)
-    return ("unknown", reason) if reason else _beside(ask, _settled(_excess(ask.bound, before, after)))
+    if reason:
+        return "unknown", reason
+    return _beside(ask, _told(ask, _settled(_excess(ask.bound, before, after))))
+
+
+def _not_measured(ask: _Ask) -> str:
+    if ask.name == EXACT_MATCH and ask.before is None:
+        return ask.reason
+    otherwise = OTHER_QUESTIONS if ask.name == EXACT_MATCH else "it was not measured"
+    return _not_all_asked(ask) or otherwise
+
+
+def _told(ask: _Ask, settled: tuple[Verdict, str]) -> tuple[Verdict, str]:
+    """What was settled, with the golden questions for which there was no time."""
+    verdict, reason = settled
+    return verdict, _not_all_asked(ask) or reason
+
+
+def _not_all_asked(ask: _Ask) -> str:
+    """How many golden questions there was no time to ask, where quality is judged by them."""
+    unasked = len(ask.after.unasked)
+    if not unasked or ask.name in LOAD_METRICS:
+        return ""
+    return f"there was no time to ask {unasked} of the golden questions"
 
 
 def _beside(ask: _Ask, settled: tuple[Verdict, str]) -> tuple[Verdict, str]:
@@ -197,11 +220,29 @@ def _before(ask: _Ask) -> Metric | None:
 
 
 def _matching(before: Measurement | None, after: Measurement) -> Metric | None:
-    """The share of the baseline's answers that came back the same; None where the questions differ."""
+    """The share of the baseline's answers that came back the same; None where the questions differ, or none was asked.
+
+    Of those that there was no time to ask any number may be the same.
+    """
     if before is None or not before.answers or set(after.answers) - set(before.answers):
         return None
-    same = sum(after.answers.get(question) == answer for question, answer in before.answers.items())
-    return _exactly(same / len(before.answers), len(before.answers))
+    asked = before.answers.keys() - set(after.unasked)
+    if not asked:
+        return None
+    same = sum(after.answers.get(question) == before.answers[question] for question in asked)
+    return _open(_exactly(same / len(asked), len(asked)), len(before.answers) - len(asked))
+
+
+def _open(share: Metric, unasked: int) -> Metric:
+    """A share with room for the questions that there was no time to ask: none of them may be right, or all.
+
+    They are no sample that chance took, so no narrower interval covers them.
+    """
+    if not unasked:
+        return share
+    whole = share.samples + unasked
+    low, high = share.low * share.samples / whole, (share.high * share.samples + unasked) / whole
+    return share.model_copy(update={"low": low, "high": high})
 
 
 def _exactly(value: float, samples: int) -> Metric:
@@ -218,9 +259,14 @@ def _collapsed(ask: _Ask, measured: Measurement, metric: Metric | None) -> Metri
     before = ask.before if _is_relative(ask.bound) else None
     sides = [side for side in (before, ask.after) if side is not None]
     complete = all(ask.name in side.metrics and _is_complete(side, ask.name) for side in sides)
-    if complete and all(set(side.answers) == set(measured.answers) for side in sides):
-        return metric.model_copy(update={"low": metric.value, "high": metric.value})
-    return metric
+    if complete and all(_questions(side) == _questions(measured) for side in sides):
+        metric = metric.model_copy(update={"low": metric.value, "high": metric.value})
+    return _open(metric, len(measured.unasked))
+
+
+def _questions(measured: Measurement) -> set[str]:
+    """The golden questions that were answered, and those that would have been asked."""
+    return {*measured.answers, *measured.unasked}
 
 
 def _is_complete(measured: Measurement, name: str) -> bool:

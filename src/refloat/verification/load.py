@@ -98,7 +98,9 @@ def measure(
         rounds = [load.round(component, round_size)]
         while True:
             so_far = _measurement(component, region, concurrency, clock.now(), rounds, scoring)
-            so_far = so_far.model_copy(update={"cut_off": load.cut_off})
+            if load.cut_off:
+                unasked = _unasked(questions, rounds)
+                so_far = so_far.model_copy(update={"cut_off": True, "unasked": unasked})
             taken = sum(len(each.answers) for each in rounds)
             if more_while is None or taken >= limit or load.has_ended() or not more_while(so_far):
                 return so_far
@@ -286,6 +288,11 @@ def _first_answers(rounds: Sequence[_Round]) -> dict[str, Answer]:
         if known is None or (known.error and not timed.answer.error):
             found[timed.answer.question.id] = timed.answer
     return found
+
+
+def _unasked(questions: Sequence[Question], rounds: Sequence[_Round]) -> tuple[str, ...]:
+    asked = {timed.answer.question.id for each in rounds for timed in each.answers}
+    return tuple(question.id for question in questions if question.id not in asked)
 
 
 def _quality_metrics(first: Mapping[str, Answer], scoring: Quality) -> dict[str, Metric]:

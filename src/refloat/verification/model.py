@@ -32,7 +32,8 @@ class Measurement(Value):
     ``metrics`` holds ``latency_p50``, ``latency_p95``, ``latency_p99`` and ``end_to_end`` (seconds),
     ``throughput`` (answers a second), ``errors`` (share) and the quality metrics of the manifest (shares).
     ``answers`` maps a question's id to the digest of its answer, so that ``exact_match`` can be taken.
-    ``cut_off`` tells that time was up before everything was asked that was to be.
+    ``cut_off`` tells that time was up before everything was asked that was to be, and ``unasked`` the golden questions
+    that were then never asked.
     """
 
     component: str
@@ -43,6 +44,7 @@ class Measurement(Value):
     metrics: Mapping[str, Metric]
     answers: Mapping[str, str] = Field(default_factory=dict)
     cut_off: bool = Field(default=False, exclude_if=operator.not_)
+    unasked: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
 
     @property
     def taken(self) -> int:

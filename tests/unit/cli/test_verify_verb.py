@@ -129,6 +129,20 @@ def test_a_baseline_that_leaves_a_bound_undecided_is_told_by_the_verb_that_makes
     assert verified.ask("protect")["unverifiable"] == {}
 
 
+def test_questions_that_there_was_no_time_to_ask_have_not_failed(verified, monkeypatch) -> None:
+    golden = verified.root / "golden.jsonl"
+    lines = [golden.read_text().replace('"id": "q', f'"id": "{n}q') for n in range(6)]
+    golden.write_text("".join(lines))
+    verified.ask("verify", "--save-baseline")
+    make_slow(monkeypatch)
+    document = verified.ask("verify", exits=1)
+    assert document["verified"] is None
+    assert [(check["name"], check["verdict"]) for check in document["checks"]] == [
+        ("accuracy", "unknown"), ("exact_match", "unknown"), ("errors", "pass"),
+    ]  # fmt: skip
+    assert "warning: pages exact_match: there was no time to ask " in verified.said
+
+
 def test_a_longer_within_gives_every_measurement_more_time(verified, endpoint, monkeypatch) -> None:
     make_slow(monkeypatch)
     verified.write_manifest(GROUP, VERIFY + "    within: 1h\n", url=endpoint.url)

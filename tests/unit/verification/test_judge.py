@@ -228,6 +228,68 @@ def test_a_question_that_was_not_answered_is_no_match() -> None:
     assert one(before, measured({"q1": "a"}), "exact_match", drop_at_most=0.0).recovered == 0.5
 
 
+def cut(answered: Mapping[str, str], unasked: int, **metrics: Metric) -> Measurement:
+    """A measurement that time cut off before the last golden questions of a hundred were asked."""
+    left = tuple(f"q{number}" for number in range(100 - unasked, 100))
+    return measured(answered, **metrics).model_copy(update={"cut_off": True, "unasked": left})
+
+
+WHOLE = {f"q{number}": "a" for number in range(100)}
+
+
+@pytest.mark.parametrize(
+    ("unasked", "other", "verdict", "share"),
+    [
+        (5, 0, "unknown", 1.0),
+        (1, 0, "pass", 1.0),
+        (5, 2, "fail", 93 / 95),
+        (99, 0, "unknown", 1.0),
+        (50, 1, "unknown", 49 / 50),
+    ],
+)
+def test_questions_that_there_was_no_time_to_ask_are_no_mismatch(
+    unasked: int, other: int, verdict: str, share: float
+) -> None:
+    """Of a hundred one may differ: it is settled where it is whatever the others would have brought."""
+    answered = {name: "b" if n < other else "a" for n, name in enumerate(list(WHOLE)[: 100 - unasked])}
+    check = one(
+        measured(WHOLE),
+        cut(answered, unasked),
+        "exact_match",
+        drop_at_most=0.01,
+    )
+    assert (check.verdict, check.recovered, check.samples) == (verdict, share, 100 - unasked)
+    assert check.reason == f"there was no time to ask {unasked} of the golden questions"
+
+
+@pytest.mark.parametrize("bound", [{"drop_at_most": 0.02}, {"at_least": 0.97}])
+@pytest.mark.parametrize(
+    ("unasked", "wrong", "verdict"),
+    [(0, 1, "pass"), (50, 1, "unknown"), (2, 1, "pass"), (2, 2, "unknown"), (50, 4, "fail")],
+)
+def test_quality_is_not_judged_by_the_questions_that_there_was_time_for_alone(
+    bound: dict[str, float], unasked: int, wrong: int, verdict: str
+) -> None:
+    count = 100 - unasked
+    answered = dict.fromkeys(list(WHOLE)[:count], "a")
+    before = measured(WHOLE, accuracy=wilson(99, 100))
+    check = one(before, cut(answered, unasked, accuracy=wilson(count - wrong, count)), "accuracy", **bound)
+    assert check.verdict == verdict
+    assert check.reason == (f"there was no time to ask {unasked} of the golden questions" if unasked else "")
+    assert check.recovered == (count - wrong) / count
+
+
+def test_where_there_was_no_time_to_ask_any_question_nothing_has_failed() -> None:
+    nothing = measured().model_copy(update={"metrics": {}, "cut_off": True, "unasked": tuple(WHOLE)})
+    bounds = {"exact_match": Bound(drop_at_most=0.01), "accuracy": Bound(at_least=0.9)}
+    checks = judge("assistant", held(measured(WHOLE, accuracy=wilson(99, 100))), nothing, bounds)
+    assert {check.verdict for check in checks} == {"unknown"}
+    told = "there was no time to ask 100 of the golden questions"
+    assert [check.reason for check in checks] == [told, told, "it was not measured"]
+    without = judge("assistant", None, nothing, bounds)
+    assert [check.reason for check in without] == [NO_BASELINE, told, "it was not measured"]
+
+
 def test_exact_match_on_other_questions_is_unknown() -> None:
     check = one(measured({"q1": "a"}), measured({"q2": "a"}), "exact_match", drop_at_most=0.0)
     assert (check.verdict, check.recovered) == ("unknown", None)
