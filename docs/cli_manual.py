@@ -337,7 +337,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ),
         (
             "newest.unverifiable.NAME",
-            "of a component that could not be verified if the point were recovered now: the bounds that nothing could decide, each with the reason",
+            "of a component that could not be verified if the point were recovered now: the bounds that could never be found to be kept, each with the reason",
         ),
         ("regions.NAME.reachable", "whether its replica answers"),
         (
@@ -627,6 +627,10 @@ DOCUMENTS: Mapping[str, Rows] = {
             "what was measured: `metrics` with `value`, `low`, `high`, `samples` and `unit`, and the load",
         ),
         ("regions.NAME", "with `--save-baseline`: why this region did not keep it, or `null`"),
+        (
+            "unverifiable.NAME",
+            "with `--save-baseline`: of a component beside whose baseline some bounds can never be found to be kept: these, each with the reason",
+        ),
     ),
     "run abort": (
         ("run", "the run"),
@@ -952,7 +956,7 @@ NOTES: Mapping[str, str] = {
     "Each piece is taken from the first region where it is whole. Links come back as links and are never followed.",
     "run": "`--to` is the region whose runs are meant: the journal of a run is in the vault of the region that it recovers, or in the one that `--vault` named.",
     "run abort": "For a run that waits, was stopped or died: everything that it did is undone, in reverse. Exit code 0 where it is then `rolled_back`; 2 for one that is over, of which nothing is put back any more.",
-    "verify": "Exit code 1 when a bound is not kept or not known to be, when a baseline did not reach every region, and when nothing answers: then none is kept. "
+    "verify": "Exit code 1 when a bound is not kept or not known to be, when a baseline did not reach every region, and when nothing answers, or not in time: then none is kept. "
     "Measure a baseline, with `--save-baseline`, whenever something changes that a component's answers depend on: without one that fits, a recovery waits for a person ([BASELINES.md](BASELINES.md)).",
     "evidence": "Signed by the operator's key and kept in every vault that was left.",
     "vault init": 'Refuses a place that is not empty. Where it was killed, the same command goes on with the key file that it made, and says so: until all is made, a file `.NAME.making` beside the key says which vault that is. It takes no key of another vault, nor of one that is made. The key opens everything and nothing opens the vault without it: keep two copies outside of all regions. `--lock` is for vaults whose regions are all buckets of S3 with object lock, needs `pip install "refloat[aws]"`, and tries whether each bucket keeps a lock, which leaves a small object below `proof/`; nobody can shorten or undo a lock, not the owner of the account either.',

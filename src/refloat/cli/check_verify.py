@@ -14,6 +14,7 @@ from refloat.flows.baselines import carried_as
 from refloat.flows.components import Components
 from refloat.flows.verify import golden_files
 from refloat.manifest.parse import Mistake, dotted
+from refloat.verification.decidable import too_few_samples
 from refloat.verification.golden import read_golden
 from refloat.verification.metrics import quality
 
@@ -54,7 +55,7 @@ def _placed(error: ManifestError, name: str, region: str) -> Mistake:
 
 
 def wrong_golden(manifest: Manifest, late: Resolver, folder: Path) -> Iterator[Problem]:
-    """What is wrong with the golden questions, and where they do not fit the metrics."""
+    """What is wrong with the golden questions, where they do not fit the metrics, and of what too few are asked."""
     for name, asked in manifest.verify.items():
         key, path = "golden", ""
         one = Components(manifest.model_copy(update={"verify": {name: asked}}), late)
@@ -63,6 +64,10 @@ def wrong_golden(manifest: Manifest, late: Resolver, folder: Path) -> Iterator[P
             questions = read_golden(golden_files(one, folder)[carried_as(name)])
             key = "metrics"
             quality(asked.metrics).fits(questions)
+            for bound, why in too_few_samples(asked, [question.id for question in questions]).items():
+                yield Problem(
+                    Level.WARNING, f"verify.{name}.samples", f"{bound} can never be verified: {why}"
+                )
         except ManifestError as error:
             place = f"{path}:{error.line}" if error.line else path
             yield Problem(Level.ERROR, f"verify.{name}.{key}", f"{error.message} ({place})", error.next_step)

@@ -63,6 +63,7 @@ def verify(
 
 def _show_measured(console: Console, kept: Measured) -> None:
     from refloat.evidence.render import figure
+    from refloat.flows.baselines import spoken
 
     rows = [
         (
@@ -81,6 +82,8 @@ def _show_measured(console: Console, kept: Measured) -> None:
     for region, error in kept.regions.items():
         if error:
             console.warn(f"{region} does not keep it: {error}")
+    if kept.doubts:
+        console.warn(f"some bounds can never be verified beside it: {spoken(kept.doubts)}")
 
 
 def _show_checks(console: Console, checks: Sequence[Check]) -> None:

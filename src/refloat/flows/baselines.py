@@ -18,8 +18,9 @@ from refloat.point.model import Point
 from refloat.vault.keys import Role
 from refloat.vault.missed_records import BASELINES
 from refloat.vault.replica import Replica
+from refloat.verification.decidable import undecidable
 from refloat.verification.golden import read_golden
-from refloat.verification.judge import undecidable
+from refloat.verification.metrics import samples_wanted
 from refloat.verification.model import Baseline, PipelineBaseline
 from refloat.verification.reference import Reference, nearest
 
@@ -27,7 +28,7 @@ Kept = Sequence[Baseline | PipelineBaseline]
 """What regions keep, as it was written."""
 
 Doubts = Mapping[str, Mapping[str, str]]
-"""For each component that could not be verified, the bounds that nothing could decide, each with the reason."""
+"""For each component that could not be verified, the bounds that can never be found to be kept, with the reasons."""
 
 
 def carried_as(component: str) -> str:
@@ -71,12 +72,13 @@ def reference(
     *,
     profile: str,
     region: str,
+    wanted: int = 0,
     pipeline: str | None = None,
 ) -> Reference | None:
     """The baseline to hold a component against in ``region``; None where there is none of it.
 
     ``identities`` are the digests of what its answers depend on, and ``pipeline`` that of everything, by which
-    baselines were once kept.
+    baselines were once kept; ``wanted`` is how many answers a whole measurement has.
     """
     each = (
         one
@@ -85,7 +87,7 @@ def reference(
             baseline.each(identities, pipeline) if isinstance(baseline, PipelineBaseline) else [baseline]
         )
     )
-    return nearest(each, component, identities, profile, region)
+    return nearest(each, component, identities, profile, region, wanted=wanted)
 
 
 def identities_in(point: Point, manifest: Manifest, component: str) -> dict[str, str]:
@@ -97,15 +99,19 @@ def identities_in(point: Point, manifest: Manifest, component: str) -> dict[str,
 
 
 def reference_for(
-    known: Kept, point: Point, manifest: Manifest, component: str, region: str
+    known: Kept, point: Point, manifest: Manifest, component: str, golden: bytes, region: str
 ) -> Reference | None:
-    """The baseline to hold a component against once it is recovered from ``point`` in ``region``."""
+    """The baseline to hold a component against once it is recovered from ``point`` in ``region``.
+
+    Raises ``ManifestError`` where ``golden`` are no questions.
+    """
     return reference(
         known,
         component,
         identities_in(point, manifest, component),
         profile=point.profile,
         region=region,
+        wanted=samples_wanted(manifest.verify[component].samples, len(read_golden(golden))),
         pipeline=point.identity_digest,
     )
 
@@ -127,12 +133,11 @@ def doubts(
 def doubts_on(
     name: str, known: Kept, point: Point, manifest: Manifest, files: Mapping[str, bytes], region: str
 ) -> Mapping[str, str]:
-    """The same of one component that the manifest verifies: its bounds that nothing could decide, with the reasons."""
-    asked = manifest.verify[name]
-    held = reference_for(known, point, manifest, name, region)
+    """The same of one component that the manifest verifies: its bounds that could never be kept, with reasons."""
+    asked, golden = manifest.verify[name], files.get(carried_as(name), b"")
     try:
-        questions = [question.id for question in read_golden(files.get(carried_as(name), b""))]
-        return undecidable(held, asked, questions)
+        held = reference_for(known, point, manifest, name, golden, region)
+        return undecidable(held, asked, [question.id for question in read_golden(golden)])
     except ManifestError as error:
         return dict.fromkeys(asked.bounds, error.message)
 

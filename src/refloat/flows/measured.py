@@ -31,21 +31,22 @@ def measure_with(
     """Measure what ``with_points`` asks for beyond what is ``known``, and keep it in every region.
 
     For each component measured, why it is not kept, or None; and what some region keeps now.
-    What answers worse than the nearest baseline does is not kept: nobody has said that it is as it should be. An
-    error of one component is its own.
+    What answers worse than the nearest baseline does is not kept: nobody has said that it is as it should be. Nor is
+    what time cut off: of few samples, it would decide nothing. An error of one component is its own.
     """
     manifest, outcome, added = components.manifest, dict[str, str | None](), list[Baseline]()
     for name, asked in manifest.verify.items():
         if asked.with_points == "never":
             continue
-        held = baselines.reference_for(known, point, manifest, name, point.primary)
-        if asked.with_points == "when_identity_moved" and held is not None and held.exact:
-            continue
+        golden = files[baselines.carried_as(name)]
         try:
+            held = baselines.reference_for(known, point, manifest, name, golden, point.primary)
+            if asked.with_points == "when_identity_moved" and held and held.exact and held.whole:
+                continue
             made = verify.measure_baseline(
                 components,
                 name,
-                files[baselines.carried_as(name)],
+                golden,
                 point.primary,
                 clock,
                 profile=point.profile,
@@ -53,7 +54,7 @@ def measure_with(
                 seconds_max=asked.within,
             )
             _require_fit(made, baselines.identities_in(point, manifest, name))
-            verify.require_answers(made.measurement, asked)
+            verify.require_baseline(made.measurement, asked)
             _require_as_good(made, held, asked)
         except RefloatError as error:
             outcome[name] = redact(error.told, components.resolver.secrets)

@@ -292,7 +292,8 @@ class Verify(ReadOnly):
             )
             return None
         kept = baselines.kept(self.replicas)
-        return baselines.reference_for(kept, point, prepared.manifest, name, prepared.plan.to)
+        golden = prepared.files[baselines.carried_as(name)]
+        return baselines.reference_for(kept, point, prepared.manifest, name, golden, prepared.plan.to)
 
     def _otherwise(self, name: str, checks: Sequence[Check], context: Context) -> Mapping[str, Json]:
         """What is worse is put back; what is not known is for a person to decide, and stays as it is until then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from refloat import registry
@@ -24,9 +24,10 @@ from refloat.point.capture import inspected
 from refloat.units import format_time
 from refloat.vault.vault import Vault
 from refloat.verification import judge
+from refloat.verification.decidable import undecidable
 from refloat.verification.golden import read_golden
 from refloat.verification.load import SECONDS_MAX, measure
-from refloat.verification.metrics import ERRORS
+from refloat.verification.metrics import ERRORS, samples_wanted
 from refloat.verification.model import Baseline, Check, Measurement
 from refloat.verification.reference import Reference
 
@@ -61,10 +62,14 @@ class Verified:
 
 @dataclass(frozen=True)
 class Measured:
-    """How a pipeline answers, kept as its baselines. ``regions`` holds why one did not keep them, or None."""
+    """How a pipeline answers, kept as its baselines. ``regions`` holds why one did not keep them, or None.
+
+    ``doubts`` are the bounds that can never be found to be kept beside them.
+    """
 
     measured: Mapping[str, Baseline]
     regions: Mapping[str, str | None]
+    doubts: baselines.Doubts = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -85,6 +90,7 @@ class Measured:
                 "components": {name: json_form(made.measurement) for name, made in self.measured.items()},
             },
             "regions": dict(self.regions),
+            "unverifiable": baselines.document(self.doubts),
         }
 
 
@@ -130,10 +136,11 @@ def measure_component(
     reference: Reference | None = None,
     until_decided: bool = False,
     progress: Progress | None = None,
-    seconds_max: float = SECONDS_MAX,
+    seconds_max: float | None = None,
 ) -> Measurement:
     """Put a component under the load that its manifest names and measure how it answers.
 
+    It takes ``seconds_max`` at most, by default five minutes, and longer where ``within`` of the manifest is longer.
     With ``until_decided`` more samples are taken while a bound, held against ``reference``, would be decided by noise.
     """
     manifest = components.manifest
@@ -155,7 +162,7 @@ def measure_component(
         metrics=asked.metrics,
         progress=progress or Silent(),
         more_while=undecided if until_decided else None,
-        seconds_max=seconds_max,
+        seconds_max=max(SECONDS_MAX, asked.within) if seconds_max is None else seconds_max,
     )
 
 
@@ -186,7 +193,7 @@ def measure_baseline(
     profile: str = DEFAULT_PROFILE,
     reference_of: ReferenceOf | None = None,
     progress: Progress | None = None,
-    seconds_max: float = SECONDS_MAX,
+    seconds_max: float | None = None,
 ) -> Baseline:
     """Measure a component, for the identity of what its answers depend on that is live now.
 
@@ -244,13 +251,19 @@ def verify(
     require_verification(components.manifest)
     known, measured, checks = baselines.kept(vault.replicas.values()), dict[str, Baseline](), list[Check]()
     for name, asked in components.manifest.verify.items():
+        golden = files[carried_as(name)]
         reference_of = functools.partial(
-            baselines.reference, known, name, profile=DEFAULT_PROFILE, region=region
+            baselines.reference,
+            known,
+            name,
+            profile=DEFAULT_PROFILE,
+            region=region,
+            wanted=samples_wanted(asked.samples, len(read_golden(golden))),
         )
         made = measure_baseline(
             components,
             name,
-            files[carried_as(name)],
+            golden,
             region,
             clock,
             reference_of=reference_of,
@@ -272,16 +285,20 @@ def save_baseline(
 ) -> Measured:
     """Measure everything that the manifest verifies, and keep it as the baselines in every region.
 
-    Raises as ``verify``, and ``ConnectorError`` where something does not answer: then none is kept.
+    Raises as ``verify``, and ``ConnectorError`` where something does not answer, or not in time: then none is kept.
     """
     require_verification(components.manifest)
-    measured = {}
+    measured, doubts = {}, {}
     for name, asked in components.manifest.verify.items():
-        made = measure_baseline(components, name, files[carried_as(name)], region, clock, progress=progress)
-        require_answers(made.measurement, asked)
+        golden = files[carried_as(name)]
+        made = measure_baseline(components, name, golden, region, clock, progress=progress)
+        require_baseline(made.measurement, asked)
         measured[name] = made
+        found = undecidable(Reference(made), asked, [question.id for question in read_golden(golden)])
+        doubts.update({name: found} if found else {})
     lost = {name: error.message for name, error in vault.unreachable.items()}
-    return Measured(measured, {**baselines.save(measured.values(), list(vault.replicas.values())), **lost})
+    kept = baselines.save(measured.values(), list(vault.replicas.values()))
+    return Measured(measured, {**kept, **lost}, doubts)
 
 
 def require_verification(manifest: Manifest) -> None:
@@ -292,8 +309,25 @@ def require_verification(manifest: Manifest) -> None:
         )
 
 
-def require_answers(measurement: Measurement, asked: Verification) -> None:
-    """Raise ``ConnectorError`` where too few questions were answered: a baseline of errors is none."""
+def require_baseline(measurement: Measurement, asked: Verification) -> None:
+    """Raise ``ConnectorError`` for what is no baseline: too few questions were answered, or time cut it off.
+
+    What was cut off has few samples, and as the newest baseline it would make every verdict unknown.
+    """
+    _require_answers(measurement, asked)
+    if measurement.cut_off:
+        name = measurement.component
+        raise ConnectorError(
+            f"time was up when {name} had been asked {measurement.taken} questions, and not all: "
+            "what was cut off is no baseline, and none is kept",
+            component=name,
+            region=measurement.region,
+            next=f"in verify.{name}, give `within` more time, ask with a higher `concurrency`, or for fewer `samples`",
+        )
+
+
+def _require_answers(measurement: Measurement, asked: Verification) -> None:
+    """A baseline of errors is none."""
     checks = judge.judge(measurement.component, None, measurement, asked.bounds)
     failed = any(check.name == ERRORS and check.verdict == "fail" for check in checks)
     if failed or not measurement.answers:

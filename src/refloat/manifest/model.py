@@ -276,7 +276,7 @@ class Verification(Model):
     samples: int = Field(default=300, ge=20, le=SAMPLES_MAX, strict=True)
     warmup: int = Field(default=20, ge=0, le=SAMPLES_MAX, strict=True)
     with_points: Literal["always", "when_identity_moved", "never"] = "never"
-    within: Duration = 60.0
+    within: Duration = 300.0
 
 
 class Drills(Model):

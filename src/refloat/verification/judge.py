@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from refloat.manifest.model import Bound, Ratio, Time, Verification
+from refloat.manifest.model import Bound, Ratio, Time
 from refloat.verification.metrics import (
     END_TO_END,
     ERRORS,
@@ -53,9 +53,11 @@ def judge(
 
     A bound passes when the whole 95 % interval of what it compares keeps to it, fails when the whole
     interval breaks it, and is unknown otherwise. Quality is compared without an interval where both sides
-    answered the same questions completely. Without a baseline, bounds that are relative to it are unknown. A near
-    one says nothing of quality; a bound on speed that is kept beside it passes and says so, and one that is not is
-    unknown, since what changed may be why. Where the manifest gives no bound on ``errors``, at most 5 % may fail.
+    answered the same questions completely. Golden questions that there was no time to ask count as neither right
+    nor wrong: a bound is settled where it is so whatever they would have brought. Without a baseline, bounds that are
+    relative to it are unknown. A near one says nothing of quality; a bound on speed that is kept beside it passes and
+    says so, and one that is not is unknown, since what changed may be why. Where the manifest gives no bound on
+    ``errors``, at most 5 % may fail.
     """
     implied = {} if ERRORS in bounds else {ERRORS: Bound(at_most=ERRORS_SHARE_MAX)}
     return [
@@ -77,35 +79,6 @@ def _ask(
     shown = measurement.metrics.get(name)
     known = None if shown is None else shown.value
     return _Ask(component, name, bound, None, recovered, reason=reference.told, known=known)
-
-
-def undecidable(
-    reference: Reference | None, asked: Verification, questions: Collection[str]
-) -> dict[str, str]:
-    """The bounds of a component that no measurement could decide, each with the reason.
-
-    ``questions`` are the ids of the golden set. An absolute bound can always be decided.
-    """
-    reasons = {
-        name: _why_not(reference, name, bound, asked.concurrency, questions)
-        for name, bound in asked.bounds.items()
-    }
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
-def _why_not(
-    reference: Reference | None, name: str, bound: Bound, concurrency: int, questions: Collection[str]
-) -> str:
-    if name != EXACT_MATCH and not _is_relative(bound):
-        return ""
-    if reference is None:
-        return NO_BASELINE
-    if not reference.exact and name not in LOAD_METRICS:
-        return reference.told
-    before = reference.baseline.measurement
-    if name == EXACT_MATCH:
-        return OTHER_QUESTIONS if not before.answers or set(questions) - set(before.answers) else ""
-    return _no_comparison(name, bound, before, concurrency)
 
 
 def needs_more(checks: Sequence[Check]) -> bool:
@@ -156,16 +129,37 @@ def _check(ask: _Ask) -> Check:
 def _verdict(ask: _Ask, before: Metric | None, after: Metric | None) -> tuple[Verdict, str]:
     if _all_failed(ask.after):
         return "fail", "no question was answered"
-    if after is None and ask.name == EXACT_MATCH:
-        return "unknown", ask.reason if ask.before is None else OTHER_QUESTIONS
     if after is None:
-        return "unknown", "it was not measured"
+        return "unknown", _not_measured(ask)
     if not _is_relative(ask.bound):
-        return _settled(_excess(ask.bound, None, after))
+        return _told(ask, _settled(_excess(ask.bound, None, after)))
     if ask.before is None:
         return "unknown", ask.reason
     reason = _no_comparison(ask.name, ask.bound, ask.before, ask.after.concurrency)
-    return ("unknown", reason) if reason else _beside(ask, _settled(_excess(ask.bound, before, after)))
+    if reason:
+        return "unknown", reason
+    return _beside(ask, _told(ask, _settled(_excess(ask.bound, before, after))))
+
+
+def _not_measured(ask: _Ask) -> str:
+    if ask.name == EXACT_MATCH and ask.before is None:
+        return ask.reason
+    otherwise = OTHER_QUESTIONS if ask.name == EXACT_MATCH else "it was not measured"
+    return _not_all_asked(ask) or otherwise
+
+
+def _told(ask: _Ask, settled: tuple[Verdict, str]) -> tuple[Verdict, str]:
+    """What was settled, with the golden questions for which there was no time."""
+    verdict, reason = settled
+    return verdict, _not_all_asked(ask) or reason
+
+
+def _not_all_asked(ask: _Ask) -> str:
+    """How many golden questions there was no time to ask, where quality is judged by them."""
+    unasked = len(ask.after.unasked)
+    if not unasked or ask.name in LOAD_METRICS:
+        return ""
+    return f"there was no time to ask {unasked} of the golden questions"
 
 
 def _beside(ask: _Ask, settled: tuple[Verdict, str]) -> tuple[Verdict, str]:
@@ -226,11 +220,29 @@ def _before(ask: _Ask) -> Metric | None:
 
 
 def _matching(before: Measurement | None, after: Measurement) -> Metric | None:
-    """The share of the baseline's answers that came back the same; None where the questions differ."""
+    """The share of the baseline's answers that came back the same; None where the questions differ, or none was asked.
+
+    Of those that there was no time to ask any number may be the same.
+    """
     if before is None or not before.answers or set(after.answers) - set(before.answers):
         return None
-    same = sum(after.answers.get(question) == answer for question, answer in before.answers.items())
-    return _exactly(same / len(before.answers), len(before.answers))
+    asked = before.answers.keys() - set(after.unasked)
+    if not asked:
+        return None
+    same = sum(after.answers.get(question) == before.answers[question] for question in asked)
+    return _open(_exactly(same / len(asked), len(asked)), len(before.answers) - len(asked))
+
+
+def _open(share: Metric, unasked: int) -> Metric:
+    """A share with room for the questions that there was no time to ask: none of them may be right, or all.
+
+    They are no sample that chance took, so no narrower interval covers them.
+    """
+    if not unasked:
+        return share
+    whole = share.samples + unasked
+    low, high = share.low * share.samples / whole, (share.high * share.samples + unasked) / whole
+    return share.model_copy(update={"low": low, "high": high})
 
 
 def _exactly(value: float, samples: int) -> Metric:
@@ -238,17 +250,23 @@ def _exactly(value: float, samples: int) -> Metric:
 
 
 def _collapsed(ask: _Ask, measured: Measurement, metric: Metric | None) -> Metric | None:
-    """A quality metric without its interval where both sides answered one golden set completely.
+    """A quality metric without its interval where what is compared answered one golden set completely.
 
     Those questions are then not a sample of it: they are all of it.
     """
     if metric is None or ask.name in LOAD_METRICS:
         return metric
-    sides = [ask.after] if ask.before is None else [ask.before, ask.after]
+    before = ask.before if _is_relative(ask.bound) else None
+    sides = [side for side in (before, ask.after) if side is not None]
     complete = all(ask.name in side.metrics and _is_complete(side, ask.name) for side in sides)
-    if complete and all(set(side.answers) == set(measured.answers) for side in sides):
-        return metric.model_copy(update={"low": metric.value, "high": metric.value})
-    return metric
+    if complete and all(_questions(side) == _questions(measured) for side in sides):
+        metric = metric.model_copy(update={"low": metric.value, "high": metric.value})
+    return _open(metric, len(measured.unasked))
+
+
+def _questions(measured: Measurement) -> set[str]:
+    """The golden questions that were answered, and those that would have been asked."""
+    return {*measured.answers, *measured.unasked}
 
 
 def _is_complete(measured: Measurement, name: str) -> bool:

@@ -19,18 +19,19 @@ from refloat.verification.metrics import (
     END_TO_END,
     ERRORS,
     LATENCIES,
+    SAMPLES_FACTOR_MAX,
     THROUGHPUT,
+    TRACES,
     Quality,
     percentile_interval,
     quality,
     rate_interval,
+    samples_wanted,
     wilson,
 )
 from refloat.verification.model import Measurement, Metric
 
 SECONDS_MAX = 300.0  # of one measurement: an endpoint that hangs must not hold up a recovery for longer
-SAMPLES_FACTOR_MAX = 4  # how many times the samples asked for are taken where noise would decide
-TRACES = 20  # single questions followed end to end, in each round
 BATCHES = 10  # equal parts of a round, between which the rate is compared
 HOPELESS = 20  # so many answers without one that is right about nothing: it does not answer at all
 
@@ -77,7 +78,8 @@ def measure(
     A client asks its next question when it has the answer to its last. ``warmup`` answers are not
     counted; then at least ``samples`` are, and every question once. While ``more_while`` says so of the
     measurement so far, as many again are taken, up to ``samples_max``, by default four times ``samples``.
-    After ``seconds_max`` no further question is asked. A figure for which there was no answer is left out.
+    After ``seconds_max`` no further question is asked, and the measurement says that it was cut off. A figure for
+    which there was no answer is left out.
     Raises ``ManifestError`` for quality metrics that do not fit the questions, ``UsageError`` where there
     is nothing to ask, ``ConnectorError`` for a probe that raises, which none should.
     """
@@ -89,13 +91,16 @@ def measure(
     scoring.fits(questions)
     ends = clock.monotonic() + seconds_max
     load = _Load(questions, concurrency, clock, ends, progress or Silent(), f"the probe of {component}")
-    round_size = max(samples, len(questions))
+    round_size = samples_wanted(samples, len(questions))
     limit = max(round_size, samples * SAMPLES_FACTOR_MAX if samples_max is None else samples_max)
     with load.clients(probe_factory):
         load.warm_up(warmup)
         rounds = [load.round(component, round_size)]
         while True:
             so_far = _measurement(component, region, concurrency, clock.now(), rounds, scoring)
+            if load.cut_off:
+                unasked = _unasked(questions, rounds)
+                so_far = so_far.model_copy(update={"cut_off": True, "unasked": unasked})
             taken = sum(len(each.answers) for each in rounds)
             if more_while is None or taken >= limit or load.has_ended() or not more_while(so_far):
                 return so_far
@@ -122,6 +127,7 @@ class _Load:
         self._what = what
         self._probes: list[Probe] = []
         self._hopeless = False
+        self.cut_off = False
 
     def clients(self, probe_factory: Callable[[], Probe]) -> ExitStack:
         """One probe a client; all are closed when the stack is."""
@@ -190,6 +196,7 @@ class _Load:
             finally:
                 queue.stop()
         self._hopeless = queue.is_hopeless()
+        self.cut_off = not self._hopeless and len(queue.answers) < len(asked)
         return sorted(queue.answers, key=lambda timed: timed.at_s)
 
 
@@ -281,6 +288,11 @@ def _first_answers(rounds: Sequence[_Round]) -> dict[str, Answer]:
         if known is None or (known.error and not timed.answer.error):
             found[timed.answer.question.id] = timed.answer
     return found
+
+
+def _unasked(questions: Sequence[Question], rounds: Sequence[_Round]) -> tuple[str, ...]:
+    asked = {timed.answer.question.id for each in rounds for timed in each.answers}
+    return tuple(question.id for question in questions if question.id not in asked)
 
 
 def _quality_metrics(first: Mapping[str, Answer], scoring: Quality) -> dict[str, Metric]:

@@ -25,6 +25,9 @@ QUANTILES = {**LATENCIES, END_TO_END: 0.50}
 EXACT_MATCH = "exact_match"
 """The quality metric that compares answers with the baseline's own."""
 
+SAMPLES_FACTOR_MAX = 4  # how many times the samples asked for are taken where noise would decide
+TRACES = 20  # single questions followed end to end, in each round
+
 LOAD_METRICS = frozenset({*LATENCIES, END_TO_END, THROUGHPUT, ERRORS})
 
 # ------------------------------------------------------------------------------------------- intervals
@@ -49,6 +52,11 @@ def percentile_interval(samples: Sequence[float], q: float, *, unit: str = "s") 
 def samples_needed(q: float) -> int:
     """The fewest samples whose extremes bound the ``q`` quantile from both sides at 95 %."""
     return math.ceil(math.log(TAIL) / math.log(max(q, 1 - q)))
+
+
+def samples_wanted(samples: int, questions: int) -> int:
+    """How many answers a measurement takes at least where time does not cut it off: every question comes once."""
+    return max(samples, questions)
 
 
 def _order_statistics(count: int, q: float) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
@@ -31,6 +32,8 @@ class Measurement(Value):
     ``metrics`` holds ``latency_p50``, ``latency_p95``, ``latency_p99`` and ``end_to_end`` (seconds),
     ``throughput`` (answers a second), ``errors`` (share) and the quality metrics of the manifest (shares).
     ``answers`` maps a question's id to the digest of its answer, so that ``exact_match`` can be taken.
+    ``cut_off`` tells that time was up before everything was asked that was to be, and ``unasked`` the golden questions
+    that were then never asked.
     """
 
     component: str
@@ -40,6 +43,16 @@ class Measurement(Value):
     seconds: float
     metrics: Mapping[str, Metric]
     answers: Mapping[str, str] = Field(default_factory=dict)
+    cut_off: bool = Field(default=False, exclude_if=operator.not_)
+    unasked: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+
+    @property
+    def taken(self) -> int:
+        """How many questions were asked under load, to within one; fewer than were wanted where time was up."""
+        answered, errors = self.metrics.get("latency_p50"), self.metrics.get("errors")
+        if errors is None:
+            return answered.samples if answered else 0
+        return answered.samples + round(errors.value * errors.samples) if answered else errors.samples
 
 
 class Baseline(Value):

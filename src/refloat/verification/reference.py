@@ -14,11 +14,13 @@ class Reference:
     """A baseline to hold a component against. ``changed`` names what is not as it was when that was measured.
 
     One with nothing changed serves every bound. A *near* one serves those that tell how fast it answers, and these
-    only where they are kept: where not, what changed may be why.
+    only where they are kept: where not, what changed may be why. One that is not ``whole`` has fewer answers than are
+    wanted now: time cut it off, as baselines once were, or the manifest asked for fewer.
     """
 
     baseline: Baseline
     changed: tuple[str, ...] = ()
+    whole: bool = True
 
     @property
     def exact(self) -> bool:
@@ -33,15 +35,26 @@ class Reference:
 
 
 def nearest(
-    kept: Iterable[Baseline], component: str, identities: Mapping[str, str], profile: str, region: str
+    kept: Iterable[Baseline],
+    component: str,
+    identities: Mapping[str, str],
+    profile: str,
+    region: str,
+    *,
+    wanted: int = 0,
 ) -> Reference | None:
     """The best of ``kept`` for a component as ``identities`` describe what its answers depend on; None where none is.
 
     One of the same identity goes before any other, then one of the same component's own, then the one of which least
-    has changed; among equals one measured in ``region``, and of these the newest.
+    has changed; among equals one that is whole, of ``wanted`` answers or more;
+    then one measured in ``region``, and of these the newest.
     """
     found = [
-        Reference(baseline, _changed(identities, baseline.identities))
+        Reference(
+            baseline,
+            _changed(identities, baseline.identities),
+            whole=baseline.measurement.taken >= wanted,
+        )
         for baseline in kept
         if (baseline.component, baseline.profile) == (component, profile)
     ]
@@ -50,6 +63,7 @@ def nearest(
         key=lambda r: (
             component not in r.changed,
             -len(r.changed),
+            r.whole,
             r.baseline.region == region,
             r.baseline.measured_at,
         ),

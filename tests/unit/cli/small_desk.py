@@ -17,6 +17,7 @@ import pytest
 
 from refloat.cli.main import run
 from refloat.cli.system import SystemClock
+from refloat.verification.load import measure
 
 REGIONS = """\
 regions:
@@ -158,3 +159,21 @@ def seated(root: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture
     patch.setenv("REFLOAT_KEY_FILE", str(desk.key))
     patch.chdir(root)
     return desk
+
+
+class SlowClock(SystemClock):
+    """Five seconds pass for whoever looks."""
+
+    def __init__(self) -> None:
+        self._looks = itertools.count()
+
+    def monotonic(self) -> float:
+        return 5.0 * next(self._looks)
+
+
+def make_slow(patch: pytest.MonkeyPatch) -> None:
+    """From now on the forty questions of ``VERIFY`` take longer than the five minutes that a measurement has."""
+    patch.setattr(
+        "refloat.flows.verify.measure",
+        lambda *given, **asked: measure(*given, **{**asked, "clock": SlowClock()}),
+    )

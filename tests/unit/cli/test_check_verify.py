@@ -143,6 +143,37 @@ def test_golden_questions_that_are_not_there_are_told(unprotected: Desk) -> None
     assert "put the questions there" in problem["next"]
 
 
+@pytest.mark.parametrize(
+    ("bound", "samples", "why"),
+    [
+        (
+            "latency_p95: {at_most: 2x}",
+            40,
+            "the baseline's 40 samples are too few to tell: `samples` must be 72 or more",
+        ),
+        ("latency_p95: {at_most: 2s}", 40, ""),
+        ("latency_p99: {at_most: 2s}", 40, "160 samples are too few to tell: `samples` must be 92 or more"),
+        ("latency_p99: {at_most: 2x}", 368, ""),
+    ],
+)
+def test_too_few_samples_for_a_bound_are_told_where_they_stand(
+    unprotected: Desk, bound: str, samples: int, why: str
+) -> None:
+    asks(unprotected, more=("bounds: {", f"bounds: {{{bound}, "))
+    unprotected.manifest.write_text(
+        unprotected.manifest.read_text().replace("samples: 40", f"samples: {samples}")
+    )
+    found = problems(unprotected.ask("check"), "verify.pages.samples")
+    assert [problem["message"] for problem in found] == (
+        [f"{bound[:11]} can never be verified: {why}"] if why else []
+    )
+    for problem in found:
+        assert problem["level"] == "warning"
+        assert f"{unprotected.manifest}:{problem['line']}:{problem['column']}" == place_of(
+            unprotected, f"{samples}\n"
+        )
+
+
 # ------------------------------------------------------------------------------------------------ who listens
 
 

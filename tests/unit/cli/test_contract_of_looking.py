@@ -15,7 +15,7 @@ from refloat.cli.system import SystemClock
 from refloat.connectors.files import Files
 from refloat.connectors.sqlite import SQLite
 from refloat.errors import ConnectorError
-from small_desk import GROUP
+from small_desk import GROUP, VERIFY
 
 NEW = ("--pipeline", "new", "--region", "a=a/vault", "--component", "pages=files:pages")
 
@@ -211,6 +211,12 @@ def test_what_is_measured_is_kept_or_judged_and_exits_1_where_it_is_unknown(veri
     shutil.rmtree(kept)
     kept.write_text("a file where a folder must be")
     require_pinned("verify", "not kept", printed(verified, "verify", "--save-baseline", exits=1))
+
+
+def test_a_baseline_beside_which_a_bound_can_never_be_verified(verified, endpoint) -> None:
+    few = VERIFY.replace("errors:", "latency_p95: {{at_most: 500x}}, errors:")
+    verified.write_manifest(GROUP, few, url=endpoint.url)
+    require_pinned("verify", "baseline too small", printed(verified, "verify", "--save-baseline"))
 
 
 # --------------------------------------------------------------------------------------------------- vault

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from small_desk import GROUP, VERIFY
+from small_desk import GROUP, VERIFY, make_slow
 
 KEYS = {
     "point",
@@ -210,6 +210,16 @@ def test_a_point_of_another_identity_is_measured_with_it_and_can_then_be_verifie
     assert verified.ask("protect")["measured"] == {}
 
 
+def test_a_baseline_of_fewer_samples_than_are_wanted_is_measured_anew_though_nothing_moved(
+    verified, endpoint
+) -> None:
+    """As vaults keep it in which an earlier refloat kept what time had cut off."""
+    more = VERIFY.replace("samples: 40", "samples: 60")
+    verified.write_manifest(GROUP, more + "    with_points: when_identity_moved\n", url=endpoint.url)
+    assert verified.ask("protect")["measured"] == {"pages": None}
+    assert verified.ask("protect")["measured"] == {}
+
+
 def test_a_point_is_not_measured_unless_the_manifest_says_so_and_warns_that_it_could_not_be_verified(
     verified,
 ) -> None:
@@ -238,6 +248,19 @@ def test_what_does_not_answer_is_measured_to_no_baseline_and_the_point_stands(ve
     made = verified.ask("protect")
     assert "100% of" in made["measured"]["pages"]
     assert made["unverifiable"] == {}, "the good baseline is still there"
+
+
+def test_what_time_cut_off_does_not_become_the_baseline(verified, endpoint, monkeypatch) -> None:
+    measuring(verified, endpoint, "always")
+    kept = verified.vault("us") / "log" / "baselines"
+    before = sorted(kept.iterdir())
+    make_slow(monkeypatch)
+    made = verified.ask("protect")
+    assert "time was up when pages had been asked " in made["measured"]["pages"]
+    assert "give `within` more time" in made["measured"]["pages"]
+    assert "warning: pages was measured, and that is not its baseline: time was up" in verified.said
+    assert sorted(kept.iterdir()) == before
+    assert made["unverifiable"] == {}, "the good baseline is still the newest"
 
 
 @pytest.mark.parametrize(

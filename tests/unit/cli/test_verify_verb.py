@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 
-from small_desk import GROUP, VERIFY
+from small_desk import GROUP, VERIFY, make_slow
 
 CHECKS = ["accuracy", "exact_match", "errors"]
 
 
 def test_what_is_measured_is_kept_in_every_region(verified) -> None:
     document = verified.ask("verify", "--save-baseline")
-    assert document.keys() == {"baseline", "regions"}
+    assert document.keys() == {"baseline", "regions", "unverifiable"}
+    assert document["unverifiable"] == {}
     assert document["regions"] == {"eu": None, "us": None}
     assert document["baseline"]["identities"]["pages"].keys() == {"pages", "ledger"}, (
         "and what is grouped with it"
@@ -100,6 +101,52 @@ def test_a_baseline_of_errors_is_refused_and_the_good_one_stays(verified, endpoi
     assert "100% of" in error["message"] and "none is kept" in error["message"]
     assert error["component"] == "pages"
     assert len(list((verified.vault("us") / "log" / "baselines").iterdir())) == 1
+
+
+def test_a_measurement_that_time_cut_off_is_refused_and_the_good_one_stays(verified, monkeypatch) -> None:
+    make_slow(monkeypatch)
+    error = verified.error("verify", "--save-baseline", exits=1)
+    assert "time was up when pages had been asked" in error["message"] and "none is kept" in error["message"]
+    assert "in verify.pages, give `within` more time" in error["next"]
+    assert len(list((verified.vault("us") / "log" / "baselines").iterdir())) == 1
+
+
+def test_a_baseline_that_leaves_a_bound_undecided_is_told_by_the_verb_that_makes_it(
+    verified, endpoint
+) -> None:
+    few = VERIFY.replace("errors:", "latency_p95: {{at_most: 500x}}, errors:")
+    verified.write_manifest(GROUP, few, url=endpoint.url)
+    reason = "the baseline's 40 samples are too few to tell: `samples` must be 72 or more"
+    assert verified.ask("verify", "--save-baseline")["unverifiable"] == {"pages": {"latency_p95": reason}}
+    told = f"pages: latency_p95 ({reason})"
+    assert f"warning: some bounds can never be verified beside it: {told}" in verified.said
+    made = verified.ask("protect")
+    assert made["unverifiable"] == {"pages": {"latency_p95": reason}}
+    assert f"it could not be verified if it were recovered now: {told}" in verified.said
+    assert verified.ask("plan", "--to", "us")["unverifiable"] == {"pages": {"latency_p95": reason}}
+    verified.write_manifest(GROUP, few.replace("samples: 40", "samples: 72"), url=endpoint.url)
+    assert verified.ask("verify", "--save-baseline")["unverifiable"] == {}
+    assert verified.ask("protect")["unverifiable"] == {}
+
+
+def test_questions_that_there_was_no_time_to_ask_have_not_failed(verified, monkeypatch) -> None:
+    golden = verified.root / "golden.jsonl"
+    lines = [golden.read_text().replace('"id": "q', f'"id": "{n}q') for n in range(6)]
+    golden.write_text("".join(lines))
+    verified.ask("verify", "--save-baseline")
+    make_slow(monkeypatch)
+    document = verified.ask("verify", exits=1)
+    assert document["verified"] is None
+    assert [(check["name"], check["verdict"]) for check in document["checks"]] == [
+        ("accuracy", "unknown"), ("exact_match", "unknown"), ("errors", "pass"),
+    ]  # fmt: skip
+    assert "warning: pages exact_match: there was no time to ask " in verified.said
+
+
+def test_a_longer_within_gives_every_measurement_more_time(verified, endpoint, monkeypatch) -> None:
+    make_slow(monkeypatch)
+    verified.write_manifest(GROUP, VERIFY + "    within: 1h\n", url=endpoint.url)
+    assert verified.ask("verify", "--save-baseline")["regions"] == {"eu": None, "us": None}
 
 
 def test_a_region_that_does_not_keep_the_baseline_is_told(verified) -> None:

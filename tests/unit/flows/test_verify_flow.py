@@ -19,6 +19,7 @@ verify:
   pages:
     probe: {http: "http://127.0.0.1:1/"}
     golden: golden.jsonl
+    metrics: {accuracy: {equal: {expected: a, found: a}}}
     bounds: {errors: {at_most: 0.1}, accuracy: {drop_at_most: 0.1}}
 """
 GOLDEN = b'{"id": "q", "request": {}}'

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
-from refloat.manifest.model import Bound, Verification
+from refloat.manifest.model import Bound
 from refloat.verification.judge import (
     NO_BASELINE,
     TOO_FEW,
     describe,
     judge,
     needs_more,
-    undecidable,
     verified,
 )
 from refloat.verification.metrics import percentile_interval, rate_interval, wilson
@@ -229,6 +228,68 @@ def test_a_question_that_was_not_answered_is_no_match() -> None:
     assert one(before, measured({"q1": "a"}), "exact_match", drop_at_most=0.0).recovered == 0.5
 
 
+def cut(answered: Mapping[str, str], unasked: int, **metrics: Metric) -> Measurement:
+    """A measurement that time cut off before the last golden questions of a hundred were asked."""
+    left = tuple(f"q{number}" for number in range(100 - unasked, 100))
+    return measured(answered, **metrics).model_copy(update={"cut_off": True, "unasked": left})
+
+
+WHOLE = {f"q{number}": "a" for number in range(100)}
+
+
+@pytest.mark.parametrize(
+    ("unasked", "other", "verdict", "share"),
+    [
+        (5, 0, "unknown", 1.0),
+        (1, 0, "pass", 1.0),
+        (5, 2, "fail", 93 / 95),
+        (99, 0, "unknown", 1.0),
+        (50, 1, "unknown", 49 / 50),
+    ],
+)
+def test_questions_that_there_was_no_time_to_ask_are_no_mismatch(
+    unasked: int, other: int, verdict: str, share: float
+) -> None:
+    """Of a hundred one may differ: it is settled where it is whatever the others would have brought."""
+    answered = {name: "b" if n < other else "a" for n, name in enumerate(list(WHOLE)[: 100 - unasked])}
+    check = one(
+        measured(WHOLE),
+        cut(answered, unasked),
+        "exact_match",
+        drop_at_most=0.01,
+    )
+    assert (check.verdict, check.recovered, check.samples) == (verdict, share, 100 - unasked)
+    assert check.reason == f"there was no time to ask {unasked} of the golden questions"
+
+
+@pytest.mark.parametrize("bound", [{"drop_at_most": 0.02}, {"at_least": 0.97}])
+@pytest.mark.parametrize(
+    ("unasked", "wrong", "verdict"),
+    [(0, 1, "pass"), (50, 1, "unknown"), (2, 1, "pass"), (2, 2, "unknown"), (50, 4, "fail")],
+)
+def test_quality_is_not_judged_by_the_questions_that_there_was_time_for_alone(
+    bound: dict[str, float], unasked: int, wrong: int, verdict: str
+) -> None:
+    count = 100 - unasked
+    answered = dict.fromkeys(list(WHOLE)[:count], "a")
+    before = measured(WHOLE, accuracy=wilson(99, 100))
+    check = one(before, cut(answered, unasked, accuracy=wilson(count - wrong, count)), "accuracy", **bound)
+    assert check.verdict == verdict
+    assert check.reason == (f"there was no time to ask {unasked} of the golden questions" if unasked else "")
+    assert check.recovered == (count - wrong) / count
+
+
+def test_where_there_was_no_time_to_ask_any_question_nothing_has_failed() -> None:
+    nothing = measured().model_copy(update={"metrics": {}, "cut_off": True, "unasked": tuple(WHOLE)})
+    bounds = {"exact_match": Bound(drop_at_most=0.01), "accuracy": Bound(at_least=0.9)}
+    checks = judge("assistant", held(measured(WHOLE, accuracy=wilson(99, 100))), nothing, bounds)
+    assert {check.verdict for check in checks} == {"unknown"}
+    told = "there was no time to ask 100 of the golden questions"
+    assert [check.reason for check in checks] == [told, told, "it was not measured"]
+    without = judge("assistant", None, nothing, bounds)
+    assert [check.reason for check in without] == [NO_BASELINE, told, "it was not measured"]
+
+
 def test_exact_match_on_other_questions_is_unknown() -> None:
     check = one(measured({"q1": "a"}), measured({"q2": "a"}), "exact_match", drop_at_most=0.0)
     assert (check.verdict, check.recovered) == ("unknown", None)
@@ -356,42 +417,11 @@ def test_a_bound_may_be_a_time() -> None:
     assert (check.verdict, check.bound) == ("pass", "at most 300ms")
 
 
-# ------------------------------------------------------------------------------------------- what is known before
-
-
-BOUNDS: dict[str, dict[str, Any]] = {
-    "latency_p50": {"at_most": "1.25x"},
-    "latency_p95": {"at_most": "2s"},
-    "throughput": {"at_least": "0.8x"},
-    "end_to_end": {"at_most": "2x"},
-    "accuracy": {"drop_at_most": 0.01},
-    "recall": {"at_least": 0.5},
-    "exact_match": {"drop_at_most": 0.01},
-    "errors": {"at_most": "2x"},
-}
-FULL = {
-    **{name: figure(0.2) for name in ("latency_p50", "latency_p95", "throughput", "end_to_end", "errors")},
-    **{name: figure(1.0) for name in ("accuracy", "recall")},
-}
-
-
-@pytest.mark.parametrize(
-    "reference",
-    {
-        "none": None,
-        "exact": held(measured({"q": "a"}, **FULL)),
-        "near": held(measured({"q": "a"}, **FULL), "index"),
-        "of other questions": held(measured({"other": "a"}, **FULL)),
-        "with other clients": held(measured({"q": "a"}, concurrency=8, **FULL)),
-        "of nothing": held(measured({"q": "a"})),
-    }.items(),
-    ids=lambda named: named[0],
-)
-def test_what_is_undecidable_is_just_what_no_measurement_decides(
-    reference: tuple[str, Reference | None],
-) -> None:
-    """With a measurement that keeps every bound, nothing else is unknown."""
-    asked = Verification.model_validate({"probe": {"http": ""}, "golden": "", "bounds": BOUNDS})
-    known = undecidable(reference[1], asked, ["q"])
-    checks = judge("assistant", reference[1], measured({"q": "a"}, **FULL), asked.bounds)
-    assert {check.name: check.reason for check in checks if check.verdict == "unknown"} == known
+def test_an_absolute_bound_on_quality_is_judged_by_the_golden_answers_alone_whatever_the_baseline_was_asked() -> (
+    None
+):
+    answers = {f"q{i}": "a" for i in range(10)}
+    after, other = measured(answers, accuracy=wilson(9, 10)), measured({"p": "a"}, accuracy=wilson(1, 1))
+    assert one(None, after, "accuracy", at_least=0.9).verdict == "pass"
+    assert one(other, after, "accuracy", at_least=0.9).verdict == "pass"
+    assert one(other, after, "accuracy", drop_at_most=0.1).verdict == "unknown"

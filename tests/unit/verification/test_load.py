@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from refloat.contracts import Answer, Question
+from refloat.digest import json_form
 from refloat.errors import ConnectorError, ManifestError, UsageError
 from refloat.verification.load import HOPELESS, TRACES, measure
 from refloat.verification.model import Measurement
@@ -232,7 +233,57 @@ def test_time_bounds_the_measurement() -> None:
         more_while=lambda so_far: True,
     )
     assert len(endpoint.traced) == TRACES
-    assert found.metrics["latency_p50"].samples == len(endpoint.asked) == 2 * 16 - TRACES
+    assert found.metrics["latency_p50"].samples == found.taken == len(endpoint.asked) == 2 * 16 - TRACES
+    assert found.cut_off
+    enough = taken(
+        Endpoint(slowly), clock=clock, concurrency=1, samples=20, warmup=0, seconds_max=(20 + TRACES) / 16
+    )
+    assert (enough.taken, enough.cut_off) == (20, False), (
+        "time was up with the last answer, and nothing was left to ask"
+    )
+
+
+def test_a_warm_up_that_takes_all_the_time_leaves_a_measurement_that_was_cut_off() -> None:
+    clock = Clock(tick_s=0.0)
+
+    def slowly(question: Question, count: int) -> Answer:
+        clock.pass_by(1.0)
+        return right(question)
+
+    found = taken(Endpoint(slowly), clock=clock, concurrency=1, warmup=50, seconds_max=10.0)
+    assert (found.taken, found.cut_off) == (0, True)
+
+
+def test_the_golden_questions_that_there_was_no_time_for_are_named() -> None:
+    clock = Clock(tick_s=0.0)
+
+    def slowly(question: Question, count: int) -> Answer:
+        clock.pass_by(1.0)
+        return failed(question) if question.id == "q1" and count else right(question)
+
+    found = taken(Endpoint(slowly), clock=clock, concurrency=1, warmup=0, seconds_max=TRACES + 7.0)
+    assert found.unasked == ("q7", "q8", "q9")
+    assert sorted(found.answers) == ["q0", "q2", "q3", "q4", "q5", "q6"], "q1 was asked, and failed"
+    assert taken(Endpoint(slowly), clock=clock, concurrency=1, seconds_max=TRACES + 40.0).unasked == ()
+
+
+def test_what_was_given_up_for_want_of_answers_was_not_cut_off_by_time() -> None:
+    questions = [Question(f"q{number}", {}, {}) for number in range(90)]
+    found = taken(Endpoint(lambda question, count: failed(question)), questions, warmup=0)
+    assert (found.cut_off, found.unasked) == (False, ())
+
+
+def test_the_questions_that_were_asked_are_counted_whether_answered_or_not() -> None:
+    endpoint = Endpoint(lambda question, count: failed(question) if count % 4 == 1 else right(question))
+    assert taken(endpoint, warmup=0).taken == 60
+
+
+def test_only_a_measurement_that_was_cut_off_says_so_where_it_is_kept() -> None:
+    found = taken(Endpoint())
+    assert "cut_off" not in json_form(found)
+    assert "unasked" not in json_form(found)
+    cut = json_form(found.model_copy(update={"cut_off": True, "unasked": ("q1",)}))
+    assert (cut["cut_off"], cut["unasked"]) == (True, ["q1"])
 
 
 def test_a_client_that_breaks_stops_the_others_and_is_heard() -> None:

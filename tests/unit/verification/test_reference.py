@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from refloat.verification.model import Baseline, Measurement, PipelineBaseline
+from refloat.verification.model import Baseline, Measurement, Metric, PipelineBaseline
 from refloat.verification.reference import nearest
 
 NOW = {"assistant": "a1", "index": "i1", "prompts": "p1"}
@@ -18,10 +18,16 @@ def kept(
     region: str = "eu",
     profile: str = "default",
     component: str = "assistant",
+    samples: int = 300,
 ) -> Baseline:
     at = datetime(2026, 1, day, tzinfo=UTC)
     measurement = Measurement(
-        component=component, region=region, measured_at=at, concurrency=1, seconds=1.0, metrics={}
+        component=component,
+        region=region,
+        measured_at=at,
+        concurrency=1,
+        seconds=1.0,
+        metrics={"latency_p50": Metric(value=0.1, low=0.1, high=0.1, samples=samples)},
     )
     return Baseline(
         component=component,
@@ -34,7 +40,7 @@ def kept(
 
 
 def chosen(*known: Baseline, region: str = "us") -> tuple[Baseline, tuple[str, ...]] | None:
-    found = nearest(known, "assistant", NOW, "default", region)
+    found = nearest(known, "assistant", NOW, "default", region, wanted=300)
     return (found.baseline, found.changed) if found else None
 
 
@@ -82,3 +88,10 @@ def test_a_baseline_of_the_whole_pipeline_counts_for_each_component_where_nothin
     assert whole.each(NOW, "all") == [one]
     (near,) = whole.each(NOW, "other")
     assert chosen(near) == (near, ("assistant", "index", "prompts"))
+
+
+def test_one_that_time_had_cut_off_gives_way_to_an_older_whole_one() -> None:
+    whole, cut = kept(day=1), kept(day=9, region="us", samples=299)
+    assert chosen(whole, cut) == (whole, ())
+    assert chosen(kept({**NOW, "index": "i2"}, day=1), cut) == (cut, ()), "but not to one of another identity"
+    assert chosen(kept(day=1, samples=5), cut) == (cut, ())
