@@ -307,6 +307,8 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("problems[].next", "what to do, or `null`"),
         ("problems[].line", "its line in the manifest"),
         ("problems[].column", "and its column"),
+        ("problems[].retry", "whether asking again can help, as of an error"),
+        ("problems[].file", "the object or file that was asked for in vain, or `null`"),
         ("components.NAME.kind", "the connector"),
         ("components.NAME.tier", "the tier"),
         ("components.NAME.reachable", "whether its facts could be read"),

@@ -457,6 +457,8 @@ def _document(seen: Seen, found: Sequence[Problem], shown: Collection[str], *, o
                 "next": p.next,
                 "line": p.line,
                 "column": p.column,
+                "retry": str(p.retry),
+                "file": p.file,
             }
             for p in found
         ],

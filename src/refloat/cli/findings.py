@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from refloat.contracts import Facts, Health
-from refloat.errors import Missing, RefloatError
+from refloat.errors import Missing, RefloatError, Retry
 from refloat.flows.baselines import Doubts, unverified
 from refloat.flows.rejoin import Standing
 from refloat.manifest import graph
@@ -28,7 +28,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where in the manifest, what, and what to do; ``line`` and ``column`` count from 1."""
+    """One thing that is wrong: where in the manifest, what, and what to do; ``line`` and ``column`` count from 1.
+
+    ``retry`` says whether asking again can help, ``file`` what was asked for in vain, where that is known.
+    """
 
     level: Level
     where: str
@@ -36,6 +39,8 @@ class Problem:
     next: str | None = None
     line: int | None = None
     column: int | None = None
+    retry: Retry = Retry.NEVER
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,11 @@ def _error(where: str, message: str, next: str | None = None) -> Problem:
     return Problem(Level.ERROR, where, message, next)
 
 
+def _met(where: str, error: RefloatError) -> Problem:
+    """What was met in asking."""
+    return Problem(Level.ERROR, where, error.message, error.next_step, retry=error.retry, file=error.file)
+
+
 def _warning(where: str, message: str, next: str | None = None) -> Problem:
     return Problem(Level.WARNING, where, message, next)
 
@@ -133,7 +143,7 @@ def _unreachable_components(seen: Seen) -> Iterator[Problem]:
     for name, component in seen.components.items():
         where = f"components.{name}"
         if component.error is not None:
-            yield _error(where, component.error.message, component.error.next_step)
+            yield _met(where, component.error)
         elif component.health is Health.SICK:
             message = component.ailment or "answers, but is not healthy"
             yield _error(where, message, "see whether it runs, and what it says itself")
@@ -156,7 +166,7 @@ def _regions(seen: Seen) -> Iterator[Problem]:
         elif isinstance(region.error, Missing):
             yield _warning(where, f"there is no vault in {region.url} yet", "refloat vault init")
         elif region.error is not None:
-            yield _error(where, region.error.message, region.error.next_step)
+            yield _met(where, region.error)
         elif region.pipeline != seen.manifest.pipeline:
             message = f"the vault in {region.url} is for the pipeline {region.pipeline!r}"
             yield _error(where, message, "give this pipeline a vault of its own, or correct `pipeline`")

@@ -375,7 +375,7 @@ def _repaired(session: Session, *, read_data: bool, overrides: Iterable[str]) ->
 
 def _repaired_by_names(session: Session, *, read_data: bool) -> Repair:
     """Mend what names show, where no key is given. Raises the first region's error where none answers."""
-    from refloat.errors import UsageError
+    from refloat.errors import UsageError, most_hopeful
     from refloat.flows.repair import Mended, Repair
     from refloat.flows.replicate import look
     from refloat.vault.repair_names import repair_by_names
@@ -388,7 +388,7 @@ def _repaired_by_names(session: Session, *, read_data: bool) -> Repair:
     }
     unreachable = {**regions.unreachable, **empty}
     if not regions.places:
-        raise next(iter(unreachable.values()))
+        raise most_hopeful(unreachable.values())
     progress = session.console.progress()
     found = {}
     for region, place in regions.places.items():

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.digest import Json
-from refloat.errors import ManifestError, Missing, RefloatError, StoreError, VaultError
+from refloat.errors import ManifestError, Missing, RefloatError, StoreError, VaultError, most_hopeful
 from refloat.flows import baselines, points
 from refloat.flows.baselines import Doubts, doubts_of
 from refloat.flows.suspects import Judged, judged
@@ -162,7 +162,7 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
         except (VaultError, StoreError) as error:
             errors[name] = error
     if not newest:
-        raise next(iter(errors.values()))
+        raise most_hopeful(errors.values())
     sound = [replica for name, replica in vault.replicas.items() if name not in errors]
     errors |= not_recoverable(sound)
     counts = newest.keys() - errors.keys()
