@@ -143,7 +143,7 @@ overriding it keeps the run, and the exit code is 1.
 | `point_suspect` | in the named point, or in one before it and never since mended, a component looks encrypted (most of it is new and packing saves half or less of what it did) or lost half or more; where no point is named, such points are passed over | `refloat points why` says which point is good. Once a person has looked, `refloat points accept` makes a point a good one, and `points forget` with `--override source_rewritten` or `source_shrank` all that are there |
 | `group_split` | `--only` names a part of a group whose other members are in the target already, and it is not known that all of its invariants hold over what comes back and what stays: one does not, there is none, or a member is not there or cannot be looked at | name them too: an old half beside a new one answers wrongly. Or choose another point |
 | `source_alive` | something still answers in the region where the point was made, or in the manifest's primary, or it is unknown whether it does | stop it: two regions that serve answer differently |
-| `source_ahead` | `--scenario planned_move` or `failback`, and what is live where the pipeline runs is not what the point holds to its last change, or that cannot be told; or a newer point is not good enough to be taken, or a run has led elsewhere since | stop what writes there, make a point of what is there now (`refloat protect`), and begin again. Overriding moves without what was written since |
+| `source_ahead` | `--scenario planned_move` or `failback`, and what is live where the pipeline runs is not what the point holds to its last change, or that cannot be told; or a newer point is not good enough to be taken or in another region alone, or a run has led elsewhere since | stop what writes there, make a point of what is there now (`refloat protect`), and begin again. Overriding moves without what was written since |
 | `target_foreign` | the target holds something that refloat did not put there, or a port of a process is taken | move it away, or override the rule: what is there is set aside under another name beside, `components.NAME.set_aside` says which, and a rollback puts it back. Deleting it is left to you. A port, and who listens on it, is named: stop that, for nothing overrides it |
 | `target_full` | a file system has not room for all that would be staged on it, or brought into the folder of `--into`: what is live stays until the end, so both must fit | `refloat plan` shows what is needed and what is free; make room, or take less. Overriding is for a file system that compresses. `vault export` has no override |
 | `target_primary` | the pipeline lives in the target region and is not gone there: the manifest, the point or the newest point names it as the primary | `--into DIR` brings the bytes beside it, another region leaves it as it is. Overriding takes what is live back to the point |
@@ -327,7 +327,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("pipeline", "the pipeline's name"),
         (
             "well",
-            "whether every region answers, every component keeps to its objective, and the newest point is consistent, whole and could be verified",
+            "whether every region answers and has the newest point, every component keeps to its objective, and the newest point is consistent, whole and could be verified",
         ),
         ("newest", "of the newest point, whether a recovery would take it or not; `null` before the first"),
         ("newest.point", "its name"),
@@ -350,6 +350,14 @@ DOCUMENTS: Mapping[str, Rows] = {
             "regions.NAME.error",
             "only where it does not answer, or its log is damaged or was rolled back (`reachable` is then `true`): why, and what next",
         ),
+        (
+            "regions.NAME.behind.point",
+            "`behind` only where its log ends before another region's for more than five minutes: the newest point that it lacks",
+        ),
+        ("regions.NAME.behind.held_by[]", "a region that holds it"),
+        ("regions.NAME.behind.since", "since when the first that it lacks is in another region"),
+        ("regions.NAME.behind.message", "what is wrong, for people"),
+        ("regions.NAME.behind.next", "what to do"),
         ("regions.NAME.lock_s", "for how long the vault locks a point, in seconds; 0 for not at all"),
         ("regions.NAME.locked_until", "when the lock of its newest point ends; `null`: it was never locked"),
         (
@@ -696,6 +704,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("covered[].affects", "names of the points that use it"),
         ("covered[].reason", "what lies over it"),
         ("unreachable", "regions that do not answer"),
+        (
+            "behind.NAME",
+            "`point`, `held_by`, `since`, `message` and `next`, as of `status`, only where there is some: by region, what it lacks of the end of another region's log for more than five minutes",
+        ),
         ("read.NAME.since", "every pack that this machine ever read was read since; with `--read-data`"),
         ("read.NAME.unread_bytes", "of packs that this machine never read"),
         (

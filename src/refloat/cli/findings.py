@@ -10,6 +10,7 @@ from enum import StrEnum
 from refloat.contracts import Facts, Health
 from refloat.errors import Missing, RefloatError, Retry
 from refloat.flows.baselines import Doubts, unverified
+from refloat.flows.newer import REPAIR, Behind
 from refloat.flows.rejoin import Standing
 from refloat.manifest import graph
 from refloat.manifest.model import Manifest
@@ -93,6 +94,8 @@ class Seen:
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     verdicts: Mapping[str, Sequence[Verdict]] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
+    behind: Mapping[str, Behind] = field(default_factory=dict)
+    """The regions that lack a newer point for longer than it takes to arrive."""
     unheard: Sequence[str] = ()
     """What ``notify`` refers to and is not there."""
     verification: Sequence[Problem] = ()
@@ -171,10 +174,10 @@ def _regions(seen: Seen) -> Iterator[Problem]:
             message = f"the vault in {region.url} is for the pipeline {region.pipeline!r}"
             yield _error(where, message, "give this pipeline a vault of its own, or correct `pipeline`")
         elif name in seen.standings:
-            yield from _standing(where, seen.standings[name])
+            yield from _standing(where, seen.standings[name], seen.behind.get(name))
 
 
-def _standing(where: str, standing: Standing) -> Iterator[Problem]:
+def _standing(where: str, standing: Standing, behind: Behind | None) -> Iterator[Problem]:
     """How a region's log of points stands to the others."""
     if standing.is_old:
         message = (
@@ -183,9 +186,11 @@ def _standing(where: str, standing: Standing) -> Iterator[Problem]:
             else f"its log of points went on by itself: it lacks {len(standing.lacks)} points that others have"
         )
         yield _warning(where, message, f"refloat vault rejoin {standing.region}")
+    elif behind is not None:
+        yield _error(where, behind.told, REPAIR)
     elif standing.missed:
         message = f"it lacks {len(standing.missed)} points that another region has"
-        yield _warning(where, message, "refloat vault repair")
+        yield _warning(where, message, REPAIR)
 
 
 def _unresolved(seen: Seen) -> Iterator[Problem]:

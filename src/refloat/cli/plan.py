@@ -71,6 +71,7 @@ def plan(
     import tempfile
 
     from refloat.flows import baselines, saved_plan
+    from refloat.flows.newer import naming_newer, newer_than
     from refloat.flows.prepare import prepare, room, with_doubts
     from refloat.flows.request import wanted_in
     from refloat.plan import explain
@@ -81,7 +82,10 @@ def plan(
     replica = target_replica(reached, to, vault)
     wanted = wanted_in(scenario, to, point=point, at=at, only=only, overrides=override, before=before)
     others = list(reached.replicas.values())
-    prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)
+    with naming_newer(replica, others, wanted):
+        prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)
+    for remark in newer_than(prepared, wanted, others):
+        session.console.warn(remark)
     warn_unreachable(session, reached)
     warn_rolled_back(session, reached)
     warn_passed_over(session, prepared.choice.passed_over)

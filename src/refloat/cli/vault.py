@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from refloat.errors import RefloatError
+    from refloat.flows.newer import Behind
     from refloat.flows.repair import Mended, Repair
     from refloat.vault.check import CheckReport, Damage
     from refloat.vault.keys import KeyFile
@@ -171,6 +172,7 @@ def check(
 ) -> int:
     """Is everything there that the points need, and is it still what was written?"""
     from refloat.errors import Damaged, VaultError, WrongKey
+    from refloat.flows.newer import REPAIR, late
     from refloat.vault.check import check as inspect
     from refloat.vault.witness import rolled_back
 
@@ -189,37 +191,45 @@ def check(
             shorter=shorter,
         )
     )
+    behind = late(list(opened.replicas.values()))
     session.console.close()
     for region, report in reports.items():
         _show(session.console.print, region, report)
         _warn_unopened(session, region, report)
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
+    for one in behind.values():
+        session.console.warn(f"{one.told}: {REPAIR}")
     wrong: list[dict[str, object]] = [
         {"object": error.file, "region": region, "affects": [], "reason": error.message}
         for region, error in opened.unreachable.items()
         if isinstance(error, Damaged | WrongKey)
     ]
-    session.console.emit(_checked(reports, sorted(opened.unreachable), wrong))
+    session.console.emit(_checked(reports, sorted(opened.unreachable), wrong, behind))
     if wrong or any(not report.ok for report in reports.values()):
         return VaultError.exit_code
-    return 1 if opened.unreachable or any(report.lapsed for report in reports.values()) else 0
+    return 1 if opened.unreachable or behind or any(report.lapsed for report in reports.values()) else 0
 
 
 def _checked(
-    reports: Mapping[str, CheckReport], unreachable: list[str], wrong: list[dict[str, object]]
+    reports: Mapping[str, CheckReport],
+    unreachable: list[str],
+    wrong: list[dict[str, object]],
+    behind: Mapping[str, Behind],
 ) -> dict[str, object]:
     """The JSON document of a check; ``wrong`` is what is damaged in regions that could not be opened."""
     from refloat.units import format_time
 
     return {
-        "ok": all(report.ok and not report.lapsed for report in reports.values()) and not unreachable,
+        "ok": all(report.ok and not report.lapsed for report in reports.values())
+        and not (unreachable or behind),
         "packs": sum(report.packs for report in reports.values()),
         "chunks": sum(report.chunks for report in reports.values()),
         "bytes_read": sum(report.bytes_read for report in reports.values()),
         "damaged": [*(found for report in reports.values() for found in _told(report.damaged)), *wrong],
         "covered": [found for report in reports.values() for found in _told(report.covered)],
         "unreachable": unreachable,
+        **({"behind": {region: one.document() for region, one in behind.items()}} if behind else {}),
         "read": {
             region: {
                 "since": None if far.since is None else format_time(far.since),
