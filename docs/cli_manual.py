@@ -485,7 +485,20 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("components.NAME.facts", "by the path of a fact: `before` and `after`"),
         ("components.NAME.added", "paths that only the later point has"),
         ("components.NAME.removed", "paths that only the earlier point has"),
-        ("components.NAME.changed", "paths whose size, time or mode differ"),
+        ("components.NAME.changed", "paths that differ in anything that is kept of them"),
+        (
+            "components.NAME.how[].path",
+            "`how` only where more than bytes and times changed: the path",
+        ),
+        (
+            "components.NAME.how[].what",
+            "`type`, `mode`, `owner`, `group`, `target` of a symbolic link, `same file as` of a hard link, `attribute NAME`",
+        ),
+        (
+            "components.NAME.how[].before",
+            "what it was in the earlier point, or `null`; of an attribute a digest",
+        ),
+        ("components.NAME.how[].after", "and in the later one"),
     ),
     "points why": (
         ("points[].point", "without a point: each one, newest first"),
