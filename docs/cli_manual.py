@@ -862,6 +862,15 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("regions.NAME.written", "how many objects the region lacked and took"),
         ("lagging[]", "regions that do not vouch for it yet"),
     ),
+    "vault keys export": (
+        ("key", "where the new key file is"),
+        ("name", "what its holder is called"),
+        ("given[].role", "a role that it has"),
+        ("given[].fingerprint", "the signer id of its public key in that role"),
+        ("kept_for", "nothing: the vault keeps no copy"),
+        ("regions.NAME.written", "how many objects the region lacked and took; none for the admin's part"),
+        ("lagging", "regions that do not vouch for it yet"),
+    ),
     "vault keys recipient": (
         ("key", "where the private key is"),
         ("recipient", "the public key, for `keys add --recipient`"),
@@ -1010,6 +1019,8 @@ NOTES: Mapping[str, str] = {
     "who opens each content key and seals it for the new one. Exit code 1 when a region does not answer or does not take it: the same command again goes on where it was cut, with the key file that is there. "
     "With `REFLOAT_NEW_PASSPHRASE` the new key is kept in every region as well, sealed for that passphrase; the holder then sets `REFLOAT_PASSPHRASE`. "
     "With `--recipient` it is kept there for a public key, and needs no `--key`. Without `--role` it is the key in use that is kept, for `--recipient` or `--passphrase`: to change a passphrase, add the new one, open with it, and remove the old one.",
+    "vault keys export": "For a writer, a reader or an operator the same as `keys add --role`: secrets of its own, so that it can be removed alone, and a writer opens nothing that was stored before. "
+    "The admin's part is that of the key in use, without the secrets of the other roles. The file has mode 0600, is there whole or not at all, and no other is written over; the same command again goes on where it was cut.",
     "vault keys recipient": "The holder keeps the private key, and sets `REFLOAT_KEY_FILE` to it; the public key is no secret, and a letter of it that was mistyped is found. No vault is needed for it. Of a private key that is there already the public one is said again; no other file is written over.",
     "vault keys remove": "Points that a writer has committed by now stay good, in each region up to the slot that its log has at this moment; what it signs later, or makes look older, commits nothing. "
     "A reader is given no content key from then on, and still opens what it could open: let each writer rotate. Of an operator, what it signed in each log by now stays good. A passphrase or a recipient that is removed opens nothing here any more; whoever kept a copy of the sealed key still opens that. Where a log is damaged and overridden, the points of a removed writer are left out. All regions must answer and their logs be whole. "
