@@ -28,9 +28,11 @@ from refloat.cli.recover import (
 )
 
 if TYPE_CHECKING:
+    from refloat.flows.prepare import Prepared
     from refloat.plan.diff import Difference
     from refloat.plan.model import Plan
     from refloat.room import Room
+    from refloat.vault.vault import Vault
 
 EXAMPLES = examples(
     "refloat plan --to us",
@@ -84,11 +86,7 @@ def plan(
     others = list(reached.replicas.values())
     with naming_newer(replica, others, wanted):
         prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)
-    for remark in newer_than(prepared, wanted, others):
-        session.console.warn(remark)
-    warn_unreachable(session, reached)
-    warn_rolled_back(session, reached)
-    warn_passed_over(session, prepared.choice.passed_over)
+    _warn(session, reached, prepared, newer_than(prepared, wanted, others))
     for line in explain.lines(prepared.plan):
         session.console.print(line)
     found = room(prepared, Path(tempfile.gettempdir()))
@@ -119,6 +117,15 @@ def plan(
         }
     )
     return 0 if differs is None or differs.none else 1
+
+
+def _warn(session: Session, reached: Vault, prepared: Prepared, remarks: Sequence[str]) -> None:
+    """What a recovery so planned would pass over: newer points, and regions."""
+    for remark in remarks:
+        session.console.warn(remark)
+    warn_unreachable(session, reached)
+    warn_rolled_back(session, reached)
+    warn_passed_over(session, prepared.choice.passed_over)
 
 
 def _show_difference(session: Session, kept: Path, plan: Plan) -> Difference:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from contract_pins import printed, require_pinned
 from refloat.cli.main import run
 from refloat.errors import Damaged, Retry, StoreError, WrongKey, most_hopeful
 from refloat.testing.toxic import ToxicProxy, answer, hang, reset
@@ -150,6 +151,15 @@ def test_an_outage_at_the_very_first_request_is_waited_out(
     assert all(
         "error" not in region or region["error"] is None for region in document.get("regions", {}).values()
     )
+
+
+def test_check_says_of_each_region_that_asking_again_helps(
+    desk: Desk, proxy: ToxicProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fault 7
+    reach(monkeypatch, proxy.url, PATIENT)
+    proxy.poison(BUSY)
+    require_pinned("check", "no region answers", printed(desk, "check", exits=1))
 
 
 def test_of_several_causes_the_first_that_trying_again_helps_is_the_most_hopeful() -> None:

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from contract_pins import printed, require_pinned
 from refloat.flows.newer import BEHIND_GRACE_S
 from small_desk import Desk, set_clock
 
@@ -115,7 +116,8 @@ def test_a_region_that_stays_behind_fails_status_check_and_vault_check(
     assert of_regions(desk)["regions.us"]["level"] == "warning"
     assert "behind" not in desk.ask("vault", "check")
     set_clock(desk, monkeypatch, 2 * BEHIND_GRACE_S)
-    found = desk.ask("status", exits=1)
+    found = printed(desk, "status", exits=1)
+    require_pinned("status", "a region is behind", found)
     behind = found["regions"]["us"]["behind"]
     assert not found["well"] and "behind" not in found["regions"]["eu"]
     assert (behind["point"], behind["held_by"]) == (newest, ["eu"])
@@ -123,7 +125,8 @@ def test_a_region_that_stays_behind_fails_status_check_and_vault_check(
     problem = of_regions(desk)["regions.us"]
     assert (problem["level"], problem["next"]) == ("error", repair) and is_named(problem["message"], newest)
     assert desk.answer("check")[0] == 1
-    checked = desk.ask("vault", "check", exits=1)
+    checked = printed(desk, "vault", "check", exits=1)
+    require_pinned("vault check", "a region is behind", checked)
     assert not checked["ok"] and checked["behind"] == {"us": behind}
     assert is_named(desk.said, newest)
     desk.ask("vault", "repair")
