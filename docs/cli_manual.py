@@ -143,7 +143,7 @@ overriding it keeps the run, and the exit code is 1.
 | `point_suspect` | in the named point, or in one before it and never since mended, a component looks encrypted (most of it is new and packing saves half or less of what it did) or lost half or more; where no point is named, such points are passed over | `refloat points why` says which point is good. Once a person has looked, `refloat points accept` makes a point a good one, and `points forget` with `--override source_rewritten` or `source_shrank` all that are there |
 | `group_split` | `--only` names a part of a group whose other members are in the target already, and it is not known that all of its invariants hold over what comes back and what stays: one does not, there is none, or a member is not there or cannot be looked at | name them too: an old half beside a new one answers wrongly. Or choose another point |
 | `source_alive` | something still answers in the region where the point was made, or in the manifest's primary, or it is unknown whether it does | stop it: two regions that serve answer differently |
-| `source_ahead` | `--scenario planned_move` or `failback`, and what is live where the pipeline runs is not what the point holds to its last change, or that cannot be told; or a newer point is not good enough to be taken, or a run has led elsewhere since | stop what writes there, make a point of what is there now (`refloat protect`), and begin again. Overriding moves without what was written since |
+| `source_ahead` | `--scenario planned_move` or `failback`, and what is live where the pipeline runs is not what the point holds to its last change, or that cannot be told; or a newer point is not good enough to be taken or in another region alone, or a run has led elsewhere since | stop what writes there, make a point of what is there now (`refloat protect`), and begin again. Overriding moves without what was written since |
 | `target_foreign` | the target holds something that refloat did not put there, or a port of a process is taken | move it away, or override the rule: what is there is set aside under another name beside, `components.NAME.set_aside` says which, and a rollback puts it back. Deleting it is left to you. A port, and who listens on it, is named: stop that, for nothing overrides it |
 | `target_full` | a file system has not room for all that would be staged on it, or brought into the folder of `--into`: what is live stays until the end, so both must fit | `refloat plan` shows what is needed and what is free; make room, or take less. Overriding is for a file system that compresses. `vault export` has no override |
 | `target_primary` | the pipeline lives in the target region and is not gone there: the manifest, the point or the newest point names it as the primary | `--into DIR` brings the bytes beside it, another region leaves it as it is. Overriding takes what is live back to the point |
@@ -307,6 +307,8 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("problems[].next", "what to do, or `null`"),
         ("problems[].line", "its line in the manifest"),
         ("problems[].column", "and its column"),
+        ("problems[].retry", "whether asking again can help, as of an error"),
+        ("problems[].file", "the object or file that was asked for in vain, or `null`"),
         ("components.NAME.kind", "the connector"),
         ("components.NAME.tier", "the tier"),
         ("components.NAME.reachable", "whether its facts could be read"),
@@ -325,7 +327,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("pipeline", "the pipeline's name"),
         (
             "well",
-            "whether every region answers, every component keeps to its objective, and the newest point is consistent, whole and could be verified",
+            "whether every region answers and has the newest point, every component keeps to its objective, and the newest point is consistent, whole and could be verified",
         ),
         ("newest", "of the newest point, whether a recovery would take it or not; `null` before the first"),
         ("newest.point", "its name"),
@@ -348,6 +350,14 @@ DOCUMENTS: Mapping[str, Rows] = {
             "regions.NAME.error",
             "only where it does not answer, or its log is damaged or was rolled back (`reachable` is then `true`): why, and what next",
         ),
+        (
+            "regions.NAME.behind.point",
+            "`behind` only where its log ends before another region's for more than five minutes: the newest point that it lacks",
+        ),
+        ("regions.NAME.behind.held_by[]", "a region that holds it"),
+        ("regions.NAME.behind.since", "since when the first that it lacks is in another region"),
+        ("regions.NAME.behind.message", "what is wrong, for people"),
+        ("regions.NAME.behind.next", "what to do"),
         ("regions.NAME.lock_s", "for how long the vault locks a point, in seconds; 0 for not at all"),
         ("regions.NAME.locked_until", "when the lock of its newest point ends; `null`: it was never locked"),
         (
@@ -475,7 +485,20 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("components.NAME.facts", "by the path of a fact: `before` and `after`"),
         ("components.NAME.added", "paths that only the later point has"),
         ("components.NAME.removed", "paths that only the earlier point has"),
-        ("components.NAME.changed", "paths whose size, time or mode differ"),
+        ("components.NAME.changed", "paths that differ in anything that is kept of them"),
+        (
+            "components.NAME.how[].path",
+            "`how` only where more than bytes and times changed: the path",
+        ),
+        (
+            "components.NAME.how[].what",
+            "`type`, `mode`, `owner`, `group`, `target` of a symbolic link, `same file as` of a hard link, `attribute NAME`",
+        ),
+        (
+            "components.NAME.how[].before",
+            "what it was in the earlier point, or `null`; of an attribute a digest",
+        ),
+        ("components.NAME.how[].after", "and in the later one"),
     ),
     "points why": (
         ("points[].point", "without a point: each one, newest first"),
@@ -698,6 +721,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("covered[].affects", "names of the points that use it"),
         ("covered[].reason", "what lies over it"),
         ("unreachable", "regions that do not answer"),
+        (
+            "behind.NAME",
+            "`point`, `held_by`, `since`, `message` and `next`, as of `status`, only where there is some: by region, what it lacks of the end of another region's log for more than five minutes",
+        ),
         ("read.NAME.since", "every pack that this machine ever read was read since; with `--read-data`"),
         ("read.NAME.unread_bytes", "of packs that this machine never read"),
         (
@@ -838,6 +865,15 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("kept_for[]", "`passphrase` or `recipient`: what opens the key that the vault keeps"),
         ("regions.NAME.written", "how many objects the region lacked and took"),
         ("lagging[]", "regions that do not vouch for it yet"),
+    ),
+    "vault keys export": (
+        ("key", "where the new key file is"),
+        ("name", "what its holder is called"),
+        ("given[].role", "a role that it has"),
+        ("given[].fingerprint", "the signer id of its public key in that role"),
+        ("kept_for", "nothing: the vault keeps no copy"),
+        ("regions.NAME.written", "how many objects the region lacked and took; none for the admin's part"),
+        ("lagging", "regions that do not vouch for it yet"),
     ),
     "vault keys recipient": (
         ("key", "where the private key is"),
@@ -989,6 +1025,8 @@ NOTES: Mapping[str, str] = {
     "who opens each content key and seals it for the new one. Exit code 1 when a region does not answer or does not take it: the same command again goes on where it was cut, with the key file that is there. "
     "With `REFLOAT_NEW_PASSPHRASE` the new key is kept in every region as well, sealed for that passphrase; the holder then sets `REFLOAT_PASSPHRASE`. "
     "With `--recipient` it is kept there for a public key, and needs no `--key`. Without `--role` it is the key in use that is kept, for `--recipient` or `--passphrase`: to change a passphrase, add the new one, open with it, and remove the old one.",
+    "vault keys export": "For a writer, a reader or an operator the same as `keys add --role`: secrets of its own, so that it can be removed alone, and a writer opens nothing that was stored before. "
+    "The admin's part is that of the key in use, without the secrets of the other roles. The file has mode 0600, is there whole or not at all, and no other is written over; the same command again goes on where it was cut.",
     "vault keys recipient": "The holder keeps the private key, and sets `REFLOAT_KEY_FILE` to it; the public key is no secret, and a letter of it that was mistyped is found. No vault is needed for it. Of a private key that is there already the public one is said again; no other file is written over.",
     "vault keys remove": "Points that a writer has committed by now stay good, in each region up to the slot that its log has at this moment; what it signs later, or makes look older, commits nothing. "
     "A reader is given no content key from then on, and still opens what it could open: let each writer rotate. Of an operator, what it signed in each log by now stays good. A passphrase or a recipient that is removed opens nothing here any more; whoever kept a copy of the sealed key still opens that. Where a log is damaged and overridden, the points of a removed writer are left out. All regions must answer and their logs be whole. "

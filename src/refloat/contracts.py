@@ -292,7 +292,10 @@ class EntryType(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One path of a snapshot. ``path`` is relative, with ``/``; bytes that are not UTF-8 are surrogates."""
+    """One path of a snapshot. ``path`` is relative, with ``/``; bytes that are not UTF-8 are surrogates.
+
+    ``link`` is the path, from the root of the snapshot, under which the same file stands before this one.
+    """
 
     path: str
     type: EntryType
@@ -302,6 +305,7 @@ class Entry:
     target: str = ""
     token: str = ""
     attributes: Attributes = PLAIN
+    link: str = ""
 
 
 class Sink(Protocol):

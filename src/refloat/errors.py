@@ -24,7 +24,7 @@ Errors are raised low and rendered once, in ``cli/``. The exit code belongs to t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -256,6 +256,14 @@ class Interrupted(RefloatError):
     exit_code = 130
     code = "interrupted"
     otherwise = "run the same command again"
+
+
+def most_hopeful(causes: Iterable[RefloatError]) -> RefloatError:
+    """Of several causes the first that trying again may help, and soonest; else the first. Raises ``ValueError``."""
+    return min(causes, key=lambda cause: _HOPE.index(cause.retry))
+
+
+_HOPE = (Retry.NOW, Retry.LATER, Retry.NEVER)
 
 
 def of_plug_in(

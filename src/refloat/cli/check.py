@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from refloat.contracts import Facts, Place
     from refloat.digest import Json
     from refloat.flows.baselines import Doubts
+    from refloat.flows.newer import Behind
     from refloat.flows.rejoin import Standing
     from refloat.manifest.document import Path as ManifestPath
     from refloat.manifest.model import Manifest
@@ -152,6 +153,7 @@ def _look(look: _Look) -> Seen:
         protected=None if key is None else frozenset[str]().union(*(held for _, held, _ in regions.values())),
         missing=missing,
         standings=_standings(opened),
+        behind=_behind(opened),
         doubts=_doubts(opened),
         verdicts=_verdicts(manifest, components),
         unheard=look.late.lacking(
@@ -286,6 +288,17 @@ def _standings(replicas: Sequence[Replica]) -> Mapping[str, Standing]:
 
     try:
         return within(LOOK_SECONDS_MAX, "comparing the regions' logs", lambda: standings(replicas))
+    except RefloatError:
+        return {}
+
+
+def _behind(replicas: Sequence[Replica]) -> Mapping[str, Behind]:
+    """The regions that lack a newer point; nothing where one stops answering."""
+    from refloat.deadline import within
+    from refloat.flows.newer import late
+
+    try:
+        return within(LOOK_SECONDS_MAX, "comparing the regions' newest points", lambda: late(replicas))
     except RefloatError:
         return {}
 
@@ -457,6 +470,8 @@ def _document(seen: Seen, found: Sequence[Problem], shown: Collection[str], *, o
                 "next": p.next,
                 "line": p.line,
                 "column": p.column,
+                "retry": str(p.retry),
+                "file": p.file,
             }
             for p in found
         ],

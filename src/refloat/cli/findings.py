@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from refloat.contracts import Facts, Health
-from refloat.errors import Missing, RefloatError
+from refloat.errors import Missing, RefloatError, Retry
 from refloat.flows.baselines import Doubts, unverified
+from refloat.flows.newer import REPAIR, Behind
 from refloat.flows.rejoin import Standing
 from refloat.manifest import graph
 from refloat.manifest.model import Manifest
@@ -28,7 +29,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where in the manifest, what, and what to do; ``line`` and ``column`` count from 1."""
+    """One thing that is wrong: where in the manifest, what, and what to do; ``line`` and ``column`` count from 1.
+
+    ``retry`` says whether asking again can help, ``file`` what was asked for in vain, where that is known.
+    """
 
     level: Level
     where: str
@@ -36,6 +40,8 @@ class Problem:
     next: str | None = None
     line: int | None = None
     column: int | None = None
+    retry: Retry = Retry.NEVER
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class Seen:
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     verdicts: Mapping[str, Sequence[Verdict]] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
+    behind: Mapping[str, Behind] = field(default_factory=dict)
+    """The regions that lack a newer point for longer than it takes to arrive."""
     unheard: Sequence[str] = ()
     """What ``notify`` refers to and is not there."""
     verification: Sequence[Problem] = ()
@@ -125,6 +133,11 @@ def _error(where: str, message: str, next: str | None = None) -> Problem:
     return Problem(Level.ERROR, where, message, next)
 
 
+def _met(where: str, error: RefloatError) -> Problem:
+    """What was met in asking."""
+    return Problem(Level.ERROR, where, error.message, error.next_step, retry=error.retry, file=error.file)
+
+
 def _warning(where: str, message: str, next: str | None = None) -> Problem:
     return Problem(Level.WARNING, where, message, next)
 
@@ -133,7 +146,7 @@ def _unreachable_components(seen: Seen) -> Iterator[Problem]:
     for name, component in seen.components.items():
         where = f"components.{name}"
         if component.error is not None:
-            yield _error(where, component.error.message, component.error.next_step)
+            yield _met(where, component.error)
         elif component.health is Health.SICK:
             message = component.ailment or "answers, but is not healthy"
             yield _error(where, message, "see whether it runs, and what it says itself")
@@ -156,15 +169,15 @@ def _regions(seen: Seen) -> Iterator[Problem]:
         elif isinstance(region.error, Missing):
             yield _warning(where, f"there is no vault in {region.url} yet", "refloat vault init")
         elif region.error is not None:
-            yield _error(where, region.error.message, region.error.next_step)
+            yield _met(where, region.error)
         elif region.pipeline != seen.manifest.pipeline:
             message = f"the vault in {region.url} is for the pipeline {region.pipeline!r}"
             yield _error(where, message, "give this pipeline a vault of its own, or correct `pipeline`")
         elif name in seen.standings:
-            yield from _standing(where, seen.standings[name])
+            yield from _standing(where, seen.standings[name], seen.behind.get(name))
 
 
-def _standing(where: str, standing: Standing) -> Iterator[Problem]:
+def _standing(where: str, standing: Standing, behind: Behind | None) -> Iterator[Problem]:
     """How a region's log of points stands to the others."""
     if standing.is_old:
         message = (
@@ -173,9 +186,11 @@ def _standing(where: str, standing: Standing) -> Iterator[Problem]:
             else f"its log of points went on by itself: it lacks {len(standing.lacks)} points that others have"
         )
         yield _warning(where, message, f"refloat vault rejoin {standing.region}")
+    elif behind is not None:
+        yield _error(where, behind.told, REPAIR)
     elif standing.missed:
         message = f"it lacks {len(standing.missed)} points that another region has"
-        yield _warning(where, message, "refloat vault repair")
+        yield _warning(where, message, REPAIR)
 
 
 def _unresolved(seen: Seen) -> Iterator[Problem]:

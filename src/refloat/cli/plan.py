@@ -28,9 +28,11 @@ from refloat.cli.recover import (
 )
 
 if TYPE_CHECKING:
+    from refloat.flows.prepare import Prepared
     from refloat.plan.diff import Difference
     from refloat.plan.model import Plan
     from refloat.room import Room
+    from refloat.vault.vault import Vault
 
 EXAMPLES = examples(
     "refloat plan --to us",
@@ -71,6 +73,7 @@ def plan(
     import tempfile
 
     from refloat.flows import baselines, saved_plan
+    from refloat.flows.newer import naming_newer, newer_than
     from refloat.flows.prepare import prepare, room, with_doubts
     from refloat.flows.request import wanted_in
     from refloat.plan import explain
@@ -81,10 +84,9 @@ def plan(
     replica = target_replica(reached, to, vault)
     wanted = wanted_in(scenario, to, point=point, at=at, only=only, overrides=override, before=before)
     others = list(reached.replicas.values())
-    prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)
-    warn_unreachable(session, reached)
-    warn_rolled_back(session, reached)
-    warn_passed_over(session, prepared.choice.passed_over)
+    with naming_newer(replica, others, wanted):
+        prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)
+    _warn(session, reached, prepared, newer_than(prepared, wanted, others))
     session.console.table(
         explain.STEP_COLUMNS, explain.steps(prepared.plan), title=explain.heading(prepared.plan)
     )
@@ -116,6 +118,15 @@ def plan(
         }
     )
     return 0 if differs is None or differs.none else 1
+
+
+def _warn(session: Session, reached: Vault, prepared: Prepared, remarks: Sequence[str]) -> None:
+    """What a recovery so planned would pass over: newer points, and regions."""
+    for remark in remarks:
+        session.console.warn(remark)
+    warn_unreachable(session, reached)
+    warn_rolled_back(session, reached)
+    warn_passed_over(session, prepared.choice.passed_over)
 
 
 def _show_difference(session: Session, kept: Path, plan: Plan) -> Difference:

@@ -34,6 +34,7 @@ def status(
 ) -> int:
     """Say how old the newest copy of each component is, for each region that could be lost."""
     from refloat.flows import status as flow
+    from refloat.flows.newer import REPAIR
     from refloat.point.suspicion import spoken
 
     session = session_of(context)
@@ -55,6 +56,8 @@ def status(
         if region.get("lock_lapsed"):
             ended = region["locked_until"] or "at no time"
             session.console.warn(f"{name}: its newest point is not locked (until {ended}): refloat protect")
+    for one in found.behind.values():
+        session.console.warn(f"{one.told}: {REPAIR}")
     if suspect := {name: told.suspect for name, told in found.components.items() if told.suspect}:
         session.console.warn(f"the newest point is suspect, and does not count: {spoken(suspect)}")
     for remark in _of_the_newest(found):

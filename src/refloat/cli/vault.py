@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from refloat.errors import RefloatError
+    from refloat.flows.newer import Behind
     from refloat.flows.repair import Mended, Repair
     from refloat.vault.check import CheckReport, Damage
     from refloat.vault.keys import KeyFile
@@ -172,6 +173,7 @@ def check(
 ) -> int:
     """Is everything there that the points need, and is it still what was written?"""
     from refloat.errors import Damaged, VaultError, WrongKey
+    from refloat.flows.newer import REPAIR, late
     from refloat.vault.check import check as inspect
     from refloat.vault.witness import rolled_back
 
@@ -190,37 +192,45 @@ def check(
             shorter=shorter,
         )
     )
+    behind = late(list(opened.replicas.values()))
     session.console.close()
     for region, report in reports.items():
         _show(session.console.print, region, report)
         _warn_unopened(session, region, report)
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
+    for one in behind.values():
+        session.console.warn(f"{one.told}: {REPAIR}")
     wrong: list[dict[str, object]] = [
         {"object": error.file, "region": region, "affects": [], "reason": error.message}
         for region, error in opened.unreachable.items()
         if isinstance(error, Damaged | WrongKey)
     ]
-    session.console.emit(_checked(reports, sorted(opened.unreachable), wrong))
+    session.console.emit(_checked(reports, sorted(opened.unreachable), wrong, behind))
     if wrong or any(not report.ok for report in reports.values()):
         return VaultError.exit_code
-    return 1 if opened.unreachable or any(report.lapsed for report in reports.values()) else 0
+    return 1 if opened.unreachable or behind or any(report.lapsed for report in reports.values()) else 0
 
 
 def _checked(
-    reports: Mapping[str, CheckReport], unreachable: list[str], wrong: list[dict[str, object]]
+    reports: Mapping[str, CheckReport],
+    unreachable: list[str],
+    wrong: list[dict[str, object]],
+    behind: Mapping[str, Behind],
 ) -> dict[str, object]:
     """The JSON document of a check; ``wrong`` is what is damaged in regions that could not be opened."""
     from refloat.units import format_time
 
     return {
-        "ok": all(report.ok and not report.lapsed for report in reports.values()) and not unreachable,
+        "ok": all(report.ok and not report.lapsed for report in reports.values())
+        and not (unreachable or behind),
         "packs": sum(report.packs for report in reports.values()),
         "chunks": sum(report.chunks for report in reports.values()),
         "bytes_read": sum(report.bytes_read for report in reports.values()),
         "damaged": [*(found for report in reports.values() for found in _told(report.damaged)), *wrong],
         "covered": [found for report in reports.values() for found in _told(report.covered)],
         "unreachable": unreachable,
+        **({"behind": {region: one.document() for region, one in behind.items()}} if behind else {}),
         "read": {
             region: {
                 "since": None if far.since is None else format_time(far.since),
@@ -378,7 +388,7 @@ def _repaired(session: Session, *, read_data: bool, overrides: Iterable[str]) ->
 
 def _repaired_by_names(session: Session, *, read_data: bool) -> Repair:
     """Mend what names show, where no key is given. Raises the first region's error where none answers."""
-    from refloat.errors import UsageError
+    from refloat.errors import UsageError, most_hopeful
     from refloat.flows.repair import Mended, Repair
     from refloat.flows.replicate import look
     from refloat.vault.repair_names import repair_by_names
@@ -391,7 +401,7 @@ def _repaired_by_names(session: Session, *, read_data: bool) -> Repair:
     }
     unreachable = {**regions.unreachable, **empty}
     if not regions.places:
-        raise next(iter(unreachable.values()))
+        raise most_hopeful(unreachable.values())
     progress = session.console.progress()
     found = {}
     for region, place in regions.places.items():

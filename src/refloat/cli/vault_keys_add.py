@@ -87,6 +87,60 @@ def add(
     return _added(session, opened, own, Asked(roles, called, key, tuple(ways)))
 
 
+@keys.command(
+    "export",
+    epilog=examples(
+        "refloat vault keys export --role writer --key trainer.key",
+        "refloat vault keys export --role reader --role operator --key oncall.key",
+        "refloat vault keys export --role admin --key safe.key",
+    ),
+)
+def export(
+    context: typer.Context,
+    role: Annotated[
+        list[str],
+        typer.Option("--role", help="writer, reader, operator or admin; may be given again.", metavar="ROLE"),
+    ],
+    key: KeyOption,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the holder is called, else as the file is.")
+    ] = None,
+) -> int:
+    """Split the key: a key file for a role alone, that does what the role needs and no more; it takes the admin's."""
+    from refloat.errors import UsageError
+    from refloat.vault.keyfile import Role, lacks
+
+    session = session_of(context)
+    of_admin = Role.ADMIN.value in role
+    if of_admin and set(role) != {Role.ADMIN.value}:
+        raise UsageError(
+            "the admin's part goes to a file of its own", next="give --role admin alone, the others again"
+        )
+    roles, called = frozenset[Role]() if of_admin else _asked_roles(role), _asked_name(name or key.stem)
+    opened, own, _ = opened_vault(session)
+    if Role.ADMIN not in own.roles:
+        raise lacks(Role.ADMIN)
+    if not of_admin:
+        return _added(session, opened, own, Asked(roles, called, key, ()))
+    made = own.for_roles(
+        Role.ADMIN
+    )  # there is one admin, so this is no new holder, and nobody vouches for it
+    made.save(key)
+    return _say_split(session, called, key, made)
+
+
+def _say_split(session: Session, name: str, key: Path, made: KeyFile) -> int:
+    """Say of the admin's part of the key in use where it is."""
+    from refloat.vault.keyfile import Role, signer_id
+
+    place, fingerprint = str(key.resolve()), signer_id(bytes.fromhex(made.admin_public))
+    session.console.print(f"admin {name}: {fingerprint}\nkey: {place}")
+    given = [{"role": Role.ADMIN.value, "fingerprint": fingerprint}]
+    told = {"key": place, "name": name, "given": given, "kept_for": [], "regions": {}, "lagging": []}
+    session.console.emit(told)
+    return 0
+
+
 @dataclass(frozen=True)
 class Asked:
     """What is to be added: roles for somebody else, none for the key in use; where the key file goes; what opens it."""

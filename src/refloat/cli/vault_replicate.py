@@ -19,7 +19,7 @@ from refloat.cli.common import (
 )
 from refloat.cli.completion import regions as region_names
 from refloat.cli.places import begin_anew
-from refloat.errors import RefloatError, UsageError
+from refloat.errors import RefloatError, UsageError, most_hopeful
 
 if TYPE_CHECKING:
     from refloat.flows.replicate import Pair, Regions
@@ -119,8 +119,8 @@ def sources_of(found: Regions, source: str | None, to: str | None) -> list[str]:
         raise found.unreachable[source]
     sources = [region for region in found.places if source in (None, region)]
     if not sources or sources == [to]:
-        lost = next(iter(found.unreachable.values()), None)
-        raise lost or UsageError("there is no other replica to copy from", next="refloat vault init")
+        none = UsageError("there is no other replica to copy from", next="refloat vault init")
+        raise most_hopeful(found.unreachable.values() or [none])
     return sources
 
 

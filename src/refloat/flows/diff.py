@@ -1,26 +1,55 @@
-"""What changed between two points: the facts of each component, and its files."""
+"""What changed between two points: the facts of each component, its files, and whose they are and what they lead to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from refloat.contracts import Entry, Facts
-from refloat.digest import Json
+from refloat.attributes import Principal
+from refloat.contracts import Entry, EntryType, Facts
+from refloat.digest import Json, object_name
 from refloat.point.model import Point
 from refloat.vault.replica import Replica
 
 LINES_MAX = 40  # of one component; more is not read by a person
 
 
+DIGITS = 12  # enough of a digest to tell two values apart
+
+
+@dataclass(frozen=True)
+class How:
+    """What differs of a path besides bytes and time: type, mode, owner, group, an attribute, what it leads to.
+
+    None is said of what is not there.
+    """
+
+    path: str
+    what: str
+    before: str | None
+    after: str | None
+
+    def line(self) -> str:
+        """As a person reads it."""
+        return f"~ {self.path}: {self.what} {self.before or 'none'} -> {self.after or 'none'}"
+
+    def document(self) -> dict[str, Json]:
+        """As JSON tells it."""
+        return {"path": self.path, "what": self.what, "before": self.before, "after": self.after}
+
+
 @dataclass(frozen=True)
 class Change:
-    """One component: facts that differ as (before, after), and paths added, removed and changed."""
+    """One component: facts that differ as (before, after), and paths added, removed and changed.
+
+    ``how`` says of what is changed what else it is than bytes and time.
+    """
 
     facts: Mapping[str, tuple[Json, Json]]
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    how: tuple[How, ...] = ()
 
     def summary(self) -> str:
         """The change in one line."""
@@ -31,10 +60,12 @@ class Change:
     def lines(self) -> list[str]:
         """Facts first, then files, as a person reads them."""
         facts = [f"{name}: {before} -> {after}" for name, (before, after) in self.facts.items()]
+        told = {one.path for one in self.how}
         files = (
             [f"+ {p}" for p in self.added]
             + [f"- {p}" for p in self.removed]
-            + [f"~ {p}" for p in self.changed]
+            + [f"~ {p}" for p in self.changed if p not in told]
+            + [one.line() for one in self.how]
         )
         rest = len(facts) + len(files) - LINES_MAX
         return (facts + files)[:LINES_MAX] + ([f"and {rest} more"] if rest > 0 else [])
@@ -48,6 +79,7 @@ class Change:
             "added": list(self.added),
             "removed": list(self.removed),
             "changed": list(self.changed),
+            **({"how": [one.document() for one in self.how]} if self.how else {}),
         }
 
 
@@ -64,20 +96,64 @@ def _component(name: str, before: Point, before_in: Replica, after: Point, after
         return Change(facts)
     old = _files(before_in, first.tree) if first else {}
     new = _files(after_in, second.tree) if second else {}
-    return Change(
-        facts,
-        added=tuple(sorted(new.keys() - old.keys())),
-        removed=tuple(sorted(old.keys() - new.keys())),
-        changed=tuple(sorted(p for p in old.keys() & new.keys() if _differs(old[p], new[p]))),
-    )
+    return changes(facts, old, new)
 
 
 def _files(replica: Replica, tree: str) -> dict[str, Entry]:
-    return {entry.path: entry for entry in replica.source(tree, Facts()).entries() if entry.type == "file"}
+    return {entry.path: entry for entry in replica.source(tree, Facts()).entries()}
+
+
+def changes(
+    facts: Mapping[str, tuple[Json, Json]], old: Mapping[str, Entry], new: Mapping[str, Entry]
+) -> Change:
+    """What differs between two listings. A folder is one that changed, and none that came or went."""
+    both = sorted(old.keys() & new.keys())
+    how = tuple(one for path in both for one in _how(old[path], new[path]))
+    otherwise = {one.path for one in how}
+    return Change(
+        facts,
+        added=tuple(sorted(path for path in new.keys() - old.keys() if _counts(new[path]))),
+        removed=tuple(sorted(path for path in old.keys() - new.keys() if _counts(old[path]))),
+        changed=tuple(path for path in both if path in otherwise or _differs(old[path], new[path])),
+        how=how,
+    )
+
+
+def _counts(entry: Entry) -> bool:
+    return entry.type is not EntryType.DIRECTORY
 
 
 def _differs(one: Entry, other: Entry) -> bool:
-    return (one.size, one.mtime_ns, one.mode) != (other.size, other.mtime_ns, other.mode)
+    """Whether the bytes or the time differ; a folder's time is that of what is in it."""
+    return _counts(one) and (one.size, one.mtime_ns) != (other.size, other.mtime_ns)
+
+
+def _how(one: Entry, other: Entry) -> Iterator[How]:
+    before, after = dict(_told(one)), dict(_told(other))
+    for what in dict.fromkeys([*before, *after]):
+        if before.get(what) != after.get(what):
+            yield How(one.path, what, before.get(what), after.get(what))
+
+
+def _told(entry: Entry) -> Iterator[tuple[str, str]]:
+    """What is told of an entry, by what it is called."""
+    yield "type", str(entry.type)
+    yield "owner", _whose(entry.attributes.owner)
+    yield "group", _whose(entry.attributes.group)
+    if entry.type is EntryType.SYMLINK:
+        yield "target", entry.target
+    else:
+        yield "mode", f"{entry.mode:04o}"
+    if entry.link:
+        yield "same file as", entry.link
+    for name, value in entry.attributes.xattrs:
+        yield f"attribute {name}", object_name(value)[:DIGITS]
+
+
+def _whose(principal: Principal | None) -> str:
+    if principal is None:
+        return "0 (root)"
+    return f"{principal.id} ({principal.name})" if principal.name else str(principal.id)
 
 
 def differing(before: Facts, after: Facts, prefix: str = "") -> dict[str, tuple[Json, Json]]:

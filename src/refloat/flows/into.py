@@ -17,7 +17,7 @@ from refloat.attributes import Withheld
 from refloat.clock import Clock
 from refloat.contracts import Facts, Progress, Silent
 from refloat.digest import Json
-from refloat.errors import RefloatError, StoreError, UsageError, VaultError
+from refloat.errors import RefloatError, StoreError, UsageError, VaultError, most_hopeful
 from refloat.flows import points
 from refloat.flows.anew import point_anew
 from refloat.flows.anywhere import Anywhere
@@ -147,7 +147,7 @@ def choose(
         except (VaultError, StoreError) as error:
             passed_over[replica.region] = error.at(region=replica.region)
     if not logs:
-        raise next(iter(passed_over.values()))
+        raise most_hopeful(passed_over.values())
     there = _merged(list(logs.values()))
     point = meant(there, point)
     known = marked(there, replicas, point=point, at=at)

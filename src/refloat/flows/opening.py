@@ -14,7 +14,15 @@ from pathlib import Path
 
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent, Store
-from refloat.errors import ManifestError, RefloatError, Refused, UsageError, VaultError, WrongKey
+from refloat.errors import (
+    ManifestError,
+    RefloatError,
+    Refused,
+    UsageError,
+    VaultError,
+    WrongKey,
+    most_hopeful,
+)
 from refloat.flows.environment import KEY_FILE, MANIFEST, PASSPHRASE
 from refloat.limits import MANIFEST_BYTES_MAX
 from refloat.manifest.model import Manifest
@@ -149,7 +157,7 @@ def unwrapped_key(urls: Iterable[str], secret: Secret) -> KeyFile:
             f"give the key file: {KEY_FILE}",
         )
     if not keys:
-        raise next(iter([*wrong, *errors]), _none_kept(secret))
+        raise wrong[0] if wrong else most_hopeful(errors or [_none_kept(secret)])
     return next(iter(keys.values()))
 
 
@@ -283,7 +291,7 @@ class Opener:
         urls, unknown = _addresses(manifest, resolver, asked)
         unknown |= silent
         if not urls:
-            raise next(iter(unknown.values()))
+            raise most_hopeful(unknown.values())
         key = self.key(urls.values())
         if key.pipeline != manifest.pipeline:
             raise UsageError(

@@ -10,7 +10,16 @@ from pydantic import ValidationError
 
 from refloat.contracts import Facts
 from refloat.digest import Json
-from refloat.errors import Damaged, Malformed, Missing, RefloatError, StoreError, UsageError, VaultError
+from refloat.errors import (
+    Damaged,
+    Malformed,
+    Missing,
+    RefloatError,
+    StoreError,
+    UsageError,
+    VaultError,
+    most_hopeful,
+)
 from refloat.point.model import Grade, Point
 from refloat.point.select import Candidate, meant
 from refloat.vault.forgotten import forgotten_points, kept_points
@@ -135,7 +144,7 @@ def newest(replicas: Sequence[Replica]) -> tuple[str, Point, Replica] | None:
             silent.append(error.at(region=replica.region))
     if not heads:
         if silent and len(silent) == len(replicas):
-            raise silent[0]
+            raise most_hopeful(silent)
         return None
     committed, point, replica = max(heads, key=lambda head: (head[0].created_at, head[0].name))
     return committed.name, point, replica

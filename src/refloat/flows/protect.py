@@ -14,7 +14,7 @@ from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json, json_form
 from refloat.durable import scratch_folder
-from refloat.errors import RefloatError, Refused, StoreError, UsageError, VaultError
+from refloat.errors import RefloatError, Refused, StoreError, UsageError, VaultError, most_hopeful
 from refloat.flows import baselines, points, verify
 from refloat.flows.anew import known_anew
 from refloat.flows.components import Components
@@ -297,7 +297,7 @@ class _Taken:
     def require_something(self) -> None:
         """Raise the first error where nothing was captured: the point would only repeat the one before."""
         if not self._captured:
-            raise next(iter(self.errors.values()))
+            raise most_hopeful(self.errors.values())
 
     def _member(self, name: str) -> Member:
         return Member(

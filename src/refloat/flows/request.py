@@ -8,6 +8,7 @@ from datetime import datetime
 
 from refloat.errors import UsageError
 from refloat.flows import into
+from refloat.flows.newer import naming_newer, newer_than
 from refloat.flows.opening import Opener, require_not_rolled_back, target_replica
 from refloat.flows.prepare import Prepared, Wanted, prepare, with_doubts
 from refloat.flows.recover import prepare_again, run_named
@@ -95,7 +96,9 @@ class Request:
         needed = {replica.region}
         require_not_rolled_back(reached, needed, overrides)  # first, since what is left may be nothing
         if self.resume is None:
-            prepared = prepare(replica, self.wanted, resolver, list(reached.replicas.values()))
+            others = list(reached.replicas.values())
+            with naming_newer(replica, others, self.wanted):
+                prepared = prepare(replica, self.wanted, resolver, others)
         else:
             prepared = prepare_again(replica, self.resume, resolver, opener.clock)
             if prepared.plan.to != to:
@@ -106,6 +109,8 @@ class Request:
             f"{region} is passed over: {error.message}" for region, error in everywhere.unreachable.items()
         ]
         remarks += require_not_rolled_back(everywhere, needed, overrides)
+        if self.resume is None:
+            remarks += newer_than(prepared, self.wanted, everywhere.replicas.values())
         prepared = with_doubts(prepared, everywhere.replicas.values())
         return replace(prepared, remarks=tuple(remarks)), everywhere
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.digest import Json
-from refloat.errors import ManifestError, Missing, RefloatError, StoreError, VaultError
-from refloat.flows import baselines, points
+from refloat.errors import ManifestError, Missing, RefloatError, StoreError, VaultError, most_hopeful
+from refloat.flows import baselines, newer, points
 from refloat.flows.baselines import Doubts, doubts_of
 from refloat.flows.suspects import Judged, judged
 from refloat.manifest.model import Manifest
@@ -94,12 +94,14 @@ class Status:
     regions: Mapping[str, Mapping[str, Json]]
     components: Mapping[str, ComponentStatus]
     newest: Newest | None
+    behind: Mapping[str, newer.Behind] = field(default_factory=dict)
+    """The regions that lack a newer point for longer than it takes to arrive."""
 
     @property
     def well(self) -> bool:
-        """Whether every region answers, every component keeps to its objective, and the newest point is sound."""
+        """Whether every region answers and has the newest point, which is sound, and every component its objective."""
         kept = all(component.inside for component in self.components.values())
-        return self.all_told and kept and self.newest is not None and self.newest.sound
+        return self.all_told and not self.behind and kept and self.newest is not None and self.newest.sound
 
     @property
     def all_told(self) -> bool:
@@ -162,9 +164,10 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
         except (VaultError, StoreError) as error:
             errors[name] = error
     if not newest:
-        raise next(iter(errors.values()))
+        raise most_hopeful(errors.values())
     sound = [replica for name, replica in vault.replicas.items() if name not in errors]
     errors |= not_recoverable(sound)
+    behind = newer.late([replica for replica in sound if replica.region not in errors], known.malformed)
     counts = newest.keys() - errors.keys()
     held = [Held(name, _as_of(newest[name]) if name in counts else None) for name in manifest.regions]
     runs_in = _runs_in(manifest, newest.values())
@@ -174,12 +177,13 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
     return Status(
         pipeline=manifest.pipeline,
         runs_in=runs_in,
-        regions={name: _region(name, vault, errors) for name in manifest.regions},
+        regions={name: _region(name, vault, errors, behind.get(name)) for name in manifest.regions},
         components={
             name: replace(_component(name, manifest, runs_in, held, now), suspect=suspect.get(name, ()))
             for name in manifest.components
         },
         newest=_newest(made_last, known, sound, manifest) if made_last else None,
+        behind=behind,
     )
 
 
@@ -231,12 +235,15 @@ def _component(
     )
 
 
-def _region(name: str, vault: Vault, errors: Mapping[str, RefloatError]) -> dict[str, Json]:
+def _region(
+    name: str, vault: Vault, errors: Mapping[str, RefloatError], behind: newer.Behind | None
+) -> dict[str, Json]:
     replica, error = vault.replicas.get(name), errors.get(name)
     if replica is None or error is not None:
         message = error.told if error is not None else "it is not part of this vault"
         return {"reachable": replica is not None, "head": None, "error": message}
-    return {"reachable": True, "head": replica.head(), **_lock(replica)}
+    late: dict[str, Json] = {} if behind is None else {"behind": behind.document()}
+    return {"reachable": True, "head": replica.head(), **_lock(replica), **late}
 
 
 def _lock(replica: Replica) -> dict[str, Json]:

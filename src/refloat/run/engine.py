@@ -213,7 +213,9 @@ class _Engine:
         return self.journal.view
 
     def turn_back(self, view: View, reason: str) -> None:
-        """Write down that a person has decided against going on."""
+        """Write down that a person has decided against going on; where all is put back already, that is done."""
+        if view.ended and view.state is RunState.ROLLED_BACK:
+            return
         if view.committed or view.ended:
             raise UsageError(
                 f"run {self.claim.run} is {view.state}: nothing of it is put back any more",

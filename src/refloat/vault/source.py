@@ -192,8 +192,8 @@ class SnapshotSource:
         for node in read_folder(folder, self._read):
             names = (*above, node.name)
             target = node.target.decode("utf-8", "surrogateescape")
-            path, kept = join_path(names), node.attributes
-            yield Entry(path, node.type, node.size, node.mode, node.mtime_ns, target, node.token, kept)
+            path, kept, link = join_path(names), node.attributes, node.link.decode("utf-8", "surrogateescape")
+            yield Entry(path, node.type, node.size, node.mode, node.mtime_ns, target, node.token, kept, link)
             if node.type is EntryType.DIRECTORY:
                 yield from self._entries(node.tree, names)
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from refloat.clock import Clock
-from refloat.errors import Damaged, Missing, RefloatError, StoreError, UsageError, VaultError, WrongKey
+from refloat.errors import (
+    Damaged,
+    Missing,
+    RefloatError,
+    StoreError,
+    UsageError,
+    VaultError,
+    WrongKey,
+    most_hopeful,
+)
 from refloat.vault.keys import KeyFile
 from refloat.vault.layout import VAULT, Descriptor
 from refloat.vault.replica import Replica
@@ -137,16 +146,18 @@ def _shared(replicas: Mapping[str, Replica]) -> dict[str, RefloatError]:
 
 
 def _none_answers(unreachable: Mapping[str, RefloatError]) -> RefloatError:
-    """The one region's own error, or one that names every region's."""
-    first = next(iter(unreachable.values()))
+    """The one region's own error, or one that names every region's and hopes for what the most hopeful one does."""
+    first = most_hopeful(unreachable.values())
     wrong = next((error for error in unreachable.values() if isinstance(error, WrongKey)), None)
     if wrong is not None or len(unreachable) == 1:
         return wrong or first
     told = "; ".join(f"{region}: {error.message}" for region, error in unreachable.items())
     for kind in (UsageError, VaultError):
         if all(isinstance(error, kind) for error in unreachable.values()):
-            return kind(f"no region's vault can be opened: {told}", next=first.next)
-    return StoreError(f"no region's vault answers: {told}", next=first.next)
+            return kind(f"no region's vault can be opened: {told}", file=first.file, next=first.next)
+    return StoreError(
+        f"no region's vault answers: {told}", file=first.file, retry=first.retry, next=first.next
+    )
 
 
 def _open(

@@ -25,7 +25,7 @@ from types import TracebackType
 
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json, object_name
-from refloat.errors import Missing, RefloatError, Retry, StoreError, UsageError, VaultError
+from refloat.errors import Missing, RefloatError, Retry, StoreError, UsageError, VaultError, most_hopeful
 from refloat.limits import KIB, MIB, PACK_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.chunk import NO_BASE, Base, SealedChunk, chunk_name, seal_chunk
@@ -471,11 +471,13 @@ class Writer:
     def _require_a_region(self) -> None:
         errors = [lane.error for lane in self._lanes if lane.error is not None]
         if len(errors) == len(self._lanes):
+            first = most_hopeful(errors)
             raise StoreError(
                 "no region took the capture: " + "; ".join(f"{e.region}: {e.message}" for e in errors),
-                retry=Retry.NEVER if all(e.retry is Retry.NEVER for e in errors) else Retry.LATER,
-                next=errors[0].next,
-            ) from errors[0]
+                file=first.file,
+                retry=first.retry,
+                next=first.next,
+            ) from first
 
 
 class _Place:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from contract_pins import printed, require_pinned
 from refloat.cli.system import SystemClock
 
 
@@ -78,6 +79,23 @@ def test_a_diff_names_facts_and_files(desk) -> None:
     assert pages["facts"]["current.version"] == {"before": 1, "after": 2}
     people = desk.read("points", "diff", first, second)
     assert "+ content/2.txt" in people and "- content/1.txt" in people and "~ content/current.json" in people
+
+
+def test_a_diff_names_what_a_link_leads_to(desk) -> None:
+    link = desk.root / "eu" / "pages" / "newest"
+    link.symlink_to("1.txt")
+    first = desk.ask("protect")["point"]
+    link.unlink()
+    link.symlink_to("current.json")
+    second = desk.ask("protect")["point"]
+    found = printed(desk, "points", "diff", first, second)
+    require_pinned("points diff", "a link led elsewhere", found)
+    pages = found["components"]["pages"]
+    assert pages["changed"] == ["content/newest"]
+    assert pages["how"] == [
+        {"path": "content/newest", "what": "target", "before": "1.txt", "after": "current.json"}
+    ]
+    assert "~ content/newest: target 1.txt -> current.json" in desk.read("points", "diff", first, second)
 
 
 def test_a_point_does_not_differ_from_itself(desk) -> None:

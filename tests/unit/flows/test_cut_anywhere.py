@@ -7,15 +7,17 @@ Exhaustive:
   nothing that a kill could tell; what it does is ``test_power_loss``'s matter;
 - protect, recover in the vault that it leaves, repair, replicate, and the making of a vault, on stores in memory:
   killed before and after each operation; adding a region and a rejoin before and after each write. A read changes
-  nothing, so dying after it is dying before what comes next.
+  nothing, so dying after it is dying before what comes next;
+- accepting a suspect point: killed before and after each operation; putting back a run that died amid its switch:
+  before and after each write.
 
 Sampled, and with REFLOAT_CUTS_EACH=1 exhaustive as well:
 
 - recover with its vault in a folder, at one system call in ``CALLS_EACH``: killed before a create of an object or slot,
   in the middle of its write and once its name is there, and before each other change of vault and target. So with all
   of them every append to the run's journal, to the claims and to the log of points is cut before, amid and after;
-- the reads that recover makes in its own vault, one in ``READS_EACH``: dying at a read leaves what dying at the change
-  before it leaves.
+- the reads that recover makes in its own vault, and those of putting a run back, one in ``READS_EACH``: dying at a
+  read leaves what dying at the change before it leaves.
 
 Two threads of a recovery may make their calls in another order in each run; one run is killed at its first change,
 another at its second, and so on.
@@ -34,12 +36,15 @@ import pytest
 
 from refloat.contracts import Store
 from refloat.errors import RefloatError, Waiting
-from refloat.flows.recover import journal_of, runs_of
+from refloat.evidence.seal import records
+from refloat.flows.accept import accept
+from refloat.flows.recover import journal_of, prepare_again, recover, runs_of
 from refloat.flows.rejoin import plan_rejoin, rejoin, standings
 from refloat.flows.replicate import Located, Regions, add, make_points_count
 from refloat.testing.disk import HALF, Call, CutDisk, changes, folder_in_memory, watched, writes
 from refloat.testing.world import World
 from refloat.vault.check import check
+from refloat.vault.forgotten import forgotten
 from refloat.vault.layout import VAULT
 from refloat.vault.repair import repair
 from refloat.vault.replica import Replica, create_vault
@@ -563,3 +568,107 @@ def test_a_vault_whose_making_was_killed_is_no_vault_or_a_whole_one(tmp_path: Pa
             assert check(opened(world, "eu", inner), read_data=True).ok
         except RefloatError as error:
             assert error.code == "vault_missing", f"{when} {learned.trace[number - 1]}: {error}"
+
+
+# ----------------------------------------------------------------------------------- accept, and run abort
+
+GOOD = "a person looked at it"
+
+
+def suspect_newest(root: Path) -> World:
+    """A world whose newest point is suspect: most of its pages are gone."""
+    world = World.small(root, group="")
+    pages = root / "eu" / "pages"
+    for number in range(30):
+        (pages / f"{number}.txt").write_text(f"page {number}\n" * 4000)
+    for version in (2, 3):
+        world.release(version)
+        world.protect()
+    for path in list(pages.glob("*.txt"))[:28]:
+        path.unlink()
+    assert world.protect().suspect
+    return world
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_an_accept_killed_at_any_store_operation_is_finished_by_the_same_command(
+    tmp_path: Path, region: str
+) -> None:  # fault 18
+    again = kept(suspect_newest, tmp_path)
+    world = again()
+    hit = names(world, region)[-1]
+    assert world.prepared(world.vault()).choice.point != hit
+    learned = FaultyStore(world.stores[region])
+    accept(world.vault({region: learned}), hit, GOOD)
+    assert any(operation.writes for operation in learned.trace)
+    for number, when in cuts(learned.trace):
+        world = again()
+        store = FaultyStore(world.stores[region], crash_at=number, when=when)
+        where = f"{when} {learned.trace[number - 1]}"
+        with pytest.raises(Crash):
+            accept(world.vault({region: store}), hit, GOOD)
+        done = accept(world.vault(), hit, GOOD)
+        assert done.ok and done.regions == REGIONS, where
+        for replica in world.vault().replicas.values():
+            said = forgotten(replica)
+            assert hit in said.good and said.next_slot == 1, f"{where}: {replica.region} was told twice"
+        assert world.prepared(world.vault()).choice.point == hit, where
+
+
+def half_recovered(root: Path) -> World:
+    """A world with a run that died once something of it was live in ``us``."""
+    world = lost_after_protect(root)
+
+    def dies(operation: Operation) -> None:
+        if operation.op == "create" and "/runs/" in operation.name and world.live("us"):
+            store.crash(operation.number)
+
+    store = FaultyStore(world.stores["us"], at_each=dies)
+    with pytest.raises(Crash):
+        world.recover(world.vault({"us": store}))
+    assert begun(world) and world.live("us")
+    return world
+
+
+def put_back(world: World, run: str, stores: dict[str, Store] | None = None) -> str:
+    """What ``run abort`` does, in a new process; the state that the run is in then."""
+    vault = world.vault(stores)
+    prepared = prepare_again(vault.replicas["us"], run, world.resolver, world.clock)
+    done = recover(prepared, vault, world.clock, run=run, turn_back="a person put it back")
+    return str(done.evidence.state)
+
+
+def aborted(world: World, run: str, where: object) -> None:
+    """The same command again ends as if nothing had happened to the first."""
+    assert put_back(world, run) == "rolled_back", where
+    assert world.live("us") == {}, where
+    view = journal_of(world.vault().replicas["us"], run, world.clock).view
+    assert view.ended and not view.committed, where
+    for region in REGIONS:
+        assert [one.run for one in records(world.vault().replicas[region])] == [run], where
+        sound(world, region, where)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_an_abort_killed_at_any_store_operation_is_finished_by_the_same_command(
+    tmp_path: Path, region: str
+) -> None:  # faults 18, 23
+    again = kept(half_recovered, tmp_path)
+    world = again()
+    run = begun(world)
+    assert run is not None
+    learned = FaultyStore(world.stores[region])
+    assert put_back(world, run, {region: learned}) == "rolled_back"
+    aborted(world, run, "undisturbed, and asked again")
+    writing = [operation for operation in learned.trace if operation.writes]
+    reading = [operation for operation in learned.trace if not operation.writes][::READS_EACH]
+    assert len(writing) > (5 if region == "us" else 0)
+    for number, when in cuts([*writing, *reading]):
+        world = again()
+        store = FaultyStore(world.stores[region], crash_at=number, when=when)
+        try:
+            put_back(world, run, {region: store})
+        except Crash:
+            aborted(world, run, f"{when} {store.trace[number - 1]}")
+        else:
+            assert number > learned.operations - 2 * FEWER

@@ -376,6 +376,26 @@ def test_an_outage_of_seconds_is_waited_out_and_the_waits_are_thrown_over_all_th
     assert min(first) < 0.05 and max(first) > 0.95  # a whole fleet does not come back at one moment
 
 
+def test_an_outage_of_seconds_at_the_very_first_request_is_waited_out_however_the_dice_fall(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # fault 7
+    hours, back_s = _Hours(), 8.0
+    backend = Backend()
+
+    def head(*_: object) -> dict[str, int]:
+        if hours.now_s < back_s:
+            raise xml(503, "SlowDown")
+        return {"size": 1}
+
+    monkeypatch.setattr("obstore.head", head)
+    for seed in range(60):
+        hours.now_s = 0.0
+        store = ObjectStore(backend, "s3://b", sleep=hours.sleep, monotonic=hours.monotonic, seed=seed)
+        assert store.size("a") == 1
+        assert hours.now_s <= Patience().first_call_s
+
+
 def test_a_store_that_stays_busy_is_not_asked_for_ever(shop: ObjectStore, proxy: ToxicProxy) -> None:
     # fault 7
     proxy.poison(answer(503, "SlowDown"))

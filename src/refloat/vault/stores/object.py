@@ -299,8 +299,9 @@ class ObjectStore:
             if failure.retry is Retry.NEVER:
                 raise failure from None  # the cause's text may quote a signed address
             silences_left -= is_silence(why)
-            wait_s = self._dice.uniform(0.0, patience.wait_max_after(attempt))
-            late = attempt == patience.attempts_max or self._monotonic() + wait_s > give_up
+            left_s = give_up - self._monotonic()
+            wait_s = min(self._dice.uniform(0.0, patience.wait_max_after(attempt)), left_s)
+            late = attempt == patience.attempts_max or left_s <= 0
             if late or self._is_mute(why, silences_left) or not self._retries.take():
                 self._in_vain = why
                 raise failure from None

@@ -1,0 +1,97 @@
+"""Which point is newer than a region's own, by the logs alone, and since when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from refloat.flows.newer import BEHIND_GRACE_S, Behind, behind, late
+from refloat.testing.world import World
+from refloat.vault.replica import Replica
+
+
+def protected(root: Path, points: int) -> World:
+    world = World.small(root)
+    for number in range(points):
+        world.answer(f"more-{number}")
+        world.protect()
+    return world
+
+
+def cut(world: World, region: str, slot: int) -> None:
+    world.stores[region].delete(f"log/points/{slot:016d}")
+
+
+def replicas(world: World) -> dict[str, Replica]:
+    return dict(world.vault().replicas)
+
+
+def of(world: World, region: str) -> Behind | None:
+    there = replicas(world)
+    return behind(there[region], there.values())
+
+
+def names(world: World, region: str) -> list[str]:
+    return [point.name for point in replicas(world)[region].points()]
+
+
+def test_logs_that_end_alike_leave_nobody_behind(tmp_path: Path) -> None:
+    world = protected(tmp_path, 3)
+    assert of(world, "eu") is None and of(world, "us") is None
+
+
+def test_what_comes_after_the_last_common_point_is_newer_and_known_since_the_first_of_it(
+    tmp_path: Path,
+) -> None:
+    world = protected(tmp_path, 3)
+    expected = replicas(world)["eu"].points()[1:]
+    cut(world, "us", 2)
+    cut(world, "us", 1)
+    found = of(world, "us")
+    assert found is not None
+    assert (found.newest.name, found.missed) == (expected[-1].name, tuple(one.name for one in expected))
+    assert (found.region, found.held_by, found.since) == ("us", ("eu",), expected[0].time)
+    assert found.address == replicas(world)["eu"].store.url
+    assert of(world, "eu") is None
+
+
+def test_a_region_with_an_empty_log_lacks_all_of_it(tmp_path: Path) -> None:
+    world = protected(tmp_path, 1)
+    cut(world, "us", 0)
+    found = of(world, "us")
+    assert found is not None and list(found.missed) == names(world, "eu")
+
+
+def test_logs_that_went_on_apart_call_nothing_newer_whatever_the_clocks_say(tmp_path: Path) -> None:
+    world = protected(tmp_path, 1)
+    stores = world.stores
+    for region in stores:
+        world.stores = {region: stores[region]}
+        world.answer(f"in {region} alone")
+        world.protect()
+    world.stores = stores
+    assert names(world, "eu")[-1] not in names(world, "us")
+    assert of(world, "eu") is None and of(world, "us") is None
+
+
+def test_a_point_that_does_not_count_is_not_called_newer(tmp_path: Path) -> None:
+    world = protected(tmp_path, 2)
+    newest = names(world, "eu")[-1]
+    cut(world, "us", 1)
+    there = replicas(world)
+    assert behind(there["us"], there.values(), {newest}) is None
+
+
+def test_a_log_that_is_damaged_says_nothing(tmp_path: Path) -> None:
+    world = protected(tmp_path, 3)
+    cut(world, "us", 2)
+    cut(world, "eu", 0)
+    assert of(world, "us") is None
+
+
+def test_a_region_is_late_only_after_a_grace(tmp_path: Path) -> None:
+    world = protected(tmp_path, 2)
+    cut(world, "us", 1)
+    world.clock.jump(BEHIND_GRACE_S - 1)
+    assert late(replicas(world).values()) == {}
+    world.clock.jump(2)
+    assert list(late(replicas(world).values())) == ["us"]
