@@ -83,7 +83,9 @@ def systemd_analyze() -> str:
     return program
 
 
-def verified(program: str, folder: Path, change: tuple[str, str] = ("", "")) -> subprocess.CompletedProcess[str]:
+def verified(
+    program: str, folder: Path, change: tuple[str, str] = ("", "")
+) -> subprocess.CompletedProcess[str]:
     """What systemd says of the units, where a program stands in for ours that is on this machine."""
     for path in UNITS:
         text = path.read_text().replace(REFLOAT, sys.executable)
