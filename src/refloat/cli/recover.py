@@ -181,7 +181,7 @@ def _recover_from(session: Session, request: Request, to: str, vault: str | None
             on_unknown=unknown.extend,
         )
     session.console.close()
-    for remark in prepared.withheld.remarks():
+    for remark in (*prepared.reader.remarks(), *prepared.withheld.remarks()):
         session.console.warn(remark)
     with flow.resumable(to, done.evidence.run):
         session.console.emit({**done.document(), "page": tell(session, done)})
