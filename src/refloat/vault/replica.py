@@ -243,6 +243,12 @@ class Replica:
             raise failed.at(region=self.region)
         raise self._no_chunk(name)
 
+    @property
+    def met_damage(self) -> bool:
+        """Whether a piece was read here that is not what was written: its pack may be in quarantine since."""
+        with self._lock:
+            return bool(self._read_whole)
+
     def _doubt(self, pack: str, error: VaultError) -> None:
         """Read a pack whole, once, of which a piece is not what was written; where that fails, nobody hears of it."""
         if not isinstance(error, Damaged) or error.file != pack:

@@ -10,7 +10,7 @@ from refloat.contracts import Store
 from refloat.errors import StoreError
 from refloat.flows import export as exports
 from refloat.flows import points
-from refloat.flows.recover import Recovered
+from refloat.flows.recover import Recovered, prepare_again, recover, runs_of
 from refloat.flows.repair import Repair, repair_vault
 from refloat.testing.world import World
 from refloat.vault import layout
@@ -21,7 +21,7 @@ from refloat.vault.pack import CATALOGUE_KEY
 from refloat.vault.quarantine import quarantined
 from refloat.vault.replica import create_vault
 from refloat.vault.stores import open_store
-from refloat.vault.stores.faulty import FaultyStore
+from refloat.vault.stores.faulty import Crash, FaultyStore, Operation
 from refloat.vault.tree import chunk_names
 
 REGIONS = ("eu", "us")
@@ -100,12 +100,18 @@ class ReadOnly(FaultyStore):
 @pytest.mark.parametrize("folders", [False, True], ids=["contents", "folders"])
 def test_a_recovery_reads_what_rotted_in_its_region_in_another_and_says_so(
     world: World, folders: bool
-) -> None:
+) -> None:  # fault 2
     before, hurt = world.live("eu"), rot(world, "us", folders=folders)
     done = world.recover()
     assert done.ok and world.live("us") == before
     assert "us has not whole what was read in eu instead" in told(done) and hurt[0] in told(done)
     assert marked(world, "us") == sorted(hurt) and not marked(world, "eu")
+
+
+def test_a_recovery_reads_the_manifest_elsewhere_too(world: World) -> None:
+    before, hurt = world.live("eu"), rot(world, "us", "manifest")
+    done = world.recover()
+    assert done.ok and world.live("us") == before and hurt[0] in told(done)
 
 
 def test_a_recovery_reads_a_pack_that_is_gone_in_another_region(world: World) -> None:
@@ -139,7 +145,7 @@ def test_an_export_reads_elsewhere_marks_and_remarks(world: World, tmp_path: Pat
 # --------------------------------------------------------------------------------------------------- what is no rot
 
 
-def test_an_answer_that_is_cut_short_is_no_rot(world: World) -> None:
+def test_an_answer_that_is_cut_short_is_no_rot(world: World) -> None:  # fault 2
     before = world.live("eu")
     short = Short(world.stores["us"])
     assert check(world.vault({"us": short}).replicas["us"], read_data=True).damaged
@@ -159,7 +165,7 @@ def test_who_may_not_write_a_mark_goes_on_all_the_same(world: World) -> None:
 # ----------------------------------------------------------------------------------------------------------- mended
 
 
-def test_a_plain_repair_mends_what_a_recovery_came_upon(world: World) -> None:
+def test_a_plain_repair_mends_what_a_recovery_came_upon(world: World) -> None:  # fault 2
     hurt = rot(world, "us")
     assert not check(world.vault().replicas["us"], read_data=False).damaged, "nobody has read it yet"
     world.recover()
@@ -168,7 +174,10 @@ def test_a_plain_repair_mends_what_a_recovery_came_upon(world: World) -> None:
     assert is_whole(world, "us") and not marked(world, "us")
 
 
-def test_what_rotted_everywhere_fails_a_recovery_and_is_captured_anew(world: World) -> None:
+@pytest.mark.parametrize("mended", [False, True], ids=["at once", "after a repair"])
+def test_what_rotted_everywhere_fails_a_recovery_and_is_captured_anew(
+    world: World, mended: bool
+) -> None:  # fault 2
     before = world.live("eu")
     hurt = [rot(world, region) for region in REGIONS]
     failed = world.recover()
@@ -177,8 +186,47 @@ def test_what_rotted_everywhere_fails_a_recovery_and_is_captured_anew(world: Wor
     assert "refloat protect" in str(failed.failure["next"])
     assert hurt[1][0] in str(failed.failure["message"])
     assert [marked(world, region) for region in REGIONS] == hurt
+    if mended:
+        repaired(world)
     made = world.protect()
     assert {region: result.complete for region, result in made.regions.items()} == {"eu": True, "us": True}
     done = world.recover()
     assert done.ok and done.evidence.point == made.name and world.live("us") == before
     assert not told(done)
+
+
+def test_a_capture_relies_no_more_on_what_it_found_rotten_itself(world: World) -> None:  # fault 2
+    hurt = rot(world, "eu", folders=True)
+    made = world.protect()
+    assert {region: result.complete for region, result in made.regions.items()} == {"eu": False, "us": True}
+    assert "refloat vault repair" in str(made.regions["eu"].error)
+    assert repaired(world).regions["eu"].mended == dict.fromkeys(hurt, "us")
+    assert all(result.complete for result in world.protect().regions.values())
+
+
+# ---------------------------------------------------------------------------------------------------------- going on
+
+
+@pytest.mark.parametrize("turn_back", ["", "a person put it back"])
+def test_a_recovery_that_read_elsewhere_and_was_killed_is_gone_on_with_or_put_back(
+    world: World, turn_back: str
+) -> None:  # fault 2
+    before, empty = world.live("eu"), world.live("us")
+    rot(world, "us")
+
+    def once_eu_was_read(operation: Operation) -> None:
+        read = any(each.name.startswith(layout.PACKS) for each in there.trace)
+        if read and operation.writes and operation.name.startswith("log/runs/"):
+            here.crash(operation.number)
+
+    there = FaultyStore(world.stores["eu"])
+    here = FaultyStore(world.stores["us"], at_each=once_eu_was_read)
+    with pytest.raises(Crash):
+        world.recover(world.vault({"us": here, "eu": there}))
+    vault = world.vault()
+    (run,) = runs_of(vault.replicas["us"], "us")
+    others = list(vault.replicas.values())
+    begun = prepare_again(vault.replicas["us"], run, world.resolver, world.clock, others)
+    done = recover(begun, vault, world.clock, run=run, turn_back=turn_back)
+    assert done.evidence.state == ("rolled_back" if turn_back else "done")
+    assert world.live("us") == (empty if turn_back else before)
