@@ -257,8 +257,11 @@ class Replica:
             if pack in self._read_whole:
                 return
             self._read_whole.add(pack)
-        with suppress(VaultError, StoreError):
+        try:
             is_whole(self.store, pack, self.store.get(pack, 0, OBJECT_BYTES_MAX + 1))
+        except (VaultError, StoreError):
+            with self._lock:
+                self._read_whole.discard(pack)  # whoever comes upon it next tries again
 
     def _no_chunk(self, name: bytes) -> Missing:
         return Missing(

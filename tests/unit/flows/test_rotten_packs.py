@@ -10,6 +10,7 @@ from refloat.contracts import Store
 from refloat.errors import StoreError
 from refloat.flows import export as exports
 from refloat.flows import points
+from refloat.flows.prepare import Wanted, prepare
 from refloat.flows.recover import Recovered, prepare_again, recover, runs_of
 from refloat.flows.repair import Repair, repair_vault
 from refloat.testing.world import World
@@ -111,6 +112,14 @@ def test_a_recovery_reads_what_rotted_in_its_region_in_another_and_says_so(
 def test_a_recovery_reads_the_manifest_elsewhere_too(world: World) -> None:
     before, hurt = world.live("eu"), rot(world, "us", "manifest")
     done = world.recover()
+    assert done.ok and world.live("us") == before and hurt[0] in told(done)
+
+
+def test_a_recovery_reads_in_a_region_too_that_was_opened_after_it_was_planned(world: World) -> None:
+    before, hurt = world.live("eu"), rot(world, "us")
+    vault = world.vault()
+    planned = prepare(vault.replicas["us"], Wanted("us"), world.resolver)
+    done = recover(planned, vault, world.clock)
     assert done.ok and world.live("us") == before and hurt[0] in told(done)
 
 
