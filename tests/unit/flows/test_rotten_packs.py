@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from refloat.contracts import Store
-from refloat.errors import StoreError
+from refloat.contracts import Facts, Store
+from refloat.errors import Damaged, StoreError
 from refloat.flows import export as exports
 from refloat.flows import points
 from refloat.flows.prepare import Wanted, prepare
 from refloat.flows.recover import Recovered, prepare_again, recover, runs_of
 from refloat.flows.repair import Repair, repair_vault
+from refloat.limits import OBJECT_BYTES_MAX
 from refloat.testing.world import World
 from refloat.vault import layout
 from refloat.vault.anywhere import Anywhere
@@ -20,6 +21,7 @@ from refloat.vault.check import check
 from refloat.vault.indexrun import Location
 from refloat.vault.pack import CATALOGUE_KEY
 from refloat.vault.quarantine import quarantined
+from refloat.vault.repair_names import repair_by_names
 from refloat.vault.replica import create_vault
 from refloat.vault.stores import open_store
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation
@@ -84,6 +86,17 @@ class Short(FaultyStore):
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         content = super().get(name, start, length)
         return content[:-1] if name.startswith(layout.PACKS) else content
+
+
+class Sick(FaultyStore):
+    """Gives no more than a part of a pack at a time, until it is ``well``."""
+
+    well = False
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        if not self.well and name.startswith(layout.PACKS) and (length is None or length > OBJECT_BYTES_MAX):
+            raise StoreError("the region is sick")
+        return super().get(name, start, length)
 
 
 class ReadOnly(FaultyStore):
@@ -163,6 +176,20 @@ def test_an_answer_that_is_cut_short_is_no_rot(world: World) -> None:  # fault 2
     assert not marked(world, "us")
 
 
+def test_a_pack_that_cannot_be_read_whole_is_not_judged_before_it_can(world: World) -> None:
+    before, hurt = world.live("eu"), rot(world, "us")
+    us = Sick(world.stores["us"])
+    replica = world.vault({"us": us}).replicas["us"]
+    point = points.read(replica, replica.points()[-1].name)
+    pages = replica.source(point.components["pages"].tree, Facts())
+    for marks in ([], hurt):
+        with pytest.raises(Damaged):
+            pages.open("content/current.json").read()
+        assert marked(world, "us") == marks
+        us.well = True
+    assert world.recover().ok and world.live("us") == before
+
+
 def test_who_may_not_write_a_mark_goes_on_all_the_same(world: World) -> None:
     before = world.live("eu")
     rot(world, "us")
@@ -180,6 +207,15 @@ def test_a_plain_repair_mends_what_a_recovery_came_upon(world: World) -> None:  
     world.recover()
     assert [damage.object for damage in check(world.vault().replicas["us"], read_data=False).damaged] == hurt
     assert repaired(world).regions["us"].mended == dict.fromkeys(hurt, "eu")
+    assert is_whole(world, "us") and not marked(world, "us")
+
+
+def test_a_plain_repair_without_a_key_mends_it_too(world: World) -> None:  # fault 2
+    hurt = rot(world, "us")
+    replicas = world.vault().replicas
+    world.recover()
+    done = repair_by_names(replicas["us"], [replicas["eu"]], read_data=False)
+    assert {name: done.mended.get(name) for name in hurt} == dict.fromkeys(hurt, "eu")
     assert is_whole(world, "us") and not marked(world, "us")
 
 
