@@ -592,7 +592,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         *_RECOVERED,
         (
             "remarks[]",
-            "what a warning says of regions that were not needed, of what could not be verified, and of owners and attributes that could not be set",
+            "what a warning says of regions that were not needed, of what was read in another region since it is not whole in this one, of what could not be verified, and of owners and attributes that could not be set",
         ),
         ("evidence.NAME.record", "the name of the signed record in that region's vault; or `null`"),
         ("evidence.NAME.error", "why it could not be written there; or `null`"),
@@ -612,7 +612,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("components.NAME.seconds", "how long that took"),
         ("overrides", "safety rules that were overridden"),
         ("lost_points", "as of `recover`"),
-        ("remarks[]", "what a warning says of owners and attributes that could not be set"),
+        (
+            "remarks[]",
+            "what a warning says of what was read in a later region since it is not whole in the first, and of owners and attributes that could not be set",
+        ),
     ),
     "run list": (
         ("runs[].run", "the run; newest first"),
@@ -932,7 +935,7 @@ DOCUMENTS: Mapping[str, Rows] = {
             "how many of them were there from an attempt that was stopped, exactly as stored",
         ),
         ("components.NAME.seconds", "how long that took"),
-        ("remarks[]", "as of `recover --into`; an archive keeps all of them"),
+        ("remarks[]", "as of `recover --into`; an archive keeps all owners and attributes"),
     ),
     "demo": (
         ("protect", "the document of `protect`"),
@@ -984,7 +987,9 @@ NOTES: Mapping[str, str] = {
     "plan": "Takes the point that `recover` would take: the newest that is neither broken, unknown nor suspect, or the one that you name. An unknown one is evaluated again first. `--save` and `--diff` let people agree on a plan and see later what became another: what is expected to take how long is no difference.",
     "recover": "Exit code 0 means that the run is `done` and, where the manifest asks to verify what was recovered, verified. With `--vault` no manifest is needed. "
     "`--only` recovers the named components alone. Without `--lost-at` the clocks of RTO and RPO start with the run, which flatters both. "
-    "A killed run is resumed from any machine with `--resume`.\n\n"
+    "A killed run is resumed from any machine with `--resume`. "
+    "What is gone or rotted in the region's replica is read in another region that has it whole, and a warning names the packs: `refloat vault repair` mends them. "
+    "What is whole nowhere fails the run, which is put back; the next `refloat protect` stores anew what is still live.\n\n"
     "`--into` writes each component to `DIR/NAME`, exactly as captured, and the manifest with its golden sets to `DIR/manifest` "
     "(`DIR/point-manifest` where a component has that name). No region is named, nothing that runs is asked, and nothing is claimed or journaled; "
     "so `--to`, `--resume` and `--lost-at` say nothing with it. It is filled as `.DIR.refloat-partial` beside `DIR` and renamed when it is whole: "
@@ -996,11 +1001,11 @@ NOTES: Mapping[str, str] = {
     "Measure a baseline, with `--save-baseline`, whenever something changes that a component's answers depend on: without one that fits, a recovery waits for a person ([BASELINES.md](BASELINES.md)).",
     "evidence": "Signed by the operator's key and kept in every vault that was left.",
     "vault init": 'Refuses a place that is not empty. Where it was killed, the same command goes on with the key file that it made, and says so: until all is made, a file `.NAME.making` beside the key says which vault that is. It takes no key of another vault, nor of one that is made. The key opens everything and nothing opens the vault without it: keep two copies outside of all regions. `--lock` is for vaults whose regions are all buckets of S3 with object lock, needs `pip install "refloat[aws]"`, and tries whether each bucket keeps a lock, which leaves a small object below `proof/`; nobody can shorten or undo a lock, not the owner of the account either.',
-    "vault check": "Exit code 4 when something is damaged or covered, 1 when a region does not answer or what its newest point needs is not locked, though the vault is. Without `--read-data` it looks at what must be there; with it, every byte is read, opened and compared. "
+    "vault check": "Exit code 4 when something is damaged or covered, 1 when a region does not answer or what its newest point needs is not locked, though the vault is. Without `--read-data` it looks at what must be there; with it, every byte is read, opened and compared. A pack that anything else came upon and read as rotten, such as a recovery, an export or a capture, is named as damaged either way. "
     "In a locked vault it also names what lies over an object, such as a delete marker, which no recovery minds: somebody who should not did write there, and `refloat vault repair` takes it away. "
     "With `--share 1/30` as well, only so much of the packs' bytes is read, those first that were not read for longest; this machine remembers under `XDG_STATE_HOME` when it read which, also where the command is interrupted. So a share a day reads all of it within a month, and the text and the document say since when. "
     "A check of everything that was stopped is gone on with by the same command within 24 hours: what was read, and whole, is not read again, and the output says so and since when that is; `--share 1/1` reads all of it anew.",
-    "vault repair": "In a locked vault what lies over an object is taken away too: a delete marker is removed, over anything else a copy of the object is written. Exit code 4 when something could not be mended, 1 when a region does not answer or must be looked at again. What has rotted inside of a pack is found only with `--read-data`. Where neither `REFLOAT_KEY_FILE` nor `REFLOAT_PASSPHRASE` is set, nobody is asked: an object whose bytes do not have its name is fetched from a region where they do, as is what only another region holds; what only a key shows, such as a log or a pack that no index object lists, is not looked at. With a key, points, baselines and evidence that a region missed come to count there, too.",
+    "vault repair": "In a locked vault what lies over an object is taken away too: a delete marker is removed, over anything else a copy of the object is written. Exit code 4 when something could not be mended, 1 when a region does not answer or must be looked at again. What has rotted inside of a pack that nothing has read yet is found only with `--read-data`. Where neither `REFLOAT_KEY_FILE` nor `REFLOAT_PASSPHRASE` is set, nobody is asked: an object whose bytes do not have its name is fetched from a region where they do, as is what only another region holds; what only a key shows, such as a log or a pack that no index object lists, is not looked at. With a key, points, baselines and evidence that a region missed come to count there, too.",
     "vault add-region": "For a region that is new in the manifest, whose disk was lost, or whose old address is gone for good and that has another one in the manifest now. The place must be empty (rule `vault_exists`); what `refloat vault replicate` copies is copied, no key is needed, and the same command goes on where it was stopped. "
     "With a key the points count there at once, and a log that was lost begins anew by the admin's word; without one, both come with the next `refloat protect`. Exit code 4 where something is damaged at the source.",
     "vault rejoin": "For a region that came back with an old state, as from a snapshot of its disk, or that went on by itself while the others did. What it alone holds is said first, and nothing of it is removed. Then it gets what it missed: objects, points, and baselines and evidence in both directions. "

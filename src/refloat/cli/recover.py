@@ -169,7 +169,7 @@ def _recover_from(session: Session, request: Request, to: str, vault: str | None
     prepared, everywhere = request.ready(reached, vault, opener(session), lambda: resolver(session))
     _announce(session, prepared, request.declared_at)
     ringing = bell(session, prepared.manifest, prepared.components.resolver)
-    with recovering(session, ringing, to), _shown_where_it_waits(session) as unknown:
+    with recovering(session, ringing, to), _told_however_it_ends(session, prepared) as unknown:
         done = flow.recover(
             prepared,
             everywhere,
@@ -180,9 +180,6 @@ def _recover_from(session: Session, request: Request, to: str, vault: str | None
             progress=session.console.progress(),
             on_unknown=unknown.extend,
         )
-    session.console.close()
-    for remark in prepared.withheld.remarks():
-        session.console.warn(remark)
     with flow.resumable(to, done.evidence.run):
         session.console.emit({**done.document(), "page": tell(session, done)})
     ring(session, ringing, of_recovered(done, to), recovery_looked_at(done, to))
@@ -190,8 +187,8 @@ def _recover_from(session: Session, request: Request, to: str, vault: str | None
 
 
 @contextmanager
-def _shown_where_it_waits(session: Session) -> Iterator[list[Check]]:
-    """Whoever must decide sees what was measured: checks that are put here are shown where the run waits."""
+def _told_however_it_ends(session: Session, prepared: Prepared) -> Iterator[list[Check]]:
+    """What was read elsewhere or could not be set is said of any run; checks put here are shown where it waits."""
     from refloat.cli.outcome import show_checks
 
     unknown: list[Check] = []
@@ -201,6 +198,10 @@ def _shown_where_it_waits(session: Session) -> Iterator[list[Check]]:
         session.console.close()
         show_checks(session.console, unknown)
         raise
+    finally:
+        session.console.close()
+        for remark in (*prepared.reader.remarks(), *prepared.withheld.remarks()):
+            session.console.warn(remark)
 
 
 def tell(session: Session, done: Recovered) -> str | None:

@@ -17,10 +17,10 @@ from refloat.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from refloat.flows.anywhere import Anywhere
     from refloat.flows.export import Export, Exported, Part, Ready
     from refloat.manifest.model import Manifest
     from refloat.point.model import Point
+    from refloat.vault.anywhere import Anywhere
 
 EXPORT = examples(
     "refloat vault export 3f2a --into ./out",
@@ -69,10 +69,10 @@ def export(
 ) -> int:
     """Files of a point into a folder, what serving needs first; the same command again goes on. Or as a tar archive."""
     from refloat.flows import export as flow
-    from refloat.flows.anywhere import Anywhere
     from refloat.flows.landing import usable
     from refloat.flows.points import find
     from refloat.patterns import Selection
+    from refloat.vault.anywhere import Anywhere
 
     session = session_of(context)
     if events and session.console.json_mode:
@@ -116,10 +116,14 @@ def _export(
 
     done = export(wanted, reader, folder, session.clock, progress=progress, ready=ready, withheld=withheld)
     session.console.close()
-    remarks = withheld.remarks()
+    return done, _remarked(session, [*reader.remarks(), *withheld.remarks()])
+
+
+def _remarked(session: Session, remarks: list[str]) -> list[str]:
+    """The same, and a warning of each."""
     for remark in remarks:
         session.console.warn(remark)
-    return done, remarks
+    return remarks
 
 
 def _require_archivable(session: Session, tar: str, into: str, *, events: bool) -> None:
@@ -149,6 +153,7 @@ def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade
         with until_nobody_reads():
             write_archive(wanted, reader, sys.stdout.buffer, session.clock, progress=progress)
             sys.stdout.buffer.flush()
+        _remarked(session, reader.remarks())
         return
     path = Path(tar).absolute()
     if os.path.lexists(path):
@@ -156,14 +161,14 @@ def _archive(session: Session, wanted: Export, reader: Anywhere, tar: str, grade
             done = write_archive(wanted, reader, there, session.clock, progress=progress)
         session.console.close()
         session.console.note(f"{path} was there already, and is this archive to its last byte")
-        _show(session, wanted, str(path), grade, done)
+        _show(session, wanted, str(path), grade, done, _remarked(session, reader.remarks()))
         return
     path = path.resolve()
     with new_file(path) as file:
         require_room(path, wanted, reader)
         done = write_archive(wanted, reader, file, session.clock, progress=progress)
     session.console.close()
-    _show(session, wanted, str(path), grade, done)
+    _show(session, wanted, str(path), grade, done, _remarked(session, reader.remarks()))
 
 
 def _sound(patterns: Iterable[str], point: str) -> tuple[str, ...]:

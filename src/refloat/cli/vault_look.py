@@ -17,8 +17,8 @@ from refloat.errors import RefloatError, UsageError
 if TYPE_CHECKING:
     from refloat.contracts import Entry, Progress
     from refloat.digest import Json
-    from refloat.flows.anywhere import Anywhere
     from refloat.point.model import Point
+    from refloat.vault.anywhere import Anywhere
     from refloat.vault.source import SnapshotSource
 
 LS = examples(
@@ -93,6 +93,8 @@ def cat(
             progress.advance(escaped(path), len(piece))
         sys.stdout.buffer.flush()
         progress.finish(escaped(path))
+    for remark in look.bytes.remarks():
+        session.console.warn(remark)
     return 0
 
 
@@ -132,8 +134,8 @@ class _Look:
 
 
 def _look(session: Session, point: str, vault: str | None) -> _Look:
-    from refloat.flows.anywhere import Anywhere
     from refloat.flows.points import find
+    from refloat.vault.anywhere import Anywhere
 
     replicas = list(sound_place(session, vault).replicas.values())
     name, body, _ = find(replicas, point)

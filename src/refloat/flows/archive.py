@@ -22,10 +22,10 @@ from refloat.clock import Clock
 from refloat.contracts import Entry, EntryType, Progress, Silent
 from refloat.durable import opened_file, partial_of, sync_folder
 from refloat.errors import RefloatError, UsageError
-from refloat.flows.anywhere import Anywhere
 from refloat.flows.export import Export, Exported, Part, size_of, sizes_of
 from refloat.flows.room import require_room_in
 from refloat.patterns import Selection, rank
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.extract import explained
 from refloat.vault.source import SnapshotSource
 
@@ -155,7 +155,7 @@ def _part(
     progress: Progress,
 ) -> Exported:
     begun, total = clock.monotonic(), _Total()
-    source = reader.source(part.tree, lambda size: progress.advance(name, size), part.totals)
+    source = reader.source(part.tree, heard=lambda size: progress.advance(name, size), totals=part.totals)
     progress.start(name, size_of(source, part, selection)[0])
     for entry in _needed_first(source, part.priority, selection):
         _add(archive, f"{name}/{entry.path}", entry, source)

@@ -17,7 +17,6 @@ from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json
 from refloat.errors import RefloatError, StoreError, UsageError, VaultError
-from refloat.flows.anywhere import Anywhere
 from refloat.flows.filling import Filling, filling
 from refloat.flows.into import Counted, manifest_name, needed_first
 from refloat.flows.room import require_room_in
@@ -25,6 +24,7 @@ from refloat.manifest.document import nearest
 from refloat.manifest.model import Manifest
 from refloat.patterns import EVERYTHING, Selection
 from refloat.point.model import Point
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.extract import FOLDER_FLAGS, Wish, nothing_there
 from refloat.vault.kept import Kept
 from refloat.vault.source import SnapshotSource

@@ -20,7 +20,6 @@ from refloat.digest import Json
 from refloat.errors import RefloatError, StoreError, UsageError, VaultError, most_hopeful
 from refloat.flows import points
 from refloat.flows.anew import point_anew
-from refloat.flows.anywhere import Anywhere
 from refloat.flows.landing import landing
 from refloat.flows.opening import Opener
 from refloat.flows.prepare import LOG_DAMAGED, candidates
@@ -34,6 +33,7 @@ from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
 from refloat.point.model import Point, Snapshot
 from refloat.point.select import POINT_SUSPECT, Candidate, meant, select
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.extract import Same, nothing_there
 from refloat.vault.kept import Kept
 from refloat.vault.replica import Replica
@@ -208,7 +208,7 @@ def bring(
             progress.finish(name)
         manifest = manifest_name(chosen.point)
         _write(reader, chosen.point.manifest, MANIFEST_TOTALS, folder / manifest, manifest, clock, Silent())
-    remarks = tuple(withheld.remarks())
+    remarks = (*reader.remarks(), *withheld.remarks())
     return Brought(chosen, into, written, tuple(sorted(overrides)), tuple(lost), remarks)
 
 

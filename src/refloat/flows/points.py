@@ -22,6 +22,7 @@ from refloat.errors import (
 )
 from refloat.point.model import Grade, Point
 from refloat.point.select import Candidate, meant
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.forgotten import forgotten_points, kept_points
 from refloat.vault.keys import Role
 from refloat.vault.layout import POINTS, malformed, point_name
@@ -160,9 +161,9 @@ def _newest_formed(replica: Replica, last: CommittedPoint) -> tuple[CommittedPoi
     return None
 
 
-def manifest_files(replica: Replica, point: Point) -> dict[str, bytes]:
+def manifest_files(place: Replica | Anywhere, point: Point) -> dict[str, bytes]:
     """The manifest and the files it names, as a point carries them: path to bytes."""
-    source = replica.source(point.manifest, Facts(), totals=MANIFEST_TOTALS)
+    source = place.source(point.manifest, Facts(), totals=MANIFEST_TOTALS)
     found = {}
     for entry in source.entries():
         if entry.type == "file":

@@ -34,6 +34,7 @@ from refloat.point.model import Point
 from refloat.point.select import Candidate, Choice, meant, select
 from refloat.room import Room
 from refloat.run.target import SOURCE_AHEAD, ComponentTarget, Target
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.replica import Replica
 from refloat.vault.unfolded import Totals
 from refloat.vault.whole import missing_for
@@ -44,9 +45,13 @@ LOG_DAMAGED = "log_damaged"
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a recovery needs to know before it begins."""
+    """Everything that a recovery needs to know before it begins.
+
+    ``replica`` is the target's own; the bytes are read by ``reader``, which asks it first.
+    """
 
     replica: Replica
+    reader: Anywhere
     choice: Choice
     point: Point
     components: Components
@@ -95,7 +100,9 @@ def prepare(
     known = marked(there, [replica, *others], point=named, at=wanted.at)
     choice = select(known, point=named, at=wanted.at, overrides=wanted.overrides)
     point = point_anew(_read(replica, choice.point, known))
-    files = points.manifest_files(replica, point)
+    reader = Anywhere([replica])
+    reader.reading_also(others)
+    files = points.manifest_files(reader, point)
     manifest = parse(files[points.MANIFEST], file=points.MANIFEST)
     if wanted.to not in manifest.regions:
         regions = ", ".join(manifest.regions)
@@ -111,7 +118,7 @@ def prepare(
     known_points = frozenset(candidate.name for candidate in known)
     planned = estimate(plan, point, timings(replica))
     homes = _homes(replica, known, point, manifest)
-    return Prepared(replica, choice, point, components, files, planned, known_points, homes)
+    return Prepared(replica, reader, choice, point, components, files, planned, known_points, homes)
 
 
 def with_doubts(prepared: Prepared, replicas: Iterable[Replica]) -> Prepared:
@@ -226,7 +233,7 @@ def history(replica: Replica) -> Iterator[StepTiming]:
 
 def target(prepared: Prepared, scratch: Path) -> Target:
     """The region that a plan leads into, as the run's actions need it."""
-    plan, point, replica = prepared.plan, prepared.point, prepared.replica
+    plan, point = prepared.plan, prepared.point
     names = _recovered(prepared)
     return Target(
         region=plan.to,
@@ -237,7 +244,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         groups=prepared.manifest.groups,
         known_points=prepared.known_points,
         homes=prepared.homes,
-        missing=lambda: missing_for(replica, _trees(point, names)),
+        missing=lambda: missing_for(prepared.reader, _trees(point, names)),
         source_health=lambda: {
             region: source_health(prepared.components, region)
             for region in _may_serve(prepared.manifest, point, plan.to)
@@ -281,7 +288,7 @@ def _component(prepared: Prepared, name: str) -> ComponentTarget:
         connector=components.connector(name),
         place=components.place(name, plan.to, source=prepared.point.primary),
         snapshot=snapshot,
-        source=lambda heard, cancelled: prepared.replica.source(
+        source=lambda heard, cancelled: prepared.reader.source(
             snapshot.tree,
             facts,
             priority=priority,

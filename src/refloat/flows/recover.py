@@ -51,7 +51,7 @@ class Recovered:
     failure: Mapping[str, Json] | None
     records: Mapping[str, str | RefloatError]
     remarks: tuple[str, ...] = ()
-    """What is wrong with regions that were not needed, what could not be verified, whose owner not set: for people."""
+    """What is wrong with regions, what was read elsewhere for that, what was not verified or set: for people."""
 
     @property
     def ok(self) -> bool:
@@ -104,6 +104,7 @@ def recover(
     that ended in any state, also rolled back, is returned with its evidence.
     """
     plan, replica = prepared.plan, prepared.replica
+    prepared.reader.reading_also(vault.replicas.values())
     name = run or secrets.token_hex(6)
     late = prepared.components.resolver
     journal = journal_of(replica, name, clock, lambda text: redact(text, late.secrets))
@@ -154,7 +155,8 @@ def _told(prepared: Prepared, vault: Vault, view: View, clock: Clock) -> Recover
     sealed = seal.seal(evidence, list(vault.replicas.values()))
     failure = view.failure if evidence.state != "done" else None
     doubts = (baselines.unverified(prepared.doubts),) if prepared.doubts else ()
-    return Recovered(evidence, failure, sealed, (*prepared.remarks, *doubts, *prepared.withheld.remarks()))
+    met = (*prepared.reader.remarks(), *prepared.withheld.remarks())
+    return Recovered(evidence, failure, sealed, (*prepared.remarks, *doubts, *met))
 
 
 @contextmanager
@@ -183,7 +185,13 @@ def plan_of(replica: Replica, run: str, clock: Clock) -> tuple[Plan, View]:
     return view.plan, view
 
 
-def prepare_again(replica: Replica, run: str, resolver: Callable[[], Resolver], clock: Clock) -> Prepared:
+def prepare_again(
+    replica: Replica,
+    run: str,
+    resolver: Callable[[], Resolver],
+    clock: Clock,
+    others: Sequence[Replica] = (),
+) -> Prepared:
     """What was prepared for a run that was begun, whatever points have been made since.
 
     Choosing the point is over, so no rule about that is asked again; the run's own checks are.
@@ -192,7 +200,7 @@ def prepare_again(replica: Replica, run: str, resolver: Callable[[], Resolver], 
     wanted = Wanted(
         plan.to, point=plan.point, only=plan.only, overrides=view.overrides | {"group_broken", POINT_SUSPECT}
     )
-    return replace(prepare(replica, wanted, resolver), plan=plan)
+    return replace(prepare(replica, wanted, resolver, others), plan=plan)
 
 
 def runs_of(replica: Replica, region: str) -> list[str]:

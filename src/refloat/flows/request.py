@@ -95,12 +95,12 @@ class Request:
         replica = target_replica(reached, to, address)
         needed = {replica.region}
         require_not_rolled_back(reached, needed, overrides)  # first, since what is left may be nothing
+        others = list(reached.replicas.values())
         if self.resume is None:
-            others = list(reached.replicas.values())
             with naming_newer(replica, others, self.wanted):
                 prepared = prepare(replica, self.wanted, resolver, others)
         else:
-            prepared = prepare_again(replica, self.resume, resolver, opener.clock)
+            prepared = prepare_again(replica, self.resume, resolver, opener.clock, others)
             if prepared.plan.to != to:
                 place = prepared.plan.to
                 raise UsageError(f"run {self.resume} recovers into {place}", next=f"--to {place}")

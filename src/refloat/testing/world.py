@@ -176,14 +176,17 @@ class World:
 
     def prepared(self, vault: Vault, *, point: str | None = None) -> Prepared:
         """The plan of a recovery into ``us``."""
-        return prepare(vault.replicas["us"], Wanted("us", point), self.resolver)
+        return prepare(
+            vault.replicas["us"], Wanted("us", point), self.resolver, list(vault.replicas.values())
+        )
 
     def recover(self, vault: Vault | None = None, *, run: str | None = None) -> Recovered:
         """Recover into ``us``, or go on with ``run``."""
         vault = vault or self.vault()
         if run is None:
             return recover(self.prepared(vault), vault, self.clock)
-        begun = prepare_again(vault.replicas["us"], run, self.resolver, self.clock)
+        others = list(vault.replicas.values())
+        begun = prepare_again(vault.replicas["us"], run, self.resolver, self.clock, others)
         return recover(begun, vault, self.clock, run=run)
 
 

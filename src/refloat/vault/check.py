@@ -22,7 +22,7 @@ from refloat.vault.layout import FORGOTTEN_STREAM, POINTS_STREAM, damaged
 from refloat.vault.lock import Held, held
 from refloat.vault.pack import PackRecord, can_open, directory_of, open_records
 from refloat.vault.points import roots
-from refloat.vault.quarantine import lift, quarantine, quarantined
+from refloat.vault.quarantine import is_whole, lift, quarantined
 from refloat.vault.reading import Reading, ReadSoFar
 from refloat.vault.replica import CommittedPoint, Replica, committed
 from refloat.vault.replicate import good_copy, is_let_go, let_go
@@ -132,13 +132,13 @@ class _Findings:
 class _PackRead:
     """How many bytes of a pack were read, and what was found: damage, or that this key opens none of its records.
 
-    ``rotten``: its bytes are not those that were written, whatever a key opens.
+    ``whole``: its bytes are those that were written, whatever a key opens.
     """
 
     bytes: int
     unopened: bool = False
     damage: VaultError | None = None
-    rotten: bool = False
+    whole: bool = True
 
 
 class _Check:
@@ -384,9 +384,7 @@ class _Check:
         self._bytes_read += found.bytes
         self._unopened += found.unopened
         name = layout.pack_name(pack.name)
-        if found.rotten:
-            quarantine(self._replica.store, name)
-        else:
+        if found.whole:
             self._acquit(name)
         if found.damage is not None:
             self._blame(name, found.damage.message, self._users.get(pack.name))
@@ -403,17 +401,17 @@ class _Check:
 
 def _read_pack(replica: Replica, name: str) -> _PackRead:
     """Read a pack, by its hexadecimal name, and open its records; several threads may do so. Raises ``StoreError``."""
-    what, read, rotten, keyring = layout.pack_name(name), 0, False, replica.keyring
+    what, read, whole, keyring = layout.pack_name(name), 0, False, replica.keyring
     try:
         stored = replica.store.get(what, 0, OBJECT_BYTES_MAX + 1)
         read = len(stored)
-        rotten = object_name(stored) != name
-        if rotten:
+        whole = is_whole(replica.store, what, stored)
+        if not whole:
             raise damaged(what, "its bytes do not match its name")
         directory = directory_of(keyring, stored, what=what)
         opens = can_open(keyring, directory.key_id)
         if opens:
             open_records(keyring, stored, directory, what=what, read=replica.read_chunk)
     except VaultError as error:
-        return _PackRead(read, damage=error, rotten=rotten)
+        return _PackRead(read, damage=error, whole=whole)
     return _PackRead(read, unopened=not opens)

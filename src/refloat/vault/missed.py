@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from refloat.digest import Json
 from refloat.errors import VaultError
 from refloat.vault import layout
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.forgotten import forgotten_points
 from refloat.vault.keys import Role
 from refloat.vault.layout import POINTS_STREAM
@@ -69,7 +70,7 @@ def commit_points(target: Replica, missed: Iterable[CommittedPoint], heads: Head
     Raises ``WrongKey`` without the writer's role, and ``StoreError``.
     """
     target.recover_index()
-    wholeness = Wholeness(target)
+    wholeness = Wholeness(Anywhere([target]))
     others = {region: head for region, head in heads.items() if region != target.region}
     committed, lacking = [], []
     for point in missed:

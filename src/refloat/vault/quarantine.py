@@ -2,7 +2,8 @@
 
 An empty object ``quarantine/<name of the pack>`` in the region where it was found. Nobody signs it: whoever can put one
 there can only let what lies in a pack be stored once more. A recovery does not ask: it verifies each piece that it
-reads, and most of a damaged pack is whole. In a vault with a lock there is none, since what is read there is locked.
+reads, and most of a damaged pack is whole. Whoever comes upon a bad piece reads its pack whole and puts it in here, as
+far as they may write. In a vault with a lock there is none, since what is read there is locked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from refloat.contracts import Keeping, Store
-from refloat.errors import StoreError
+from refloat.digest import object_name
+from refloat.errors import Missing, StoreError
 from refloat.vault import layout
 
 QUARANTINE = "quarantine/"
@@ -28,6 +30,20 @@ def quarantine(store: Store, pack: str) -> None:
     if not isinstance(store, Keeping):
         with suppress(StoreError):
             store.create(_note(pack), b"")
+
+
+def is_whole(store: Store, name: str, stored: bytes) -> bool:
+    """Whether the bytes that were read of an object are those that were written; a pack that rotted gets its mark.
+
+    Fewer bytes than the store has are no rot: an answer may be cut short on its way, and says nothing of the pack.
+    """
+    if object_name(stored) == name.rpartition("/")[2]:
+        return True
+    if name.startswith(layout.PACKS):
+        with suppress(StoreError, Missing):
+            if store.size(name) == len(stored):
+                quarantine(store, name)
+    return False
 
 
 def lift(store: Store, packs: Iterable[str]) -> None:

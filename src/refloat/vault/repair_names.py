@@ -13,6 +13,7 @@ from refloat.digest import object_name
 from refloat.errors import Missing, StoreError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
+from refloat.vault.quarantine import quarantined
 from refloat.vault.repair import NO_GOOD_COPY, Repaired, replaced
 from refloat.vault.replicate import Place, copy_objects
 
@@ -22,8 +23,10 @@ def repair_by_names(
 ) -> Repaired:
     """Replace each object whose bytes do not have its name by a copy that has, and fetch what only others hold.
 
-    Of packs every byte is read with ``read_data``; without it only those whose size is another elsewhere. A bad
-    object is removed only once a good copy is in hand. Raises ``StoreError`` where the replica does not answer.
+    Of packs every byte is read with ``read_data``; without it only those in quarantine and those whose size is another
+    elsewhere. A bad object is removed only once a good copy is in hand.
+
+    Raises ``StoreError`` where the replica does not answer.
     """
     progress = progress or Silent()
     mended: dict[str, str] = {}
@@ -54,11 +57,13 @@ def _damaged(place: Place, others: Sequence[Place], progress: Progress, *, read_
         name: size for prefix in layout.OBJECTS for name, size in layout.objects(place.store, prefix).items()
     }
     if not read_data:
-        elsewhere = [_pack_sizes(other) for other in others]
+        elsewhere, doubted = [_pack_sizes(other) for other in others], quarantined(place.store)
         listed = {
             name: size
             for name, size in listed.items()
-            if not name.startswith(layout.PACKS) or any(sizes.get(name, size) != size for sizes in elsewhere)
+            if not name.startswith(layout.PACKS)
+            or name in doubted
+            or any(sizes.get(name, size) != size for sizes in elsewhere)
         }
     task = f"look through {place.region}"
     progress.start(task, sum(listed.values()))

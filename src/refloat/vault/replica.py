@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from refloat.attributes import Withheld
 from refloat.clock import Clock
 from refloat.contracts import Facts, Keeping, Progress, Silent, Store
 from refloat.digest import Json, object_name
-from refloat.errors import Missing, RefloatError, StoreError, UsageError, VaultError
+from refloat.errors import Damaged, Missing, RefloatError, StoreError, UsageError, VaultError
 from refloat.limits import OBJECT_BYTES_MAX, SLOT_DIGITS
 from refloat.units import parse_time
 from refloat.vault import layout
@@ -33,6 +33,7 @@ from refloat.vault.layout import POINTS_STREAM, Descriptor, damaged
 from refloat.vault.lock import judged_anew, lock_keys, open_locked, prove_locks
 from refloat.vault.pack import Directory, PackRecord, open_directory, record_secret
 from refloat.vault.points import open_point, open_signed_point
+from refloat.vault.quarantine import is_whole
 from refloat.vault.ranges import Ranges
 from refloat.vault.slotlog import Entry, SlotLog
 from refloat.vault.source import Heard, SnapshotSource, unheard
@@ -84,6 +85,7 @@ class Replica:
         self._cache = cache
         self._logs: dict[tuple[str, Role], SlotLog] = {}
         self._ranges = Ranges(store.get)
+        self._read_whole: set[str] = set()
         self.index_damage: dict[str, VaultError] = {}
         self.progress: Progress = Silent()
         """Who is told how far the index is read, where that takes long."""
@@ -217,8 +219,13 @@ class Replica:
 
     # -------------------------------------------------------------------------------------------- chunks
 
-    def read_chunk(self, name: bytes, depth: int = 0) -> bytes:
+    def read_chunk(
+        self, name: bytes, depth: int = 0, *, base: Callable[[bytes, int], bytes] | None = None
+    ) -> bytes:
         """A chunk's raw bytes, opened and held against its name; ``depth`` chunks wait for it already.
+
+        What it rests on is read by ``base``, else here. A pack of which a piece is bad is read whole, and put in
+        quarantine where it rotted.
 
         Raises ``Missing`` or ``Damaged`` where no copy in this region is whole, ``WrongKey`` where this
         holder may not read it.
@@ -226,14 +233,35 @@ class Replica:
         failed: VaultError | None = None
         for location in self.locate(name):
             try:
-                return self._open(name, location, depth)
+                return self._open(name, location, depth, base)
             except VaultError as error:
                 self._ranges.forget()
+                self._doubt(layout.pack_name(location.pack.name), error)
                 failed = failed or error
         if failed is not None:
             failed.next = failed.next or REPAIR
             raise failed.at(region=self.region)
         raise self._no_chunk(name)
+
+    @property
+    def met_damage(self) -> bool:
+        """Whether a piece was read here that is not what was written: its pack may be in quarantine since."""
+        with self._lock:
+            return bool(self._read_whole)
+
+    def _doubt(self, pack: str, error: VaultError) -> None:
+        """Read a pack whole, once, of which a piece is not what was written; where that fails, nobody hears of it."""
+        if not isinstance(error, Damaged) or error.file != pack:
+            return
+        with self._lock:
+            if pack in self._read_whole:
+                return
+            self._read_whole.add(pack)
+        try:
+            is_whole(self.store, pack, self.store.get(pack, 0, OBJECT_BYTES_MAX + 1))
+        except (VaultError, StoreError):
+            with self._lock:
+                self._read_whole.discard(pack)  # whoever comes upon it next tries again
 
     def _no_chunk(self, name: bytes) -> Missing:
         return Missing(
@@ -270,7 +298,13 @@ class Replica:
             found = list(self.index.locations(name))
         return found
 
-    def _open(self, name: bytes, location: Location, depth: int = 0) -> bytes:
+    def _open(
+        self,
+        name: bytes,
+        location: Location,
+        depth: int = 0,
+        base: Callable[[bytes, int], bytes] | None = None,
+    ) -> bytes:
         secret = record_secret(self.keyring, location.pack.key_id)
         what = layout.pack_name(location.pack.name)
         record = self._ranges.read(what, location.pack.size, location.offset, location.stored_length)
@@ -279,12 +313,13 @@ class Replica:
         sealed = SealedChunk(name, location.codec, location.base, location.raw_length, record)
         if depth > BASES_MAX:
             raise damaged(what, f"chunk {name.hex()} is the end of more than {BASES_MAX} differences")
+        read = base or self.read_chunk
         return open_chunk(
             sealed,
             name_key=self.keyring.chunk_name_key,
             secret=secret,
             what=what,
-            read=lambda base: self.read_chunk(base, depth + 1),
+            read=lambda name: read(name, depth + 1),
         )
 
     # -------------------------------------------------------------------------------------------- points

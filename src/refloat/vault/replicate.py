@@ -19,13 +19,13 @@ from itertools import chain
 from typing import Protocol
 
 from refloat.contracts import Progress, Put, Silent, Store
-from refloat.digest import object_name
 from refloat.errors import Damaged, Missing, Retry, StoreError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.index import open_index
 from refloat.vault.keys import Noted, last_notes, unproved_notes
 from refloat.vault.pace import Pace
+from refloat.vault.quarantine import is_whole
 from refloat.vault.recipients import told_of
 from refloat.vault.replica import Replica
 
@@ -168,7 +168,7 @@ class _Copy:
             return
         if content is None:
             return
-        if object_name(content) != name.rpartition("/")[2]:
+        if not is_whole(self._source, name, content):
             self._put_by(self._damaged, name)
         elif name.startswith(layout.KEYS) and is_let_go(content, self._gone):
             self._put_by(self._let_go, name)
@@ -258,7 +258,7 @@ def good_copy(name: str, others: Sequence[Place]) -> tuple[str, bytes] | None:
     """The region and the bytes of a copy whose bytes have the object's name; None where none has."""
     for other in others:
         content = _content(other.store, name)
-        if content is not None and object_name(content) == name.rpartition("/")[2]:
+        if content is not None and is_whole(other.store, name, content):
             return other.region, content
     return None
 

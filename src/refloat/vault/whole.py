@@ -1,37 +1,39 @@
-"""Is everything that some snapshots need in this replica? Asked before a recovery begins."""
+"""Is everything that some snapshots need there to be read? Asked before a recovery begins."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from refloat.errors import VaultError
 from refloat.vault import layout
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.index import is_there
 from refloat.vault.indexrun import Location
 from refloat.vault.replica import Replica
 from refloat.vault.tree import chunk_names
 
 
-def missing_for(replica: Replica, trees: Iterable[str]) -> list[str]:
-    """What the snapshots with these root trees (hex) need and the replica lacks: chunks and packs by name.
+def missing_for(reader: Anywhere, trees: Iterable[str]) -> list[str]:
+    """What the snapshots with these root trees (hex) need and no region has: chunks and packs by name.
 
     Every folder is opened; of the packs that hold file contents only the sizes are compared, since reading
     them is what the recovery itself does.
     """
-    wholeness = Wholeness(replica)
+    wholeness = Wholeness(reader)
     return list(dict.fromkeys(name for tree in trees for name in wholeness.missing(tree)))
 
 
 class Wholeness:
-    """What a replica lacks of one snapshot after the other; what several share is looked at once."""
+    """What is lacking of one snapshot after the other; what several share is looked at once."""
 
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
-        self._sizes: dict[str, int | None] = {}
+    def __init__(self, reader: Anywhere) -> None:
+        self._reader = reader
+        self._sizes: dict[tuple[str, str], int | None] = {}
         self._missing: dict[str, list[str]] = {}
 
     def missing(self, tree: str) -> list[str]:
-        """What one snapshot needs and the replica lacks."""
+        """What one snapshot needs and no region has."""
         if tree not in self._missing:
             self._missing[tree] = self._look(tree)
         return self._missing[tree]
@@ -39,15 +41,19 @@ class Wholeness:
     def _look(self, tree: str) -> list[str]:
         missing: dict[str, None] = {}
         try:
-            for name in chunk_names(bytes.fromhex(tree), self._replica.read_chunk):
-                if not is_there(name, self._replica.locate, self._is_whole):
+            for name in chunk_names(bytes.fromhex(tree), self._reader.read_chunk):
+                if not self._reader.any(partial(self._is_there, name)):
                     missing[f"chunk {name.hex()}"] = None
         except VaultError as error:
             missing[error.file or f"tree {tree}"] = None
         return list(missing)
 
-    def _is_whole(self, place: Location) -> bool:
+    def _is_there(self, name: bytes, replica: Replica) -> bool:
+        return is_there(name, replica.locate, partial(self._is_whole, replica))
+
+    def _is_whole(self, replica: Replica, place: Location) -> bool:
         pack = layout.pack_name(place.pack.name)
-        if pack not in self._sizes:
-            self._sizes[pack] = self._replica.store.size(pack)
-        return self._sizes[pack] == place.pack.size
+        key = (replica.region, pack)
+        if key not in self._sizes:
+            self._sizes[key] = replica.store.size(pack)
+        return self._sizes[key] == place.pack.size

@@ -394,6 +394,8 @@ class Writer:
 
     def _commit(self, point: _Point, lane: Lane) -> None:
         lane.late = False  # what it holds it has said by now
+        if lane.replica.met_damage:
+            lane.look()  # what was relied on may be in quarantine by now
         self._complete(lane, point.needed)
         self._make_up(lane, point)
         name = layout.point_name(point.name)

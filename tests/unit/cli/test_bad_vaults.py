@@ -454,3 +454,53 @@ def test_what_would_run_if_it_were_unpickled_is_damage_in_place_of_an_object(des
     desk.answer("status")
     assert desk.ask("recover", "--to", "us")["state"] == "done"
     assert not marker.exists()
+
+
+# ------------------------------------------------------------------------------------------ what is read elsewhere
+
+
+def rot(desk, region: str) -> list[str]:
+    """Flip bits all over the packs of a region; their names."""
+    packs = sorted(path for path in (desk.vault(region) / "packs").rglob("*") if path.is_file())
+    for path in packs:
+        content = bytearray(path.read_bytes())
+        content[::16] = bytes(byte ^ 1 for byte in content[::16])
+        path.chmod(0o600)
+        path.write_bytes(content)
+    return [str(path.relative_to(desk.vault(region))) for path in packs]
+
+
+def mended_by_a_plain_repair(desk, region: str, packs: list[str]) -> None:
+    found = {damage["object"] for damage in desk.ask("vault", "check", exits=4)["damaged"]}
+    assert found == set(packs), "who read them marked them"
+    desk.ask("vault", "repair")
+    assert desk.ask("vault", "check", "--read-data")["ok"]
+
+
+def test_a_recovery_says_on_the_terminal_and_in_its_document_what_it_read_elsewhere(desk) -> None:
+    # faults 2, 17
+    packs = rot(desk, "us")
+    done = desk.ask("recover", "--to", "us")
+    (remark,) = (said for said in done["remarks"] if "instead" in said)
+    assert done["state"] == "done" and remark.startswith("us has not whole what was read in eu instead")
+    assert packs[0] in remark
+    assert "what was read in eu instead" in desk.said and desk.pasted("vault repair") in desk.said
+    mended_by_a_plain_repair(desk, "us", packs)
+
+
+@pytest.mark.parametrize("how", ["cat", "export", "tar", "into"])
+def test_whatever_reads_a_point_says_what_it_read_elsewhere(desk, how: str) -> None:
+    # fault 2
+    rot(desk, "eu")
+    point, out = desk.ask("points", "list")["points"][0]["point"], str(desk.root / "out")
+    if how == "cat":
+        desk.read("vault", "cat", point, "pages", "content/current.json")
+    else:
+        verbs = {
+            "export": ("vault", "export", point, "--into", out),
+            "tar": ("vault", "export", point, "--tar", f"{out}.tar"),
+            "into": ("recover", "--into", out),
+        }
+        (remark,) = desk.ask(*verbs[how])["remarks"]
+        assert remark.startswith("eu has not whole what was read in us instead")
+    assert "eu has not whole what was read in us instead" in desk.said

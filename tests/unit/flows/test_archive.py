@@ -11,11 +11,11 @@ import pytest
 from refloat.contracts import EntryType
 from refloat.digest import object_name
 from refloat.errors import Damaged
-from refloat.flows.anywhere import Anywhere
 from refloat.flows.archive import write_archive
 from refloat.flows.export import Export, Part
 from refloat.testing.world import World
 from refloat.vault import layout
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.chunk import chunk_name, seal_chunk
 from refloat.vault.index import seal_index
 from refloat.vault.pack import CATALOGUE_KEY, seal_pack

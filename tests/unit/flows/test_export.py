@@ -12,12 +12,12 @@ import pytest
 
 from refloat.contracts import Silent
 from refloat.errors import ConnectorError, Refused, StoreError
-from refloat.flows.anywhere import Anywhere
 from refloat.flows.export import Export, Exported, Ready, export, parts_of
 from refloat.flows.filled_with import MARKER
 from refloat.flows.into import bring, choose
 from refloat.patterns import EVERYTHING, Selection
 from refloat.testing.world import World
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.stores.faulty import FaultyStore, Operation
 from refloat.vault.vault import Vault
 

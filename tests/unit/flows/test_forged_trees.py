@@ -92,7 +92,7 @@ def test_what_unfolds_to_more_than_its_point_says_is_brought_nowhere(world: Worl
 
 
 def reader_of(world: World) -> Any:
-    from refloat.flows.anywhere import Anywhere
+    from refloat.vault.anywhere import Anywhere
 
     return Anywhere(list(world.vault().replicas.values()))
 

@@ -17,11 +17,11 @@ from refloat import attributes
 from refloat.attributes import Attributes, Principal, Withheld
 from refloat.contracts import EntryType
 from refloat.errors import ConnectorError, Damaged
-from refloat.flows.anywhere import Anywhere
 from refloat.flows.archive import write_archive
 from refloat.flows.export import Export, export, parts_of
 from refloat.flows.into import Brought, bring, choose
 from refloat.testing.world import World
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.tree import Node, Page, decode_page, encode_page
 
 NOTE = "user.note"

@@ -16,6 +16,7 @@ from refloat.contracts import Facts
 from refloat.errors import Damaged, VaultError
 from refloat.limits import MIB, PACK_BYTES_MAX, PRUNE_GRACE_S
 from refloat.vault import layout
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.check import check
 from refloat.vault.chunk import NO_BASE
 from refloat.vault.forgotten import write_forgotten
@@ -214,7 +215,7 @@ def test_a_lost_base_costs_what_rests_on_it_and_nothing_else(world: VaultWorld, 
     assert check(world.open(), read_data=True).ok
     assert world.restored(point) == files_of(training.folder)
     world.stores["eu"].delete(pack)
-    lacking = missing_for(world.open(), [second.tree])
+    lacking = missing_for(Anywhere([world.open()]), [second.tree])
     assert lacking and all(name.startswith("chunk ") for name in lacking)
     with pytest.raises(VaultError):
         world.restored(point)
