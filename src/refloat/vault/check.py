@@ -28,9 +28,11 @@ from refloat.vault.replica import CommittedPoint, Replica, committed
 from refloat.vault.replicate import good_copy, is_let_go, let_go
 from refloat.vault.slotlog import Entry
 from refloat.vault.tree import chunk_names
+from refloat.vault.whose import is_key_of
 from refloat.vault.witness import rolled_back_message
 
 _CHUNK = re.compile("[0-9a-f]{64}")  # what no pack holds has no object to be named by
+_NOT_NAMED = "its bytes do not match its name"
 PACKS_AT_ONCE = 2  # read and opened: each takes the memory of a pack and of what is opened of it
 
 
@@ -187,10 +189,10 @@ class _Check:
 
     def keys(self, others: Sequence[Replica]) -> None:
         names = [entry.name for entry in self._replica.store.list(layout.KEYS)]
-        damaged_names = [name for name in names if not self._is_named(name)]
-        for name in damaged_names:
-            self._blame(name, "its bytes do not match its name")
-        if not damaged_names:
+        wrong = {name: reason for name in names if (reason := self._wrong_with_key(name)) is not None}
+        for name, reason in wrong.items():
+            self._blame(name, reason)
+        if _NOT_NAMED not in wrong.values():
             self._lacking_keys()
         self._keys_elsewhere(set(names), others)
 
@@ -217,13 +219,21 @@ class _Check:
             gone = let_go([self._replica, *others]) if lacking else frozenset[str]()
             for name in lacking:
                 copy = good_copy(name, [other])
-                if copy is not None and not is_let_go(copy[1], gone):
+                if (
+                    copy is not None
+                    and is_key_of(copy[1], self._replica.keyring.vault)
+                    and not is_let_go(copy[1], gone)
+                ):
                     self._blame(name, f"it is not there, and {other.region} has it")
 
-    def _is_named(self, name: str) -> bool:
+    def _wrong_with_key(self, name: str) -> str | None:
+        """What is wrong with an object below ``keys/``; somebody else's cannot be removed from a locked vault."""
         content = self._replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
         self._bytes_read += len(content)
-        return object_name(content) == name.rpartition("/")[2]
+        if object_name(content) != name.rpartition("/")[2]:
+            return _NOT_NAMED
+        may_stay = isinstance(self._replica.store, Keeping) or is_key_of(content, self._replica.keyring.vault)
+        return None if may_stay else "it does not belong to this vault"
 
     def points(self, forgetting: Collection[str], spared: Collection[str]) -> None:
         gone = {*forgetting, *self._forgotten()}
