@@ -26,6 +26,7 @@ from refloat.vault import layout
 from refloat.vault.index import open_index
 from refloat.vault.keys import Noted, last_notes, unproved_notes
 from refloat.vault.pace import Pace
+from refloat.vault.pack import directory_of
 from refloat.vault.recipients import told_of
 from refloat.vault.replica import Replica
 from refloat.vault.whose import is_key_of
@@ -190,18 +191,34 @@ class _Copy:
             names.append(name)
 
     def _may_go(self, name: str, content: bytes) -> bool:
-        """Whether the target holds every pack that an index object names, at its full size."""
-        if self._opened is None or not name.startswith(layout.INDEX):
+        """Whether a pack is this vault's, and whether the target holds every pack that an index object names."""
+        if self._opened is None or not name.startswith((layout.PACKS, layout.INDEX)):
             return True
+        if name.startswith(layout.PACKS):
+            return self._is_pack_of(self._opened, name, content)
         try:
             packs = open_index(self._opened.keyring, name.removeprefix(layout.INDEX), content, what=name)
         except Damaged:
             self._put_by(self._damaged, name)
             return False
+        except VaultError:  # of a newer format: what it names cannot be told
+            self._put_by(self._waiting, name)
+            return False
         if all(self._target.size(layout.pack_name(pack.name)) == pack.size for pack, _ in packs):
             return True
         self._put_by(self._waiting, name)
         return False
+
+    def _is_pack_of(self, replica: Replica, name: str, content: bytes) -> bool:
+        """Whether a pack opens with this vault's key, or is of a newer format."""
+        try:
+            directory_of(replica.keyring, content, what=name)
+        except Damaged:
+            self._put_by(self._damaged, name)
+            return False
+        except VaultError:  # of a newer format
+            pass
+        return True
 
     def _read(self, name: str, size: int) -> bytes | None:
         """An object of the source; None where the copying was given up."""

@@ -70,7 +70,9 @@ def whose(name: str, stored: bytes, replica: Replica, others: Iterable[Replica])
 def newer_format_of(stored: bytes) -> int | None:
     """The format of an object that only a newer refloat writes; None for anything else."""
     found = newer_version(stored)
-    number = _document(stored).get("format") if found is None else found
+    if found is not None:
+        return found
+    number = _document(stored).get("format")
     return number if type(number) is int and number > layout.FORMAT else None
 
 
