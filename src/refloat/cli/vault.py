@@ -33,6 +33,7 @@ from refloat.cli.common import (
     telling,
     vault_urls,
 )
+from refloat.cli.completion import repair_rules
 from refloat.cli.places import VaultOption, open_place
 from refloat.cli.system import local_state_dir
 
@@ -196,7 +197,7 @@ def check(
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} does not answer: {error.message}")
     wrong: list[dict[str, object]] = [
-        {"object": error.file, "region": region, "affects": [], "reason": error.message}
+        {"object": error.file, "region": region, "affects": [], "reason": error.message, "next": error.next}
         for region, error in opened.unreachable.items()
         if isinstance(error, Damaged | WrongKey)
     ]
@@ -257,6 +258,7 @@ def _told(damages: Iterable[Damage]) -> Iterator[dict[str, object]]:
             "region": found.region,
             "affects": affects,
             "reason": found.reason,
+            "next": found.next,
         }
 
 
@@ -287,6 +289,7 @@ def _reading(session: Session, replica: Replica, share: Fraction | None) -> Read
         "refloat vault repair",
         "refloat vault repair --read-data",
         "refloat vault repair --override log_damaged",
+        "refloat vault repair --override foreign_objects",
     ),
 )
 def repair(
@@ -297,14 +300,17 @@ def repair(
     override: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RULE", help="Break the glass: go on where this rule says no (log_damaged). Repeatable."
+            metavar="RULE",
+            help="Break the glass: go on where this rule says no (foreign_objects, log_damaged). Repeatable.",
+            autocompletion=repair_rules,
         ),
     ] = None,
 ) -> int:
     """Mend what is missing or damaged, until a check finds nothing more to mend; what names show, without a key.
 
     Objects are mended from another region where they verify, and a damaged pack that no region has whole from what is
-    whole of it. What is wrong in a log is set aside below aside/, and what is known of it is said again.
+    whole of it. What is wrong in a log is set aside below aside/, and what is known of it is said again; what is not
+    this vault's is set aside there, too.
     """
     from refloat.errors import VaultError
 
@@ -465,4 +471,4 @@ def _show(say: Callable[[str], None], region: str, report: CheckReport) -> None:
             say(f"    {name}")
     for found in (*report.damaged, *report.covered):
         hit = f"; affects points {', '.join(p[:12] for p in found.affects)}" if found.affects else ""
-        say(f"  {found.object}: {found.reason}{hit}")
+        say(f"  {found.object}: {found.told}{hit}")

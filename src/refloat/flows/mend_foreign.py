@@ -68,7 +68,7 @@ def look_at(replica: Replica, report: CheckReport, replicas: Sequence[Replica]) 
     found: dict[str, Whose] = {}
     newer: dict[str, str] = {}
     loses = False
-    for name in (damage.object for damage in report.damaged):
+    for name in (damage.object for damage in report.damaged if not damage.malformed):
         stored = _stored(replica, name) if is_asked(name) else None
         of = Whose.OURS if stored is None else whose(name, stored, replica, others)
         if stored is not None and of is Whose.NEWER:

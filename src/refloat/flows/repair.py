@@ -130,7 +130,7 @@ class _Round:
     def mend(self, replica: Replica, report: CheckReport, done: Mended) -> bool:
         """Mend what the check of a region names, and tell in ``done``; whether that was anything."""
         region, others = replica.region, self._others(replica)
-        wrong = {damage.object: damage.reason for damage in report.damaged}
+        wrong = {damage.object: damage.told for damage in report.damaged}
         objects = [name for name in wrong if not name.startswith(layout.LOG)]
         by_copy = repair(replica, objects, others, self.progress, all_answer=not self.vault.unreachable)
         logs = LogsMended({}, {})
