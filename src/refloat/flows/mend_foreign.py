@@ -97,7 +97,7 @@ def _mend(replica: Replica, found: Found, overrides: frozenset[str], *, doubts: 
     for name, of in found.whose.items():
         if of is Whose.FOREIGN:
             reasons[name] = "it is not of this vault"
-        elif FOREIGN_OBJECTS in overrides or not (doubts or name.startswith(layout.KEYS)):
+        elif not doubts:
             reasons[name] = "it is not what was written, and nothing needs it"
         else:
             left[name] = f"{_DOUBTS}; {GO_ON}"

@@ -43,7 +43,8 @@ def objects(vault: Path) -> set[str]:
 def test_where_nothing_is_left_over_nothing_is_done(desk) -> None:
     before = objects(desk.vault("eu"))
     document = desk.ask("vault", "prune")
-    nothing = {"removed": [], "marked": [], "waiting": [], "locked": [], "unfinished_bytes": 0}
+    nothing: dict[str, object] = {"removed": [], "marked": [], "waiting": [], "locked": [], "beside": []}
+    nothing["unfinished_bytes"] = 0
     assert document == {"dry_run": False, "regions": {"eu": nothing, "us": nothing}}
     assert objects(desk.vault("eu")) == before
 
