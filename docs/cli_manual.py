@@ -780,8 +780,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("regions.NAME.locked[].object", "needed by no point, and locked: nobody can remove it yet"),
         ("regions.NAME.locked[].bytes", "its size"),
         ("regions.NAME.locked[].until", "when the lock ends"),
-        ("regions.NAME.beside[].object", "a tree that nobody recovers: what it names stays"),
-        ("regions.NAME.beside[].reason", "why nobody does"),
+        (
+            "regions.NAME.beside",
+            "by tree that nobody recovers, of which all that it names stays: why nobody does",
+        ),
         ("regions.NAME.unfinished_bytes", "what writes that were cut had left in a folder, removed"),
     ),
     "vault kit": (

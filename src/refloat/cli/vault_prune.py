@@ -83,6 +83,6 @@ def _document(plan: PrunePlan, swept: int) -> Json:
             {"object": name, "bytes": one.bytes, "until": format_time(one.until)}
             for name, one in plan.locked.items()
         ],
-        "beside": [{"object": name, "reason": why} for name, why in plan.beside.items()],
+        "beside": dict(plan.beside),
         "unfinished_bytes": swept,
     }

@@ -74,6 +74,7 @@ def test_a_pack_that_an_index_object_lists_is_ours_whatever_lies_there(ours: Wor
 
 
 def test_a_pack_of_ours_that_no_index_object_lists_is_left_for_the_prune(tmp_path: Path) -> None:
+    # fault 23
     world = protected(tmp_path, "5ma11" * 4)
     packs = objects(world, layout.PACKS)
     for store in world.stores.values():
