@@ -131,7 +131,7 @@ RULES = """\
 
 The `rule` of a refusal. `--override RULE` of `recover` and `plan` goes on against the first fourteen, and the evidence names each rule
 that was overridden. That of `points forget` goes on against the five that hold forgetting, and the record of what is forgotten names
-it. `vault repair` asks for `log_damaged` alone. The others have no override. With `--into` only `group_broken`,
+it. `vault repair` asks for `log_damaged` and `foreign_objects` alone. The others have no override. With `--into` only `group_broken`,
 `log_damaged`, `log_rolled_back`, `point_suspect` and `target_full` are asked.
 A damaged log is no refusal but an error of the vault: against `log_damaged` and `claim_damaged` a command ends with exit code 4
 and an error without `rule`, whose `next` names the override. `quality_unverified` rolls back where a bound is broken, exit code 1, and waits where one is not known, exit code 5;
@@ -151,6 +151,7 @@ overriding it keeps the run, and the exit code is 1.
 | `target_claimed` | another run holds the target region | `refloat run list --to REGION`; resume that run instead |
 | `target_serving` | what an earlier recovery started in the target still runs, or may | stop it: everything below it is exchanged |
 | `log_damaged` | the region's log of points cannot be read to its end | recover from another region; overriding uses the points that are stored, whether they were committed or not. `refloat vault repair` sets aside what is wrong in a log and says again what is known of it; overriding there goes on without what nobody else knows, and the log `audit` of the region keeps that |
+| `foreign_objects` | `vault repair`: an object below `keys/`, `packs/` or `index/` would be set aside that may have been this vault's: a key object that no region has whole, anything else that cannot be read while points lack something, or more than half of the objects of a region. What is certainly not this vault's is set aside without asking | see what became of the region's store, and bring back a whole copy of what is named. Overriding copies it below `aside/objects/` of that region, says so in its log `audit`, and removes it from where it lay. What a newer refloat wrote and what is locked stays in any case |
 | `log_rolled_back` | the log of points of the region that is recovered from is shorter than another region, the key file, or this machine saw it; of another region a warning says so | recover from the other region: this one has lost or hidden points |
 | `quality_unverified` | a bound of `verify` is not kept, or not known to be | read the checks; overriding takes worse answers into service |
 | `clock_behind` | forgetting: the clock is before the newest point, or the times in a log of points run back by more than an hour | set the clocks right. Overriding accepts the points that are there now |
@@ -716,6 +717,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("damaged[].region", "where"),
         ("damaged[].affects", "names of the points that need it"),
         ("damaged[].reason", "what is wrong with it"),
+        ("damaged[].next", "what to do about it"),
         (
             "covered[].object",
             "an object of a locked vault that is whole, and over which somebody put something",
@@ -723,6 +725,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("covered[].region", "where"),
         ("covered[].affects", "names of the points that use it"),
         ("covered[].reason", "what lies over it"),
+        ("covered[].next", "what to do about it"),
         ("unreachable", "regions that do not answer"),
         (
             "behind.NAME",
@@ -811,6 +814,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("regions.NAME.locked[].object", "needed by no point, and locked: nobody can remove it yet"),
         ("regions.NAME.locked[].bytes", "its size"),
         ("regions.NAME.locked[].until", "when the lock ends"),
+        (
+            "regions.NAME.beside",
+            "by tree that nobody recovers, of which all that it names stays: why nobody does",
+        ),
         ("regions.NAME.unfinished_bytes", "what writes that were cut had left in a folder, removed"),
     ),
     "vault kit": (

@@ -147,16 +147,16 @@ def rules(incomplete: str) -> list[str]:
     return _beginning(RULES, incomplete)
 
 
-def forget_rules(incomplete: str) -> list[str]:
-    """The safety rules of forgetting that begin so."""
-    from refloat.point.retain import RULES
+def repair_rules(incomplete: str) -> list[str]:
+    """The safety rules of a repair that begin so."""
+    from refloat.flows.repair import RULES
 
     return _beginning(RULES, incomplete)
 
 
-def repair_rules(incomplete: str) -> list[str]:
-    """The safety rules of a repair that begin so."""
-    from refloat.flows.repair import RULES
+def forget_rules(incomplete: str) -> list[str]:
+    """The safety rules of forgetting that begin so."""
+    from refloat.point.retain import RULES
 
     return _beginning(RULES, incomplete)
 

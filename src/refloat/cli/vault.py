@@ -202,7 +202,7 @@ def check(
     for one in behind.values():
         session.console.warn(f"{one.told}: {REPAIR}")
     wrong: list[dict[str, object]] = [
-        {"object": error.file, "region": region, "affects": [], "reason": error.message}
+        {"object": error.file, "region": region, "affects": [], "reason": error.message, "next": error.next}
         for region, error in opened.unreachable.items()
         if isinstance(error, Damaged | WrongKey)
     ]
@@ -268,6 +268,7 @@ def _told(damages: Iterable[Damage]) -> Iterator[dict[str, object]]:
             "region": found.region,
             "affects": affects,
             "reason": found.reason,
+            "next": found.next,
         }
 
 
@@ -298,6 +299,7 @@ def _reading(session: Session, replica: Replica, share: Fraction | None) -> Read
         "refloat vault repair",
         "refloat vault repair --read-data",
         "refloat vault repair --override log_damaged",
+        "refloat vault repair --override foreign_objects",
     ),
 )
 def repair(
@@ -309,7 +311,7 @@ def repair(
         list[str] | None,
         typer.Option(
             metavar="RULE",
-            help="Break the glass: go on where this rule says no (log_damaged). Repeatable.",
+            help="Break the glass: go on where this rule says no (foreign_objects, log_damaged). Repeatable.",
             autocompletion=repair_rules,
         ),
     ] = None,
@@ -317,7 +319,8 @@ def repair(
     """Mend what is missing or damaged, until a check finds nothing more to mend; what names show, without a key.
 
     Objects are mended from another region where they verify, and a damaged pack that no region has whole from what is
-    whole of it. What is wrong in a log is set aside below aside/, and what is known of it is said again.
+    whole of it. What is wrong in a log is set aside below aside/, and what is known of it is said again; what is not
+    this vault's is set aside there, too.
     """
     from refloat.errors import VaultError
 
@@ -478,4 +481,4 @@ def _show(say: Callable[[str], None], region: str, report: CheckReport) -> None:
             say(f"    {name}")
     for found in (*report.damaged, *report.covered):
         hit = f"; affects points {', '.join(p[:12] for p in found.affects)}" if found.affects else ""
-        say(f"  {found.object}: {found.reason}{hit}")
+        say(f"  {found.object}: {found.told}{hit}")

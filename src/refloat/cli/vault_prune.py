@@ -64,6 +64,8 @@ def _show(session: Session, plan: PrunePlan, swept: int, *, dry_run: bool) -> No
         session.console.print(
             f"  {len(plan.locked)} objects ({held}) that no point needs are locked, the last until {until}"
         )
+    for name, why in plan.beside.items():
+        session.console.print(f"  what {name} names stays, and nobody recovers that: {why}")
     if dry_run:
         for word, objects in (("remove", plan.remove), ("mark", plan.mark)):
             for name, size in objects.items():
@@ -81,5 +83,6 @@ def _document(plan: PrunePlan, swept: int) -> Json:
             {"object": name, "bytes": one.bytes, "until": format_time(one.until)}
             for name, one in plan.locked.items()
         ],
+        "beside": dict(plan.beside),
         "unfinished_bytes": swept,
     }

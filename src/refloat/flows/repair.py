@@ -2,7 +2,8 @@
 
 Objects are mended from where they verify, a pack of which nobody has a whole copy from what is whole of it, logs as
 ``mend_logs`` says, and what a region missed counts there at last. Whatever was mended may let more be seen, so that the
-vault is opened and checked anew until there is nothing more to mend.
+vault is opened and checked anew until there is nothing more to mend; what is wrong then and not the vault's is set
+aside, as ``mend_foreign`` says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from refloat.clock import Clock
 from refloat.contracts import Keeping, Progress
 from refloat.errors import RefloatError, StoreError, VaultError
+from refloat.flows.mend_foreign import FOREIGN_OBJECTS, mend_foreign
 from refloat.flows.mend_logs import LogsMended, mend_logs
 from refloat.flows.prepare import LOG_DAMAGED
 from refloat.flows.replicate import make_points_count
@@ -24,7 +26,7 @@ from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.witness import rolled_back
 
-RULES = (LOG_DAMAGED,)
+RULES = (FOREIGN_OBJECTS, LOG_DAMAGED)
 """The safety rules that are asked, and can be overridden, where a vault is mended."""
 ROUNDS_MAX = (
     5  # a mended key shows what it opens, a mended folder what lies below it; more is a store that lies
@@ -113,12 +115,22 @@ class _Round:
     def mended(self, reports: Mapping[str, CheckReport], found: Mapping[str, Mended]) -> bool:
         """Mend what the checks name; whether that was anything."""
         more = self.vault.each(lambda one: self.mend(one, reports[one.region], found[one.region]))
-        return any(more.values())
+        return any(more.values()) or self._set_aside(reports, found)
+
+    def _set_aside(self, reports: Mapping[str, CheckReport], found: Mapping[str, Mended]) -> bool:
+        """Set aside what the checks name and is not the vault's, when all else is as good as it gets."""
+        foreign = mend_foreign(self.vault, reports, self.overrides)
+        for region, one in foreign.items():
+            done = found[region]
+            done.left = {**done.left, **one.left}
+            done.left = {name: why for name, why in done.left.items() if name not in one.mended}
+            done.mended |= one.mended
+        return any(one.mended for one in foreign.values())
 
     def mend(self, replica: Replica, report: CheckReport, done: Mended) -> bool:
         """Mend what the check of a region names, and tell in ``done``; whether that was anything."""
         region, others = replica.region, self._others(replica)
-        wrong = {damage.object: damage.reason for damage in report.damaged}
+        wrong = {damage.object: damage.told for damage in report.damaged}
         objects = [name for name in wrong if not name.startswith(layout.LOG)]
         by_copy = repair(replica, objects, others, self.progress, all_answer=not self.vault.unreachable)
         logs = LogsMended({}, {})

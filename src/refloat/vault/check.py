@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from refloat.contracts import Keeping, Progress, Silent
 from refloat.digest import object_name
-from refloat.errors import Missing, StoreError, VaultError, WrongKey
+from refloat.errors import Malformed, Missing, StoreError, VaultError, WrongKey
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.aside import role_of, sound_entries
@@ -27,21 +27,34 @@ from refloat.vault.reading import Reading, ReadSoFar
 from refloat.vault.replica import CommittedPoint, Replica, committed
 from refloat.vault.replicate import good_copy, is_let_go, let_go
 from refloat.vault.slotlog import Entry
-from refloat.vault.tree import chunk_names
+from refloat.vault.tree import Extent, chunk_names, chunks_named
+from refloat.vault.unfolded import Totals, require_within, totals_of
+from refloat.vault.whose import is_key_of
 from refloat.vault.witness import rolled_back_message
 
 _CHUNK = re.compile("[0-9a-f]{64}")  # what no pack holds has no object to be named by
+_NOT_NAMED = "its bytes do not match its name"
 PACKS_AT_ONCE = 2  # read and opened: each takes the memory of a pack and of what is opened of it
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One object that is not what it must be, why, and the points that use it."""
+    """One object that is not what it must be, why, and the points that use it.
+
+    ``malformed``: it is what its writer signed, and nobody recovers it. ``next``: what to do about it.
+    """
 
     object: str
     region: str
     affects: tuple[str, ...] = ()
     reason: str = ""
+    malformed: bool = False
+    next: str = "refloat vault repair"
+
+    @property
+    def told(self) -> str:
+        """What is wrong with it, and what to do where that is no repair."""
+        return f"{self.reason}; {self.next}" if self.malformed else self.reason
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,8 @@ class _Findings:
     packs: set[str] = field(default_factory=set)
     unlisted: set[str] = field(default_factory=set)
     faults: dict[str, str] = field(default_factory=dict)
+    extent: Extent = field(default_factory=Extent)
+    malformed: Malformed | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,8 @@ class _Check:
         self._replica = replica
         self._progress = progress
         self._reasons: dict[str, str] = {}
+        self._malformed: set[str] = set()
+        self._next: dict[str, str] = {}
         self._affects: dict[str, set[str]] = {}
         self._users: dict[str, set[str]] = {}
         self._unlisted: set[str] = set()
@@ -177,7 +194,14 @@ class _Check:
 
     def _damages(self, reasons: Mapping[str, str], affects: Mapping[str, set[str]]) -> tuple[Damage, ...]:
         return tuple(
-            Damage(name, self._replica.region, tuple(sorted(affects.get(name, ()))), reason)
+            Damage(
+                name,
+                self._replica.region,
+                tuple(sorted(affects.get(name, ()))),
+                reason,
+                name in self._malformed,
+                self._next.get(name, Damage.next),
+            )
             for name, reason in sorted(reasons.items())
         )
 
@@ -187,10 +211,10 @@ class _Check:
 
     def keys(self, others: Sequence[Replica]) -> None:
         names = [entry.name for entry in self._replica.store.list(layout.KEYS)]
-        damaged_names = [name for name in names if not self._is_named(name)]
-        for name in damaged_names:
-            self._blame(name, "its bytes do not match its name")
-        if not damaged_names:
+        wrong = {name: reason for name in names if (reason := self._wrong_with_key(name)) is not None}
+        for name, reason in wrong.items():
+            self._blame(name, reason)
+        if _NOT_NAMED not in wrong.values():
             self._lacking_keys()
         self._keys_elsewhere(set(names), others)
 
@@ -217,13 +241,21 @@ class _Check:
             gone = let_go([self._replica, *others]) if lacking else frozenset[str]()
             for name in lacking:
                 copy = good_copy(name, [other])
-                if copy is not None and not is_let_go(copy[1], gone):
+                if (
+                    copy is not None
+                    and is_key_of(copy[1], self._replica.keyring.vault)
+                    and not is_let_go(copy[1], gone)
+                ):
                     self._blame(name, f"it is not there, and {other.region} has it")
 
-    def _is_named(self, name: str) -> bool:
+    def _wrong_with_key(self, name: str) -> str | None:
+        """What is wrong with an object below ``keys/``; somebody else's cannot be removed from a locked vault."""
         content = self._replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
         self._bytes_read += len(content)
-        return object_name(content) == name.rpartition("/")[2]
+        if object_name(content) != name.rpartition("/")[2]:
+            return _NOT_NAMED
+        may_stay = isinstance(self._replica.store, Keeping) or is_key_of(content, self._replica.keyring.vault)
+        return None if may_stay else "it does not belong to this vault"
 
     def points(self, forgetting: Collection[str], spared: Collection[str]) -> None:
         gone = {*forgetting, *self._forgotten()}
@@ -242,7 +274,8 @@ class _Check:
         self._bodies.add(layout.point_name(point))
         self._slots[layout.slot_name(POINTS_STREAM, committed_point.slot)] = point
         try:
-            trees = roots(self._replica.read_point(point))
+            body = self._replica.read_point(point)
+            trees = roots(body)
         except WrongKey:
             raise  # it is the key that lacks something, not the vault
         except (VaultError, ValueError) as error:
@@ -251,6 +284,8 @@ class _Check:
         self._newest, self._newest_trees = committed_point, trees
         for tree in trees:
             self._tree(tree, point)
+        for tree, totals in totals_of(body):
+            self._is_within(tree, totals, point)
 
     def _committed(self) -> Iterator[CommittedPoint]:
         yield from (committed(entry) for entry in self._entries(POINTS_STREAM, Role.WRITER) if not entry.void)
@@ -277,7 +312,8 @@ class _Check:
         region = self._replica.region
         if seen := shorter.get(region):
             told = f"{rolled_back_message(region, *seen)}: `refloat vault rejoin {region}`"
-            self._blame(layout.stream_prefix(POINTS_STREAM), told)
+            self._blame(name := layout.stream_prefix(POINTS_STREAM), told)
+            self._next[name] = f"refloat vault rejoin {region}"
 
     def _tree(self, tree: str, point: str) -> None:
         if tree not in self._trees:
@@ -289,28 +325,54 @@ class _Check:
         for name, reason in findings.faults.items():
             self._blame(name, reason, {point})
 
+    def _is_within(self, tree: str, totals: Totals, point: str) -> None:
+        """Whether a tree of a point is one that somebody recovers, and unfolds to no more than its point says."""
+        found = self._trees[tree]
+        try:
+            if found.malformed is not None:
+                raise found.malformed
+            require_within(found.extent, totals, tree)
+        except Malformed as error:
+            name = f"folder {tree}"
+            self._blame(name, error.message, {point})
+            self._malformed.add(name)
+            self._next[name] = error.next or Damage.next
+
     def _walk(self, tree: str) -> _Findings:
         found = _Findings()
+        root, read = bytes.fromhex(tree), self._replica.read_chunk
+
+        def walked() -> Iterator[bytes]:
+            found.extent = yield from chunk_names(root, read)
+
         try:
-            names = chunk_names(bytes.fromhex(tree), self._replica.read_chunk)
-            for name in self._replica.index.with_bases(names):
-                places = list(self._replica.index.locations(name))
-                packs = frozenset(place.pack.name for place in places)
-                found.packs |= packs
-                if len(packs) > 1:
-                    found.shared[name] = frozenset(map(layout.pack_name, packs))
-                else:
-                    found.alone.update(map(layout.pack_name, packs))
-                if not any(place.pack.writer for place in places):
-                    found.unlisted.update(place.pack.name for place in places)
-                if not places:
-                    found.faults[f"chunk {name.hex()}"] = "it is in no pack"
+            try:
+                self._place(found, walked())
+            except Malformed as error:
+                found = _Findings(malformed=error)
+                self._place(found, chunks_named(root, read))
+                found.faults.clear()  # nobody recovers it, so it lacks nothing
         except WrongKey:
             raise
         except (VaultError, ValueError) as error:
             where = error.file if isinstance(error, VaultError) and error.file else f"tree {tree}"
             found.faults[f"chunk {where}" if _CHUNK.fullmatch(where) else where] = str(error)
         return found
+
+    def _place(self, found: _Findings, names: Iterable[bytes]) -> None:
+        """Find where chunks lie, and those that they rest on. Raises what ``names`` does."""
+        for name in self._replica.index.with_bases(names):
+            places = list(self._replica.index.locations(name))
+            packs = frozenset(place.pack.name for place in places)
+            found.packs |= packs
+            if len(packs) > 1:
+                found.shared[name] = frozenset(map(layout.pack_name, packs))
+            else:
+                found.alone.update(map(layout.pack_name, packs))
+            if not any(place.pack.writer for place in places):
+                found.unlisted.update(place.pack.name for place in places)
+            if not places:
+                found.faults[f"chunk {name.hex()}"] = "it is in no pack"
 
     def packs(self) -> None:
         for pack in self._replica.index.packs:

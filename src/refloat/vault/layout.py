@@ -69,13 +69,14 @@ def objects(store: Store, prefix: str) -> dict[str, int]:
 
     In the order of their names. Raises ``StoreError``.
     """
-    name_of = _NAME_OF[prefix]
     listed = sorted((info.name, info.size) for info in store.list(prefix))
-    return {
-        name: size
-        for name, size in listed
-        if _OBJECT.fullmatch(last := name.rpartition("/")[2]) and name_of(last) == name
-    }
+    return {name: size for name, size in listed if is_object(name)}
+
+
+def is_object(name: str) -> bool:
+    """Whether this format gives the name to an object that is named by its bytes."""
+    last = name.rpartition("/")[2]
+    return bool(_OBJECT.fullmatch(last)) and any(name_of(last) == name for name_of in _NAME_OF.values())
 
 
 _OBJECT = re.compile(r"[0-9a-f]{64}")

@@ -4,7 +4,8 @@ A command that was cut leaves packs, index objects and bodies of points that no 
 that every region which lists it has forgotten (``forgotten``) needs nothing any more. What holds when they go:
 
 1. nothing is removed or marked unless everything that every point of every region needs was found: a log that
-   is damaged, a folder that cannot be read, a pack that no index object lists, and nothing goes;
+   is damaged, a folder that cannot be read, a pack that no index object lists, and nothing goes; a tree that nobody
+   recovers, as one that nests too deep, stops nothing, and what it names stays as far as that can be read;
 2. what no point needs is *marked* first (``marks``), and a writer that begins after that does not rely on it; an
    index object that lists such a pack beside others is marked with it, after one was written that leaves it out;
 3. what was marked ``PRUNE_GRACE_S`` ago and is still needed by no point is removed: by then every writer that
@@ -22,7 +23,7 @@ To remove takes no space, so a full disk is pruned as well: what was marked befo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from refloat.contracts import Progress, Silent, Sweepable
@@ -56,7 +57,7 @@ class PrunePlan:
     ``remove`` goes now, ``mark`` is marked now, ``wait`` was marked before and may go at the time given:
     when the grace is over, and the object's lock. ``locked`` are all that nobody can remove before that lock is over.
     ``replace`` are index objects of those marked that list what stays, too, each with the packs that the one which is
-    written in its place leaves out.
+    written in its place leaves out. ``beside`` are trees that nobody recovers, and why: all that they name is kept.
     """
 
     region: str
@@ -68,6 +69,7 @@ class PrunePlan:
     slot: int
     marked: Mapping[str, datetime]
     now: datetime
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def marked_then(self) -> dict[str, datetime]:
@@ -97,6 +99,7 @@ def plan_prune(
         message = f"nothing is pruned, since what {region} needs cannot be told: {error.message}"
         raise kind(message, region=region, file=error.file, retry=error.retry, next=error.next) from error
     replicas = list(vault.replicas.values())
+    beside: dict[str, dict[str, str]] = {}
     for replica in replicas:
         replica.keyring.signer(Role.ADMIN)
     _require_whole_logs(replicas)
@@ -111,11 +114,14 @@ def plan_prune(
             spared=spared,
             needed_only=True,
         )
-        if report.damaged:
-            raise _incomplete(report.damaged[0])
+        damaged = [one for one in report.damaged if not one.malformed]
+        if damaged:
+            raise _incomplete(damaged[0])
+        beside[replica.region] = {one.object: one.reason for one in report.damaged}
         needed |= report.needed
         _choose(replica, report.shared, needed)
-    return tuple(_plan(replica, needed, now, progress) for replica in replicas)
+    plans = (_plan(replica, needed, now, progress) for replica in replicas)
+    return tuple(replace(plan, beside=beside[plan.region]) for plan in plans)
 
 
 def prune(replica: Replica, plan: PrunePlan, progress: Progress | None = None) -> int:

@@ -26,6 +26,7 @@ from refloat.vault.replica import Replica
 from refloat.vault.replicate import Place, copy_index, good_copy, is_let_go, let_go, store_checked
 from refloat.vault.salvage import Salvaged, salvage
 from refloat.vault.tree import chunk_names
+from refloat.vault.whose import is_key_of
 
 _CHUNK = re.compile(r"(?:chunk )?([0-9a-f]{64})")  # what a check names where no pack has it
 
@@ -218,7 +219,8 @@ def _lacking_keys(replica: Replica, others: Sequence[Replica]) -> dict[str, str]
             if replica.store.size(entry.name) is not None:
                 continue
             copy = good_copy(entry.name, [other])
-            if copy is not None and not is_let_go(copy[1], gone):
+            ours = copy is not None and is_key_of(copy[1], replica.keyring.vault)
+            if copy is not None and ours and not is_let_go(copy[1], gone):
                 store_checked(replica.store, entry.name, copy[1])
                 mended[entry.name] = other.region
     return mended

@@ -13,21 +13,23 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
 from refloat.contracts import Progress, Put, Silent, Store
-from refloat.errors import Damaged, Missing, Retry, StoreError
+from refloat.errors import Damaged, Missing, Retry, StoreError, VaultError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.index import open_index
 from refloat.vault.keys import Noted, last_notes, unproved_notes
 from refloat.vault.pace import Pace
+from refloat.vault.pack import directory_of
 from refloat.vault.quarantine import is_whole
 from refloat.vault.recipients import told_of
 from refloat.vault.replica import Replica
+from refloat.vault.whose import is_key_of
 
 TRANSFERS = 4  # at the same time: an object store takes long to answer; each may hold an object in memory
 
@@ -119,8 +121,9 @@ class _Copy:
         self._bytes = 0
         self._damaged: list[str] = []
         self._waiting: list[str] = []
-        self._let_go: list[str] = []
+        self._staying: list[str] = []
         self._gone: frozenset[str] = frozenset()
+        self._vault = ""
 
     def all(self) -> Copied:
         """Copy what the target lacks below each prefix, in the order of writes."""
@@ -133,7 +136,7 @@ class _Copy:
             undo.callback(self._given_up.set)
             for prefix in self._prefixes:
                 if prefix == layout.KEYS and lacking[prefix]:
-                    self._gone = let_go(self._places)
+                    self._gone, self._vault = let_go(self._places), _vault_in(self._places)
                 if complete or self._opened is not None or prefix in layout.NAMES_NOTHING:
                     self._some(pool, lacking[prefix])
                 else:
@@ -147,7 +150,7 @@ class _Copy:
 
     def _all_there(self, listed: Mapping[str, int], before: Mapping[str, int]) -> bool:
         """Whether the target has every object that the source lists, whole in size."""
-        passed = {*self.names, *self._let_go}
+        passed = {*self.names, *self._staying}
         return all(name in passed or before.get(name) == size for name, size in listed.items())
 
     def _some(self, pool: ThreadPoolExecutor, lacking: Mapping[str, int]) -> None:
@@ -170,8 +173,8 @@ class _Copy:
             return
         if not is_whole(self._source, name, content):
             self._put_by(self._damaged, name)
-        elif name.startswith(layout.KEYS) and is_let_go(content, self._gone):
-            self._put_by(self._let_go, name)
+        elif name.startswith(layout.KEYS) and self._stays(content):
+            self._put_by(self._staying, name)
         elif self._may_go(name, content):
             store_checked(self._target, name, content)
             with self._lock:
@@ -179,23 +182,43 @@ class _Copy:
                 self._bytes += len(content)
         self._progress.advance(self._task, len(content))
 
+    def _stays(self, key: bytes) -> bool:
+        """Whether a key object is brought to no other region: it was let go, or is another vault's."""
+        return not is_key_of(key, self._vault) or is_let_go(key, self._gone)
+
     def _put_by(self, names: list[str], name: str) -> None:
         with self._lock:
             names.append(name)
 
     def _may_go(self, name: str, content: bytes) -> bool:
-        """Whether the target holds every pack that an index object names, at its full size."""
-        if self._opened is None or not name.startswith(layout.INDEX):
+        """Whether a pack is this vault's, and whether the target holds every pack that an index object names."""
+        if self._opened is None or not name.startswith((layout.PACKS, layout.INDEX)):
             return True
+        if name.startswith(layout.PACKS):
+            return self._is_pack_of(self._opened, name, content)
         try:
             packs = open_index(self._opened.keyring, name.removeprefix(layout.INDEX), content, what=name)
         except Damaged:
             self._put_by(self._damaged, name)
             return False
+        except VaultError:  # of a newer format: what it names cannot be told
+            self._put_by(self._waiting, name)
+            return False
         if all(self._target.size(layout.pack_name(pack.name)) == pack.size for pack, _ in packs):
             return True
         self._put_by(self._waiting, name)
         return False
+
+    def _is_pack_of(self, replica: Replica, name: str, content: bytes) -> bool:
+        """Whether a pack opens with this vault's key, or is of a newer format."""
+        try:
+            directory_of(replica.keyring, content, what=name)
+        except Damaged:
+            self._put_by(self._damaged, name)
+            return False
+        except VaultError:  # of a newer format
+            pass
+        return True
 
     def _read(self, name: str, size: int) -> bytes | None:
         """An object of the source; None where the copying was given up."""
@@ -215,6 +238,16 @@ def _at_pace(store: Store, name: str, size: int, pace: Pace, given_up: Callable[
             return None
         pieces.append(store.get(name, start, length))
     return b"".join(pieces)
+
+
+def _vault_in(places: Sequence[Place]) -> str:
+    """The id of the vault that the places hold, as the first says that can. Raises as ``layout.read_descriptor``."""
+    for place in places:
+        if isinstance(place, Replica):
+            return place.keyring.vault
+        with suppress(Missing, VaultError):
+            return layout.read_descriptor(place.store).vault
+    return layout.read_descriptor(places[0].store).vault
 
 
 def let_go(places: Iterable[Place]) -> frozenset[str]:

@@ -69,6 +69,15 @@ def check_header(kind: Kind, header: bytes, *, what: str) -> None:
         raise damaged(what, "it has an unknown header")
 
 
+def newer_version(stored: bytes) -> int | None:
+    """The format of a binary object that only a newer refloat writes; None for anything else."""
+    if len(stored) < HEADER_BYTES or not stored.startswith(MAGIC):
+        return None
+    _, tag, version, _ = _HEADER.unpack_from(stored)
+    newest = max((kind.value[1] for kind in Kind if kind.tag == tag), default=0)
+    return int(version) if version > newest else None
+
+
 def _key(keyring: Keyring, kind: Kind) -> bytes:
     return blake3(b"refloat-1 seal:" + kind.tag, key=keyring.catalogue_key).digest()
 

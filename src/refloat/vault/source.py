@@ -22,8 +22,8 @@ from refloat.vault.ahead import read_ahead, read_in_order
 from refloat.vault.bases import EarlierFile
 from refloat.vault.layout import damaged
 from refloat.vault.segmenters import FASTCDC, WHOLE
-from refloat.vault.tree import Node, Read, check_depth, check_name, read_folder
-from refloat.vault.unfolded import UNTOLD, Extent, Totals, extent_of, require_room, require_within
+from refloat.vault.tree import Extent, Node, Read, check_depth, check_name, read_folder
+from refloat.vault.unfolded import UNTOLD, Totals, extent_of, require_room, require_within
 
 FOLDERS_KEPT = 256  # folders whose entries stay in memory while single paths are looked up
 

@@ -19,7 +19,9 @@ these is of format 1, which any refloat reads.
 from __future__ import annotations
 
 import base64
+import builtins
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -27,7 +29,7 @@ from typing import cast
 from refloat.attributes import PLAIN, Attributes, Principal, may_be_kept, may_be_named, within_limits
 from refloat.contracts import EntryType
 from refloat.digest import canonical_json
-from refloat.errors import ConnectorError
+from refloat.errors import ConnectorError, Damaged, Missing
 from refloat.limits import (
     ATTRIBUTES_MAX,
     CHUNK_BYTES_MAX,
@@ -37,7 +39,7 @@ from refloat.limits import (
     TREE_ENTRIES_MAX,
 )
 from refloat.vault.chunk import NAME_BYTES
-from refloat.vault.layout import FORMAT, damaged, parse_object
+from refloat.vault.layout import FORMAT, damaged, malformed, parse_object
 
 PAGE_BYTES_MAX = 4 * MIB  # one page in memory at a time; a folder of ten thousand files takes one
 FILE_MODE_MASK = 0o777  # set-user-id and the like are not brought back from a backup
@@ -313,9 +315,13 @@ def _read_pages(name: bytes, read: Read) -> Iterator[tuple[bytes, Page]]:
     last = b""
     while name:
         what = f"folder {name.hex()}"
-        page = decode_page(read(name), what=what)
+        raw = read(name)
+        try:
+            page = decode_page(raw, what=what)
+        except Damaged as error:  # it has the name that whoever named it gave it: so it was stored
+            raise malformed(what, error.message.rpartition(" is damaged: ")[2]) from error
         if last and not (page.nodes and page.nodes[0].name > last):
-            raise damaged(what, "it does not go on where the page before it ended")
+            raise malformed(what, "it does not go on where the page before it ended")
         yield name, page
         last = page.nodes[-1].name if page.nodes else last
         name = page.next
@@ -328,44 +334,90 @@ def read_folder(name: bytes, read: Read) -> Iterator[Node]:
 
 
 def check_depth(folder: bytes, depth: int) -> None:
-    """Refuse a stored folder with more than ``TREE_DEPTH_MAX`` folders above it. Raises ``Damaged``."""
+    """Refuse a stored folder with more than ``TREE_DEPTH_MAX`` folders above it. Raises ``Malformed``."""
     if depth > TREE_DEPTH_MAX:
-        raise damaged(f"folder {folder.hex()}", f"it lies deeper than {TREE_DEPTH_MAX} folders")
-
-
-def chunk_names(root: bytes, read: Read) -> Iterator[bytes]:
-    """Every chunk that a tree needs, the trees' own among them; a name may come more than once.
-
-    A folder that stands in several places is read once. Raises ``Missing`` or ``Damaged``, also for folders
-    nested deeper than ``TREE_DEPTH_MAX``, and for ones that stand in each other so often that what a restore
-    would write has more than ``TREE_ENTRIES_MAX`` entries.
-    """
-    yield from _walk(root, read, 0, {})
+        raise malformed(f"folder {folder.hex()}", f"it lies deeper than {TREE_DEPTH_MAX} folders")
 
 
 @dataclass(frozen=True)
-class _Extent:
-    """How many entries a folder has, counted wherever they stand, and how many folders lie below one another."""
+class Extent:
+    """How many entries a folder unfolds to, files among them, and their bytes; the largest file by its name."""
 
-    entries: int
-    height: int
+    entries: int = 0
+    files: int = 0
+    bytes: int = 0
+    largest: tuple[int, builtins.bytes] = (0, b"")
+
+    def and_file(self, node: Node) -> Extent:
+        """The same with one more file."""
+        largest = max(self.largest, (node.size, node.name))
+        return Extent(self.entries + 1, self.files + 1, self.bytes + node.size, largest)
+
+    def and_folder(self, below: Extent) -> Extent:
+        """The same with one more folder, and all that is in it."""
+        return Extent(
+            self.entries + 1 + below.entries,
+            self.files + below.files,
+            self.bytes + below.bytes,
+            max(self.largest, below.largest),
+        )
+
+    def and_other(self) -> Extent:
+        """The same with one more entry that is neither."""
+        return Extent(self.entries + 1, self.files, self.bytes, self.largest)
+
+
+def chunk_names(root: bytes, read: Read) -> Generator[bytes, None, Extent]:
+    """Every chunk that a tree needs, the trees' own among them; a name may come more than once.
+
+    What comes back is what the tree unfolds to. A folder that stands in several places is read once. Raises
+    ``Missing`` or ``Damaged``, and ``Malformed`` for what is no folder, for folders nested deeper than
+    ``TREE_DEPTH_MAX``, and for ones that stand in each other so often that what a restore would write has more than
+    ``TREE_ENTRIES_MAX`` entries.
+    """
+    extent, _ = yield from _walk(root, read, 0, {})
+    return extent
 
 
 def _walk(
-    folder: bytes, read: Read, depth: int, known: dict[bytes, _Extent]
-) -> Generator[bytes, None, _Extent]:
+    folder: bytes, read: Read, depth: int, known: dict[bytes, tuple[Extent, int]]
+) -> Generator[bytes, None, tuple[Extent, int]]:
+    """The chunks of a folder; what it unfolds to, and how many folders lie below one another in it."""
     check_depth(folder, depth)
-    entries = height = 0
+    found, height = Extent(), 0
     for name, page in _read_pages(folder, read):
         yield name
         for node in page.nodes:
-            entries += 1
             yield from node.chunks
             if node.type is EntryType.DIRECTORY:
                 below = known.get(node.tree) or (yield from _walk(node.tree, read, depth + 1, known))
-                entries, height = entries + below.entries, max(height, below.height + 1)
+                found, height = found.and_folder(below[0]), max(height, below[1] + 1)
+            else:
+                found = found.and_file(node) if node.type is EntryType.FILE else found.and_other()
     check_depth(folder, depth + height)
-    if entries > TREE_ENTRIES_MAX:
-        raise damaged(f"folder {folder.hex()}", f"it unfolds to more than {TREE_ENTRIES_MAX} entries")
-    known[folder] = _Extent(entries, height)
+    if found.entries > TREE_ENTRIES_MAX:
+        raise malformed(f"folder {folder.hex()}", f"it unfolds to more than {TREE_ENTRIES_MAX} entries")
+    known[folder] = (found, height)
     return known[folder]
+
+
+def chunks_named(root: bytes, read: Read) -> Iterator[bytes]:
+    """Every chunk that a tree names which nobody recovers, however deep and whatever it unfolds to, each folder once.
+
+    What cannot be read or is no folder is passed over, itself named. Raises ``WrongKey``, and ``VaultError`` for a
+    newer format.
+    """
+    seen: set[bytes] = set()
+    left = [root]
+    while left:
+        name = left.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        yield name
+        with suppress(Missing, Damaged):
+            page = decode_page(read(name), what=f"folder {name.hex()}")
+            left += [page.next] if page.next else []
+            for node in page.nodes:
+                yield from node.chunks
+                left += [node.tree] if node.type is EntryType.DIRECTORY else []

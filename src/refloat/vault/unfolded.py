@@ -6,17 +6,17 @@ file larger than any disk. So before anything of a tree is listed or written, it
 
 from __future__ import annotations
 
-import builtins
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refloat.contracts import EntryType
+from refloat.digest import Json
 from refloat.errors import ConnectorError, Damaged, Malformed, Missing, Retry
 from refloat.limits import MANIFEST_FILES_BYTES_MAX, MANIFEST_FILES_MAX, TREE_ENTRIES_MAX
 from refloat.units import format_size
-from refloat.vault.tree import Node, Read, check_depth, read_folder
+from refloat.vault.tree import Extent, Node, Read, check_depth, read_folder
 
 ENTRY_BYTES = 256  # what a folder or a link takes on any disk, and more on most
 
@@ -37,32 +37,15 @@ MANIFEST_TOTALS = Totals(MANIFEST_FILES_MAX, MANIFEST_FILES_BYTES_MAX, MANIFEST_
 """Of the tree with the manifest and the files that it names, of which no point says more."""
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How many entries a folder unfolds to, files among them, and their bytes; the largest file by its name."""
-
-    entries: int = 0
-    files: int = 0
-    bytes: int = 0
-    largest: tuple[int, builtins.bytes] = (0, b"")
-
-    def and_file(self, node: Node) -> Extent:
-        """The same with one more file."""
-        largest = max(self.largest, (node.size, node.name))
-        return Extent(self.entries + 1, self.files + 1, self.bytes + node.size, largest)
-
-    def and_folder(self, below: Extent) -> Extent:
-        """The same with one more folder, and all that is in it."""
-        return Extent(
-            self.entries + 1 + below.entries,
-            self.files + below.files,
-            self.bytes + below.bytes,
-            max(self.largest, below.largest),
-        )
-
-    def and_other(self) -> Extent:
-        """The same with one more entry that is neither."""
-        return Extent(self.entries + 1, self.files, self.bytes, self.largest)
+def totals_of(body: Mapping[str, Json]) -> Iterator[tuple[str, Totals]]:
+    """What a point's body says that its trees (hex) may unfold to, as a recovery holds them against it."""
+    yield str(body["manifest"]), MANIFEST_TOTALS
+    components = body["components"]
+    for snapshot in components.values() if isinstance(components, Mapping) else ():
+        if isinstance(snapshot, Mapping):
+            files, size = snapshot.get("files"), snapshot.get("bytes")
+            told = replace(UNTOLD, files=files) if isinstance(files, int) else UNTOLD
+            yield str(snapshot["tree"]), replace(told, bytes=size) if isinstance(size, int) else told
 
 
 def extent_of(folder: bytes, read: Read) -> Extent:

@@ -88,6 +88,7 @@ def test_regions_and_components_are_those_of_the_manifest(answered, folder: Path
 def test_safety_rules_are_completed(answered) -> None:
     assert answered("refloat recover --to us --override ") == list(RULES)
     assert answered("refloat recover --to us --override log_") == ["log_damaged", "log_rolled_back"]
+    assert answered("refloat vault repair --override ") == ["foreign_objects", "log_damaged"]
 
 
 NAMES = {

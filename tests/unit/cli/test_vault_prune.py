@@ -17,7 +17,7 @@ from refloat.vault.replica import Replica
 from refloat.vault.stores.local import LocalStore
 from refloat.vault.writer import Writer
 
-REGION_KEYS = {"removed", "marked", "waiting", "locked", "unfinished_bytes"}
+REGION_KEYS = {"beside", "removed", "marked", "waiting", "locked", "unfinished_bytes"}
 BODY = "points/" + "c" * 64
 """A body of a point that no log leads to; a prune asks for its name alone."""
 
@@ -43,7 +43,8 @@ def objects(vault: Path) -> set[str]:
 def test_where_nothing_is_left_over_nothing_is_done(desk) -> None:
     before = objects(desk.vault("eu"))
     document = desk.ask("vault", "prune")
-    nothing = {"removed": [], "marked": [], "waiting": [], "locked": [], "unfinished_bytes": 0}
+    nothing: dict[str, object] = {"removed": [], "marked": [], "waiting": [], "locked": [], "beside": {}}
+    nothing["unfinished_bytes"] = 0
     assert document == {"dry_run": False, "regions": {"eu": nothing, "us": nothing}}
     assert objects(desk.vault("eu")) == before
 

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from refloat.contracts import EntryType
-from refloat.errors import Malformed
+from refloat.errors import Damaged, Malformed
 from refloat.flows.export import Export, export, parts_of
 from refloat.flows.into import bring, choose
-from refloat.limits import CHUNK_BYTES_MAX, TREE_ENTRIES_MAX
+from refloat.limits import CHUNK_BYTES_MAX, PRUNE_GRACE_S, TREE_DEPTH_MAX, TREE_ENTRIES_MAX
 from refloat.testing.world import World
+from refloat.vault import layout
+from refloat.vault.check import check
+from refloat.vault.prune import plan_prune, prune
 from refloat.vault.snapshot import Content
 from refloat.vault.tree import Node, store_folder
 from refloat.vault.unfolded import Extent, Totals, extent_of, require_room, require_within
@@ -148,3 +151,79 @@ def test_folders_that_no_disk_has_room_for_are_refused(tmp_path: Path) -> None:
         require_room(Extent(entries=10, files=5), there, "aa")
         with pytest.raises(ConnectorError, match="for which there is no room"):
             require_room(Extent(entries=TREE_ENTRIES_MAX << 20), there, "aa")
+
+
+# ------------------------------------------------------------------------- a forged tree stops no check and no prune
+
+
+def deep(put: Put, chunk: bytes) -> bytes:
+    """More folders below one another than any may be, and a file at the end of them."""
+    node = Node(b"hidden.bin", EntryType.FILE, 0o644, size=1 << 20, chunks=(chunk,), segmenter=1)
+    tree = store_folder([node], put)
+    for _ in range(TREE_DEPTH_MAX + 1):
+        tree = store_folder([folder(b"a", tree)], put)
+    return tree
+
+
+def endless(put: Put, chunk: bytes) -> bytes:
+    """Folders that unfold to more entries than any tree may have."""
+    node = Node(b"hidden.bin", EntryType.FILE, 0o644, size=1 << 20, chunks=(chunk,), segmenter=1)
+    tree = store_folder([node], put)
+    for _ in range(LEVELS):
+        tree = store_folder([folder(b"a", tree), folder(b"b", tree)], put)
+    return tree
+
+
+def no_folder(put: Put, chunk: bytes) -> bytes:
+    """A folder beside one that is none."""
+    return store_folder([folder(b"a", chunk), folder(b"b", store_folder([], put))], put)
+
+
+FORGED: dict[str, Callable[[Put, bytes], bytes]] = {
+    "too deep": deep,
+    "endless": endless,
+    "no folder": no_folder,
+    "larger than its point says": repeated,
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_check_names_the_point_and_a_prune_goes_on_beside_it_and_keeps_what_it_names(
+    world: World, kind: str
+) -> None:
+    # faults 20, 53
+    name = forge(world, FORGED[kind], files=1, bytes=1)
+    chunk = world.vault().replicas["eu"].name_of(bytes(range(256)) * 4096)
+    for replica in world.vault().replicas.values():
+        (found,) = check(replica, read_data=True).damaged
+        assert found.malformed and found.affects == (name,) and found.object.startswith("folder ")
+        assert "`refloat vault keys list`" in found.next
+        replica.store.create(left := layout.point_name("0" * 64), b"what a killed command left")
+    for plan in plan_prune(vault := world.vault(), world.clock.now()):
+        assert list(plan.beside) == [found.object] and left in plan.mark
+        prune(vault.replicas[plan.region], plan)
+    world.clock.sleep(PRUNE_GRACE_S)
+    for plan in plan_prune(vault := world.vault(), world.clock.now()):
+        assert left in plan.remove
+        prune(vault.replicas[plan.region], plan)
+    for replica in world.vault().replicas.values():
+        assert replica.read_chunk(chunk) == bytes(range(256)) * 4096
+        assert [one.object for one in check(replica, read_data=True).damaged] == [found.object]
+
+
+def test_what_a_point_says_right_of_itself_is_no_finding(world: World) -> None:
+    # fault 53
+    forge(world, lambda put, chunk: repeated(put, chunk, 3), files=1, bytes=3 << 20)
+    assert all(check(one, read_data=False).ok for one in world.vault().replicas.values())
+    forge(world, lambda put, chunk: repeated(put, chunk, 3), files=1, bytes=(3 << 20) - 1)
+    assert not any(check(one, read_data=False).ok for one in world.vault().replicas.values())
+
+
+def test_a_tree_of_which_something_is_lost_still_stops_a_prune(world: World) -> None:
+    # fault 20
+    world.protect()
+    for store in world.stores.values():
+        for pack in layout.objects(store, layout.PACKS):
+            store.delete(pack)
+    with pytest.raises(Damaged, match="nothing is pruned"):
+        plan_prune(world.vault(), world.clock.now())
