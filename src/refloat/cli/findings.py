@@ -10,13 +10,14 @@ from enum import StrEnum
 from refloat.contracts import Facts, Health
 from refloat.errors import Missing, RefloatError, Retry
 from refloat.flows.baselines import Doubts, unverified
-from refloat.flows.newer import REPAIR, Behind
+from refloat.flows.newer import Behind
 from refloat.flows.rejoin import Standing
 from refloat.manifest import graph
 from refloat.manifest.model import Manifest
 from refloat.point.model import Verdict
 from refloat.units import format_duration
 from refloat.vault.layout import Descriptor
+from refloat.vault.replica import REPAIR
 from refloat.vault.witness import rolled_back_message
 
 

@@ -34,8 +34,8 @@ def status(
 ) -> int:
     """Say how old the newest copy of each component is, for each region that could be lost."""
     from refloat.flows import status as flow
-    from refloat.flows.newer import REPAIR
     from refloat.point.suspicion import spoken
+    from refloat.vault.replica import REPAIR
 
     session = session_of(context)
     manifest, _ = load_manifest(session.file)

@@ -173,8 +173,9 @@ def check(
 ) -> int:
     """Is everything there that the points need, and is it still what was written?"""
     from refloat.errors import Damaged, VaultError, WrongKey
-    from refloat.flows.newer import REPAIR, late
+    from refloat.flows.newer import late
     from refloat.vault.check import check as inspect
+    from refloat.vault.replica import REPAIR
     from refloat.vault.witness import rolled_back
 
     session = session_of(context)

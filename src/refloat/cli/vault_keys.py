@@ -387,7 +387,7 @@ def restore(
     with telling(
         f"the key file is {key.resolve()}", f"export {KEY_FILE}={shlex.quote(str(key.resolve()))}", over=False
     ) as work:
-        again = _kept_already(made, key)
+        again = kept_already(made, key)
         if again:
             session.console.print(f"{key.resolve()} holds this key already; it stays as it is")
         else:
@@ -409,7 +409,7 @@ def restore(
     return 0
 
 
-def _kept_already(made: KeyFile, key: Path) -> bool:
+def kept_already(made: KeyFile, key: Path) -> bool:
     """Whether a key file is there that is this one, whatever heads each saw; it takes in those that are newer."""
     from refloat.errors import RefloatError
     from refloat.vault.keyfile import KeyFile

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import Session, examples, session_of, telling
-from refloat.cli.vault_keys import KeyOption, opened_vault
+from refloat.cli.vault_keys import KeyOption, kept_already, opened_vault
 from refloat.cli.vault_keys import keys as keys
 from refloat.flows.environment import NEW_PASSPHRASE
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from refloat.vault.wraps import Way
 
 _ROLES = "writer, reader or operator"
+_PARTS = "writer, reader, operator or admin"
 
 
 @keys.command(
@@ -116,16 +117,18 @@ def export(
         raise UsageError(
             "the admin's part goes to a file of its own", next="give --role admin alone, the others again"
         )
-    roles, called = frozenset[Role]() if of_admin else _asked_roles(role), _asked_name(name or key.stem)
+    roles, called = (
+        frozenset[Role]() if of_admin else _asked_roles(role, _PARTS),
+        _asked_name(name or key.stem),
+    )
     opened, own, _ = opened_vault(session)
     if Role.ADMIN not in own.roles:
         raise lacks(Role.ADMIN)
     if not of_admin:
         return _added(session, opened, own, Asked(roles, called, key, ()))
-    made = own.for_roles(
-        Role.ADMIN
-    )  # there is one admin, so this is no new holder, and nobody vouches for it
-    made.save(key)
+    made = own.for_roles(Role.ADMIN)  # there is one admin: this is no new holder, and nobody vouches for it
+    if not kept_already(made, key):
+        made.save(key)
     return _say_split(session, called, key, made)
 
 
@@ -174,14 +177,14 @@ def _added(session: Session, opened: Vault, own: KeyFile, asked: Asked) -> int:
         return _say_added(session, asked, made, done)
 
 
-def _asked_roles(names: list[str]) -> frozenset[Role]:
+def _asked_roles(names: list[str], known_as: str = _ROLES) -> frozenset[Role]:
     from refloat.errors import UsageError
     from refloat.vault.keyobjects import CERTIFIED
 
     known = {role.value: role for role in CERTIFIED}
     for name in names:
         if name not in known:
-            raise UsageError(f"nobody can be given the role {name!r}", next=f"--role {_ROLES}")
+            raise UsageError(f"nobody can be given the role {name!r}", next=f"--role {known_as}")
     return frozenset(known[name] for name in names)
 
 

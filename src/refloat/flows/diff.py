@@ -42,7 +42,7 @@ class How:
 class Change:
     """One component: facts that differ as (before, after), and paths added, removed and changed.
 
-    ``how`` says of what is changed what else it is than bytes and time.
+    ``how`` says of what is changed what else it is than bytes and time, and ``rewritten`` in what that differs as well.
     """
 
     facts: Mapping[str, tuple[Json, Json]]
@@ -50,6 +50,7 @@ class Change:
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     how: tuple[How, ...] = ()
+    rewritten: frozenset[str] = frozenset()
 
     def summary(self) -> str:
         """The change in one line."""
@@ -64,7 +65,7 @@ class Change:
         files = (
             [f"+ {p}" for p in self.added]
             + [f"- {p}" for p in self.removed]
-            + [f"~ {p}" for p in self.changed if p not in told]
+            + [f"~ {p}" for p in self.changed if p not in told or p in self.rewritten]
             + [one.line() for one in self.how]
         )
         rest = len(facts) + len(files) - LINES_MAX
@@ -110,12 +111,14 @@ def changes(
     both = sorted(old.keys() & new.keys())
     how = tuple(one for path in both for one in _how(old[path], new[path]))
     otherwise = {one.path for one in how}
+    rewritten = frozenset(path for path in both if _differs(old[path], new[path]))
     return Change(
         facts,
         added=tuple(sorted(path for path in new.keys() - old.keys() if _counts(new[path]))),
         removed=tuple(sorted(path for path in old.keys() - new.keys() if _counts(old[path]))),
-        changed=tuple(path for path in both if path in otherwise or _differs(old[path], new[path])),
+        changed=tuple(path for path in both if path in otherwise or path in rewritten),
         how=how,
+        rewritten=rewritten,
     )
 
 

@@ -14,32 +14,39 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from refloat.digest import Json
-from refloat.errors import RefloatError, Refused, StoreError, UsageError, VaultError
-from refloat.flows.points import candidate, in_order
+from refloat.errors import Malformed, RefloatError, Refused, StoreError, UsageError, VaultError
+from refloat.flows.points import candidate, in_order, read
 from refloat.flows.prepare import Prepared, Wanted
+from refloat.point.select import LATEST
 from refloat.run.target import SOURCE_AHEAD
 from refloat.units import format_time
 from refloat.vault.missed import missed_points
-from refloat.vault.replica import CommittedPoint, Replica
+from refloat.vault.replica import REPAIR, CommittedPoint, Replica
 
 BEHIND_GRACE_S = 300.0  # a protect may still be sending to the region, whose lane goes at its own pace
-REPAIR = "refloat vault repair"
 
 
 @dataclass(frozen=True)
 class Behind:
-    """A region that lacks points which come after its last one: the newest of them, and the regions that hold it.
+    """A region that lacks points which come after its last one: all of them, oldest first, and who holds the newest.
 
-    ``address`` is that of the first holder. ``missed`` are the names of all of them, oldest first, and ``since`` is
-    when the first was committed elsewhere, by the clock of its writer.
+    ``address`` is that of the first holder.
     """
 
     region: str
-    newest: CommittedPoint
+    missed: tuple[CommittedPoint, ...]
     held_by: tuple[str, ...]
     address: str
-    missed: tuple[str, ...]
-    since: datetime
+
+    @property
+    def newest(self) -> CommittedPoint:
+        """The last of what it lacks."""
+        return self.missed[-1]
+
+    @property
+    def since(self) -> datetime:
+        """When the first of them was committed elsewhere, by the clock of its writer."""
+        return min(point.time for point in self.missed)
 
     @property
     def told(self) -> str:
@@ -63,38 +70,51 @@ class Behind:
         return f"{REPAIR}, and begin again; or take it from there: refloat recover --to {to} --vault {there}"
 
     def is_late(self, now: datetime) -> bool:
-        """Whether it is behind for longer than a point takes to arrive."""
-        return now - self.since > timedelta(seconds=BEHIND_GRACE_S)
+        """Whether it is behind for longer than a point takes to arrive; a time to come is that of a wrong clock."""
+        return abs(now - self.since) > timedelta(seconds=BEHIND_GRACE_S)
 
 
-def behind(replica: Replica, others: Iterable[Replica], but: Collection[str] = ()) -> Behind | None:
-    """What a region lacks of what the others commit after its last point, but for points of these names.
+def behind(replica: Replica, others: Iterable[Replica], until: datetime | None = None) -> Behind | None:
+    """What a region lacks of what the others commit after its last point, as far as it was made by ``until``.
 
-    A log that cannot be read says nothing here.
+    A log that cannot be read says nothing here, nor does a point that is signed and none.
     """
-    missed: dict[Replica, list[CommittedPoint]] = {}
+    missed: dict[Replica, dict[str, CommittedPoint]] = {}
     for other in others:
         if other is not replica:
             with suppress(VaultError, StoreError):
-                missed[other] = [one for one in missed_points(other, replica) if one.name not in but]
-    order = in_order([[candidate(point) for point in points] for points in missed.values()])
+                missed[other] = {
+                    one.name: one
+                    for one in missed_points(other, replica)
+                    if (until is None or one.created_at <= until) and not _is_malformed(other, one.name)
+                }
+    order = in_order([[candidate(point) for point in points.values()] for points in missed.values()])
     if not order:
         return None
-    every = [point for points in missed.values() for point in points]
-    holders = [other for other, points in missed.items() if any(one.name == order[-1] for one in points)]
+    every = {name: point for points in missed.values() for name, point in points.items()}
+    holders = [other for other, points in missed.items() if order[-1] in points]
     return Behind(
         region=replica.region,
-        newest=next(point for point in every if point.name == order[-1]),
+        missed=tuple(every[name] for name in order),
         held_by=tuple(holder.region for holder in holders),
         address=holders[0].store.url,
-        missed=tuple(order),
-        since=min(point.time for point in every),
     )
 
 
-def late(replicas: Collection[Replica], but: Collection[str] = ()) -> dict[str, Behind]:
+def _is_malformed(replica: Replica, name: str) -> bool:
+    """Whether a point is signed and none, which no recovery would take; damage may be mended, and is not that."""
+    try:
+        read(replica, name)
+    except Malformed:
+        return True
+    except (VaultError, StoreError):
+        pass
+    return False
+
+
+def late(replicas: Collection[Replica]) -> dict[str, Behind]:
     """The regions that lack a newer point for longer than it takes to arrive."""
-    found = ((replica, behind(replica, replicas, but)) for replica in replicas)
+    found = ((replica, behind(replica, replicas)) for replica in replicas)
     return {
         replica.region: one for replica, one in found if one is not None and one.is_late(replica.clock.now())
     }
@@ -114,8 +134,8 @@ def naming_newer(replica: Replica, others: Iterable[Replica], wanted: Wanted) ->
 
 
 def _is_meant(found: Behind, replica: Replica, wanted: Wanted) -> bool:
-    if wanted.point is not None:
-        return any(name.startswith(wanted.point) for name in found.missed)
+    if wanted.point and wanted.point != LATEST:
+        return any(point.name.startswith(wanted.point) for point in found.missed)
     with suppress(RefloatError):
         return replica.last_point() is None
     return False
@@ -124,13 +144,11 @@ def _is_meant(found: Behind, replica: Replica, wanted: Wanted) -> bool:
 def newer_than(prepared: Prepared, wanted: Wanted, replicas: Iterable[Replica]) -> list[str]:
     """What is to be said of a newer point that the region lacks from which a recovery was prepared.
 
-    Nothing where a point or a time was asked for. Raises ``Refused`` (rule ``source_ahead``) for a move, which may lose
+    Nothing where a point was asked for by its name; of a time, what was made by then. Raises ``Refused`` (rule ``source_ahead``) for a move, which may lose
     nothing.
     """
-    found = behind(prepared.replica, replicas)
-    if found is None or wanted.point is not None:
-        return []
-    if wanted.at is not None and found.newest.created_at > wanted.at:
+    found = behind(prepared.replica, replicas, wanted.at) if wanted.point in (None, LATEST) else None
+    if found is None:
         return []
     if wanted.scenario.moves and SOURCE_AHEAD not in wanted.overrides:
         raise Refused(

@@ -167,7 +167,7 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
         raise most_hopeful(errors.values())
     sound = [replica for name, replica in vault.replicas.items() if name not in errors]
     errors |= not_recoverable(sound)
-    behind = newer.late([replica for replica in sound if replica.region not in errors], known.malformed)
+    behind = newer.late([replica for replica in sound if replica.region not in errors])
     counts = newest.keys() - errors.keys()
     held = [Held(name, _as_of(newest[name]) if name in counts else None) for name in manifest.regions]
     runs_in = _runs_in(manifest, newest.values())

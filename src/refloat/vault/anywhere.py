@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from refloat.attributes import Withheld
@@ -81,6 +81,7 @@ class Anywhere:
                     return True
             except StoreError as error:
                 silent = error.at(region=replica.region) if replica is self._home else silent
+                self._ask_last(replica)
         if silent is not None:
             raise silent
         return False
@@ -150,11 +151,9 @@ class Anywhere:
             self._replicas.append(replica)
 
 
-def _named(objects: Iterable[str]) -> str:
+def _named(objects: Collection[str]) -> str:
     """The packs of which a piece is bad, as far as there is room; what no pack holds has no better name."""
     packs = sorted(name for name in objects if name.startswith(layout.PACKS))
-    shown = packs[:PACKS_SHOWN_MAX] + (
-        [] if len(packs) == len(set(objects)) else ["pieces that are in no pack"]
-    )
     rest = len(packs) - PACKS_SHOWN_MAX
-    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
+    shown = packs[:PACKS_SHOWN_MAX] + ([f"{rest} more packs"] if rest > 0 else [])
+    return ", ".join([*shown, *([] if len(packs) == len(objects) else ["pieces that are in no pack"])])

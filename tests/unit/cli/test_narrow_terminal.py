@@ -135,6 +135,7 @@ def test_no_word_of_a_table_is_broken_or_cut_however_narrow_the_screen_is(desk, 
         ("vault", "ls", "latest"),
     ):
         whole = words(shown(desk, monkeypatch, 500, *verb))
+        assert whole, verb
         for columns in (80, 60, 40):
             told = shown(desk, monkeypatch, columns, *verb)
             assert words(told) <= whole, (verb, columns, "a word was broken")

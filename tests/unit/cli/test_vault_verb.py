@@ -123,7 +123,9 @@ def test_a_bit_that_rotted_is_found_by_reading_and_the_points_it_hits_are_named(
     spoil(pack)
     document = desk.ask("vault", "check", "--read-data", exits=4)
     assert document["ok"] is False
-    assert all(found.keys() == {"object", "region", "affects", "reason"} for found in document["damaged"])
+    assert all(
+        found.keys() == {"object", "region", "affects", "reason", "next"} for found in document["damaged"]
+    )
     assert {found["region"] for found in document["damaged"]} == {"us"}
     assert any(pack.name in found["object"] for found in document["damaged"])
     assert any(point in found["affects"] for found in document["damaged"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from refloat.flows.newer import BEHIND_GRACE_S, Behind, behind, late
 from refloat.testing.world import World
 from refloat.vault.replica import Replica
+from refloat.vault.writer import Writer
 
 
 def protected(root: Path, points: int) -> World:
@@ -48,7 +51,7 @@ def test_what_comes_after_the_last_common_point_is_newer_and_known_since_the_fir
     cut(world, "us", 1)
     found = of(world, "us")
     assert found is not None
-    assert (found.newest.name, found.missed) == (expected[-1].name, tuple(one.name for one in expected))
+    assert (found.newest, found.missed) == (expected[-1], tuple(expected))
     assert (found.region, found.held_by, found.since) == ("us", ("eu",), expected[0].time)
     assert found.address == replicas(world)["eu"].store.url
     assert of(world, "eu") is None
@@ -58,7 +61,7 @@ def test_a_region_with_an_empty_log_lacks_all_of_it(tmp_path: Path) -> None:
     world = protected(tmp_path, 1)
     cut(world, "us", 0)
     found = of(world, "us")
-    assert found is not None and list(found.missed) == names(world, "eu")
+    assert found is not None and [one.name for one in found.missed] == names(world, "eu")
 
 
 def test_logs_that_went_on_apart_call_nothing_newer_whatever_the_clocks_say(tmp_path: Path) -> None:
@@ -73,12 +76,26 @@ def test_logs_that_went_on_apart_call_nothing_newer_whatever_the_clocks_say(tmp_
     assert of(world, "eu") is None and of(world, "us") is None
 
 
-def test_a_point_that_does_not_count_is_not_called_newer(tmp_path: Path) -> None:
+def test_a_signed_body_that_is_no_point_is_not_called_newer(tmp_path: Path) -> None:
     world = protected(tmp_path, 2)
-    newest = names(world, "eu")[-1]
+    good = replicas(world)["eu"]
+    body: dict[str, Any] = json.loads(json.dumps(good.read_point(names(world, "eu")[-1])))
+    for snapshot in body["components"].values():
+        del snapshot["as_of"]
+    with Writer([good]) as writer:
+        writer.commit({**body, "created_at": world.clock.now().isoformat()})
+    assert len(names(world, "eu")) == len(names(world, "us")) + 1
+    assert of(world, "us") is None
+
+
+def test_of_a_time_only_what_was_made_by_then_is_newer(tmp_path: Path) -> None:
+    world = protected(tmp_path, 3)
+    _, meant, newest = replicas(world)["eu"].points()
+    cut(world, "us", 2)
     cut(world, "us", 1)
     there = replicas(world)
-    assert behind(there["us"], there.values(), {newest}) is None
+    found = behind(there["us"], there.values(), meant.created_at)
+    assert found is not None and found.missed == (meant,) and newest not in found.missed
 
 
 def test_a_log_that_is_damaged_says_nothing(tmp_path: Path) -> None:
@@ -94,4 +111,14 @@ def test_a_region_is_late_only_after_a_grace(tmp_path: Path) -> None:
     world.clock.jump(BEHIND_GRACE_S - 1)
     assert late(replicas(world).values()) == {}
     world.clock.jump(2)
+    assert list(late(replicas(world).values())) == ["us"]
+
+
+def test_a_clock_that_went_wrong_hides_no_region_that_is_behind(tmp_path: Path) -> None:
+    world = protected(tmp_path, 1)
+    world.clock.jump(30 * 86400.0)
+    world.answer("of the future")
+    world.protect()
+    world.clock.jump(-10 * 86400.0)
+    cut(world, "us", 1)
     assert list(late(replicas(world).values())) == ["us"]
