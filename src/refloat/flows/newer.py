@@ -144,8 +144,8 @@ def _is_meant(found: Behind, replica: Replica, wanted: Wanted) -> bool:
 def newer_than(prepared: Prepared, wanted: Wanted, replicas: Iterable[Replica]) -> list[str]:
     """What is to be said of a newer point that the region lacks from which a recovery was prepared.
 
-    Nothing where a point was asked for by its name; of a time, what was made by then. Raises ``Refused`` (rule ``source_ahead``) for a move, which may lose
-    nothing.
+    Nothing where a point was asked for by its name; of a time, what was made by then. Raises ``Refused`` (rule
+    ``source_ahead``) for a move, which may lose nothing.
     """
     found = behind(prepared.replica, replicas, wanted.at) if wanted.point in (None, LATEST) else None
     if found is None:
