@@ -12,13 +12,14 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from refloat.errors import Missing
-from refloat.limits import OBJECT_BYTES_MAX
+from refloat.digest import object_name
+from refloat.errors import Missing, StoreError
 from refloat.vault import layout
 from refloat.vault.aside import first_break
 from refloat.vault.check import CheckReport
 from refloat.vault.foreign import set_objects_aside
 from refloat.vault.keys import Role
+from refloat.vault.quarantine import stored_whole
 from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.whose import ASKED, Whose, is_asked, newer_format_of, whose
@@ -76,18 +77,23 @@ def look_at(replica: Replica, report: CheckReport, replicas: Sequence[Replica]) 
             newer[name] = f"{error.message}; {error.next}"
         if of in (Whose.FOREIGN, Whose.DOUBTFUL):
             found[name] = of
-        loses = loses or (of is not Whose.FOREIGN and not _is_of_use_no_more(name, of))
+        loses = loses or not (of is Whose.FOREIGN or _is_of_use_no_more(name, of, stored))
     return Found(found, newer, loses)
 
 
-def _is_of_use_no_more(name: str, of: Whose) -> bool:
-    """Whether what may have been ours is needed by nothing, where nothing else is wrong: a key may be, for ever."""
-    return of is Whose.DOUBTFUL and not name.startswith(layout.KEYS)
+def _is_of_use_no_more(name: str, of: Whose, stored: bytes | None) -> bool:
+    """Whether what may have been ours is needed by nothing, where nothing else is wrong.
+
+    A key may be, for ever; and what has its name was written so, as by a writer who was vouched for since.
+    """
+    whole = stored is not None and object_name(stored) == name.rpartition("/")[2]
+    return of is Whose.DOUBTFUL and not name.startswith(layout.KEYS) and not whole
 
 
 def _stored(replica: Replica, name: str) -> bytes | None:
-    with suppress(Missing):
-        return replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
+    """An object's bytes; None where it is gone, or not all of them can be had, so that nothing is known of it."""
+    with suppress(Missing, StoreError):
+        return stored_whole(replica.store, name)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from refloat.attributes import Withheld
 from refloat.contracts import Facts
-from refloat.errors import Damaged, Missing, RefloatError, StoreError, VaultError
+from refloat.errors import Damaged, Missing, RefloatError, StoreError, VaultError, most_hopeful
 from refloat.vault import layout
 from refloat.vault.kept import Kept
 from refloat.vault.replica import REPAIR, Replica
@@ -57,7 +57,7 @@ class Anywhere:
             ]
 
     def read_chunk(self, name: bytes) -> bytes:
-        """A chunk's raw bytes, verified. Raises the error of the region asked first where none has it whole."""
+        """A chunk's raw bytes, verified. Where none has it whole, raises the error that leaves the most hope."""
         return self._first(lambda replica: replica.read_chunk(name, base=self._read_base), self._note)
 
     def _read_base(self, name: bytes, depth: int) -> bytes:
@@ -73,14 +73,14 @@ class Anywhere:
         return self._home.name_of(raw)
 
     def any(self, holds: Callable[[Replica], bool]) -> bool:
-        """Whether one of the regions ``holds`` something. Raises ``StoreError`` where the first cannot tell."""
+        """Whether one of the regions ``holds`` something. Raises ``StoreError`` where none does and one cannot tell."""
         silent: StoreError | None = None
         for replica in self._in_order():
             try:
                 if holds(replica):
                     return True
             except StoreError as error:
-                silent = error.at(region=replica.region) if replica is self._home else silent
+                silent = error.at(region=replica.region)
                 self._ask_last(replica)
         if silent is not None:
             raise silent
@@ -133,7 +133,7 @@ class Anywhere:
                 return found
         if all(isinstance(error, (Damaged, Missing)) for error in failed):
             failed[0].next = _NOWHERE
-        raise failed[0]
+        raise most_hopeful(failed)
 
     def _note(self, failed: Sequence[RefloatError], replica: Replica) -> None:
         """Keep why a region was read in another's stead."""

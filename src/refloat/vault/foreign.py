@@ -14,12 +14,13 @@ from itertools import islice
 
 from refloat.contracts import Store
 from refloat.digest import Json, object_name
-from refloat.errors import Missing
+from refloat.errors import Missing, StoreError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault.aside import ASIDE, sound_entries
 from refloat.vault.keys import Role
 from refloat.vault.layout import AUDIT_STREAM
 from refloat.vault.lock import removable_from
+from refloat.vault.quarantine import stored_whole
 from refloat.vault.replica import Replica
 from refloat.vault.replicate import store_checked
 
@@ -57,8 +58,15 @@ def set_objects_aside(replica: Replica, reasons: Mapping[str, str], overrides: C
             body = {"type": OBJECT_SET_ASIDE, "objects": objects, "overrides": sorted(overrides)}
             replica.log(AUDIT_STREAM, Role.OPERATOR).append(body)
         for name, digest in copied.items():
-            if _digest(replica.store, name) == digest:  # looked at once more: it may have been mended by hand
+            if _digest(replica.store, name) != digest:  # looked at once more: it may have been mended by hand
+                continue
+            try:
                 replica.store.delete(name)
+            except StoreError as error:
+                left[name] = (
+                    f"a copy of it is in {OBJECTS_ASIDE}{digest}, and it cannot be removed: {error.message}"
+                )
+            else:
                 done[name] = f"set aside as {OBJECTS_ASIDE}{digest}"
     return SetAside(done, left)
 
@@ -70,7 +78,7 @@ def _copied(replica: Replica, name: str, left: dict[str, str]) -> str | None:
         left[name] = "it is locked, and nothing that is locked is set aside"
         return None
     with suppress(Missing):
-        stored = replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
+        stored = stored_whole(replica.store, name)
         digest = object_name(stored)
         if len(stored) > OBJECT_BYTES_MAX:
             left[name] = (
@@ -88,7 +96,7 @@ def _copied(replica: Replica, name: str, left: dict[str, str]) -> str | None:
 
 def _digest(store: Store, name: str) -> str | None:
     with suppress(Missing):
-        return object_name(store.get(name, 0, OBJECT_BYTES_MAX + 1))
+        return object_name(stored_whole(store, name))
     return None
 
 

@@ -13,7 +13,8 @@ from contextlib import suppress
 
 from refloat.contracts import Keeping, Store
 from refloat.digest import object_name
-from refloat.errors import Missing, StoreError
+from refloat.errors import Missing, Retry, StoreError
+from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
 
 QUARANTINE = "quarantine/"
@@ -44,6 +45,23 @@ def is_whole(store: Store, name: str, stored: bytes) -> bool:
             if store.size(name) == len(stored):
                 quarantine(store, name)
     return False
+
+
+def stored_whole(store: Store, name: str) -> bytes:
+    """All bytes that a store has of an object, before something is taken out of them and the object removed.
+
+    Raises ``Missing``, and ``StoreError`` where fewer came than the store has.
+    """
+    stored = store.get(name, 0, OBJECT_BYTES_MAX + 1)
+    size = store.size(name)
+    if size is not None and len(stored) < min(size, OBJECT_BYTES_MAX + 1):
+        raise StoreError(
+            f"{name} was cut short on its way: {len(stored)} of {size} bytes came",
+            file=name,
+            retry=Retry.LATER,
+            next="refloat vault check --read-data",
+        )
+    return stored
 
 
 def lift(store: Store, packs: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from refloat.digest import object_name
 from refloat.errors import Missing, StoreError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
-from refloat.vault.quarantine import quarantined
+from refloat.vault.quarantine import lift, quarantined
 from refloat.vault.repair import NO_GOOD_COPY, Repaired, replaced
 from refloat.vault.replicate import Place, copy_objects
 
@@ -56,8 +56,9 @@ def _damaged(place: Place, others: Sequence[Place], progress: Progress, *, read_
     listed = {
         name: size for prefix in layout.OBJECTS for name, size in layout.objects(place.store, prefix).items()
     }
+    doubted = quarantined(place.store)
     if not read_data:
-        elsewhere, doubted = [_pack_sizes(other) for other in others], quarantined(place.store)
+        elsewhere = [_pack_sizes(other) for other in others]
         listed = {
             name: size
             for name, size in listed.items()
@@ -72,6 +73,8 @@ def _damaged(place: Place, others: Sequence[Place], progress: Progress, *, read_
             stored = place.store.get(name, 0, OBJECT_BYTES_MAX + 1)
             if object_name(stored) != name.rpartition("/")[2]:
                 yield name
+            elif name in doubted:
+                lift(place.store, [name])  # it was only read badly before
         progress.advance(task, size)
     progress.finish(task)
 

@@ -33,7 +33,7 @@ from refloat.vault.pack import (
     seal_pack,
     sealed_chunk,
 )
-from refloat.vault.quarantine import lift
+from refloat.vault.quarantine import lift, stored_whole
 from refloat.vault.replica import Replica
 from refloat.vault.replicate import store_checked
 
@@ -60,12 +60,13 @@ def salvage(replica: Replica, name: str, others: Sequence[Replica]) -> Salvaged 
 
     That is where the vault has a lock, where this holder cannot sign as a writer or open what the pack holds, where
     nobody says what lies in it, where some copy is whole after all, and where there is no copy and its pieces lie in no
-    other pack. Raises ``StoreError`` where a region does not answer: what it holds is not known to be gone.
+    other pack. Raises ``StoreError`` where a region does not answer, or not with all: what it holds is not known to be
+    gone.
     """
     keyring = replica.keyring
     if isinstance(replica.store, Keeping) or not keyring.can(Role.WRITER):
         return None
-    copies = list(_copies(name, [replica, *others]))
+    copies = [stored for one in (replica, *others) if (stored := _copy(name, one)) is not None]
     if any(object_name(stored) == name.rpartition("/")[2] for stored in copies):
         return None
     listing = _listing(replica, name)
@@ -91,10 +92,12 @@ def salvage(replica: Replica, name: str, others: Sequence[Replica]) -> Salvaged 
     return Salvaged(len(whole) + elsewhere, len(rows))
 
 
-def _copies(name: str, replicas: Iterable[Replica]) -> Iterable[bytes]:
-    for replica in replicas:
-        with suppress(Missing):
-            yield replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
+def _copy(name: str, replica: Replica) -> bytes | None:
+    """All that a region has of a pack; None where it has none. Raises ``StoreError`` where less of it came."""
+    try:
+        return stored_whole(replica.store, name)
+    except Missing:
+        return None
 
 
 def _listing(replica: Replica, name: str) -> dict[str, Directory]:

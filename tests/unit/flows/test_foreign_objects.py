@@ -10,16 +10,19 @@ import pytest
 
 from refloat.contracts import Store
 from refloat.digest import canonical_json, object_name
-from refloat.errors import Damaged
+from refloat.errors import Damaged, StoreError
 from refloat.flows.mend_foreign import FOREIGN_OBJECTS
 from refloat.flows.repair import Repair, repair_vault
 from refloat.testing.world import World
-from refloat.vault import layout
+from refloat.vault import holders, layout
 from refloat.vault.aside import sound_entries
 from refloat.vault.check import check
+from refloat.vault.chunk import chunk_name, seal_chunk
 from refloat.vault.foreign import OBJECT_SET_ASIDE, OBJECTS_ASIDE
+from refloat.vault.index import seal_index
 from refloat.vault.keys import KeyFile, Role
 from refloat.vault.new_replica import make_replica
+from refloat.vault.pack import CATALOGUE_KEY, seal_pack
 from refloat.vault.prune import plan_prune, prune
 from refloat.vault.replica import create_vault
 from refloat.vault.replicate import catch_up, copy_objects
@@ -301,6 +304,39 @@ def test_nothing_is_removed_whose_copy_is_not_whole(world: World) -> None:
     world.stores["us"].create(OBJECTS_ASIDE + HASH, bytes(len(JUNK)))
     assert "not whole" in repaired(world).regions["us"].left[name]
     assert world.stores["us"].get(name) == JUNK
+
+
+def test_what_a_credential_may_not_remove_is_left_and_the_rest_is_told(world: World) -> None:
+    name = NAMES["a file beside packs"]
+    world.stores["us"].create(name, JUNK)
+
+    def refused(operation: Operation) -> None:
+        if (operation.op, operation.name) == ("delete", name):
+            raise StoreError("AccessDenied")
+
+    denied = FaultyStore(world.stores["us"], at_each=refused)
+    done = repaired(world, opened=lambda: world.vault({"us": denied}))
+    assert "cannot be removed: AccessDenied" in done.regions["us"].left[name] and not done.unreachable
+
+
+def test_what_a_writer_of_today_listed_is_not_taken_for_nothing(world: World) -> None:
+    """A repair that goes on for long knows nobody who was vouched for since it began."""
+    begun = world.vault()
+    later = world.key_file.for_another(Role.WRITER)
+    holders.add(world.vault(), world.key_file, later, "later", world.clock.now())
+    world.key_file, whole = later, world.key_file
+    keyring = world.vault().replicas["us"].keyring
+    raw = b"of a folder, and of no point yet"
+    chunk = seal_chunk(raw, chunk_name(keyring.chunk_name_key, raw), keyring.catalogue_key)
+    pack = seal_pack(keyring, CATALOGUE_KEY, [chunk])
+    index = seal_index(keyring, [(pack.record, pack.directory)])
+    for store in world.stores.values():
+        store.create(layout.pack_name(pack.record.name), pack.stored)
+        store.create(layout.index_name(object_name(index)), index)
+    listed = {info.name for info in world.stores["us"].list(layout.INDEX)}
+    world.key_file = whole
+    repaired(world, opened=lambda: begun)
+    assert {info.name for info in world.stores["us"].list(layout.INDEX)} == listed
 
 
 # ------------------------------------------------------------------------------------- keys of another vault stay there

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refloat.contracts import Facts, Store
-from refloat.errors import Damaged, StoreError
+from refloat.errors import Damaged, Retry, StoreError
 from refloat.flows import export as exports
 from refloat.flows import points
 from refloat.flows.prepare import Wanted, prepare
@@ -20,7 +20,7 @@ from refloat.vault.anywhere import Anywhere
 from refloat.vault.check import check
 from refloat.vault.indexrun import Location
 from refloat.vault.pack import CATALOGUE_KEY
-from refloat.vault.quarantine import quarantined
+from refloat.vault.quarantine import quarantine, quarantined
 from refloat.vault.repair_names import repair_by_names
 from refloat.vault.replica import create_vault
 from refloat.vault.stores import open_store
@@ -275,3 +275,57 @@ def test_a_recovery_that_read_elsewhere_and_was_killed_is_gone_on_with_or_put_ba
     done = recover(begun, vault, world.clock, run=run, turn_back=turn_back)
     assert done.evidence.state == ("rolled_back" if turn_back else "done")
     assert world.live("us") == (empty if turn_back else before)
+
+
+class CutShort(FaultyStore):
+    """Gives two thirds of a pack that is read whole, in silence."""
+
+    def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        content = super().get(name, start, length)
+        whole = name.startswith(layout.PACKS) and (length is None or length > OBJECT_BYTES_MAX)
+        return content[: 2 * len(content) // 3] if whole else content
+
+
+def test_a_repair_whose_reads_are_cut_short_everywhere_removes_nothing(world: World) -> None:  # fault 2
+    before = {region: {info.name for info in world.stores[region].list(layout.PACKS)} for region in REGIONS}
+    cut = {region: CutShort(store) for region, store in world.stores.items()}
+    done = repair_vault(lambda silent: world.vault(cut), world.clock, read_data=True)
+    assert any(one.left for one in done.regions.values()) and not any(
+        one.mended for one in done.regions.values()
+    )
+    assert {
+        region: {info.name for info in world.stores[region].list(layout.PACKS)} for region in REGIONS
+    } == before
+    assert all(is_whole(world, region) for region in REGIONS)
+
+
+def test_a_repair_without_a_key_lets_out_what_was_only_read_badly(world: World) -> None:
+    (pack, *_) = places(world, "us", "pages")
+    name = layout.pack_name(pack.pack.name)
+    quarantine(world.stores["us"], name)
+    replicas = world.vault().replicas
+    repair_by_names(replicas["us"], [replicas["eu"]], read_data=False)
+    assert marked(world, "us") == [] and is_whole(world, "us")
+
+
+def test_while_a_region_is_silent_nothing_is_said_to_be_gone(world: World) -> None:
+    (pack, *_) = {place.pack.name for place in places(world, "us", "pages")}
+    world.stores["eu"].delete(layout.pack_name(pack))
+    us = world.vault().replicas["us"]
+    names = chunk_names(bytes.fromhex(pages_tree(world)), us.read_chunk)
+    chunk = next(name for name in names if any(at.pack.name == pack for at in us.index.locations(name)))
+    replicas = world.vault({"us": FaultyStore(world.stores["us"], at_each=silent_of_packs)}).replicas
+    reader = Anywhere(replicas[region] for region in ("us", "eu"))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="us is silent"):
+            reader.read_chunk(chunk)
+
+
+def silent_of_packs(operation: Operation) -> None:
+    if operation.name.startswith(layout.PACKS):
+        raise StoreError("us is silent", retry=Retry.LATER)
+
+
+def pages_tree(world: World) -> str:
+    replica = world.vault().replicas["us"]
+    return points.read(replica, replica.points()[-1].name).components["pages"].tree
