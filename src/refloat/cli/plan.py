@@ -92,6 +92,8 @@ def plan(
     session.console.table(
         ("until it is back", "expected", "95 of 100", "objective", ""), explain.times(expected)
     )
+    if told := explain.rests_on(expected):
+        session.console.print(told)
     path = longest(prepared.plan)
     if told := explain.sooner(path):
         session.console.print(told)
