@@ -91,9 +91,9 @@ def foretold(evidence: Evidence) -> str:
     if foreseen is None or foreseen.seconds is None:
         return ""
     took, p50, p95 = map(format_duration, (foreseen.seconds, foreseen.p50_s, foreseen.p95_s))
-    times = "" if foreseen.of_p50 is None else f" ({foreseen.of_p50:.2f} times as long)"
+    times = "" if foreseen.of_p50 is None else f"{foreseen.of_p50:.2f} times "
     outside = "" if foreseen.inside else ": longer than foreseen"
-    return f"took {took}, expected {p50}{times}, 95 of 100 within {p95}{outside}"
+    return f"took {took}, {times}the {p50} expected; 95 of 100 within {p95}{outside}"
 
 
 def _both(part: ComponentResult) -> tuple[tuple[str, Rto | Rpo], ...]:
