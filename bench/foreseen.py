@@ -144,6 +144,7 @@ class Held:
 
     earlier: int
     of_p50: float
+    p95_of_p50: float
     inside: bool
 
 
@@ -166,7 +167,7 @@ def one(seed: int, earlier: int) -> Held:
     now = grown(plan, 1.02**earlier)
     likely = until_back(estimate(now, point, history))
     took = back_s(now, machine.run(now, point))
-    return Held(earlier, took / likely.p50_s, took <= likely.p95_s)
+    return Held(earlier, took / likely.p50_s, likely.p95_s / likely.p50_s, took <= likely.p95_s)
 
 
 def many(seed: int, each: int) -> list[Held]:

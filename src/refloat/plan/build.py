@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 
 from refloat.contracts import Layer, Spec, Staging
 from refloat.errors import UsageError
@@ -65,8 +67,15 @@ def in_order(steps: Iterable[Step]) -> list[Step]:
     """
     waiting = list(steps)
     settled: dict[str, Step] = {}
+    met: set[tuple[str, ...]] = set()  # many steps need the same, as all of a phase the one before it
+
+    def may_go(step: Step) -> bool:
+        if step.needs not in met and all(need in settled for need in step.needs):
+            met.add(step.needs)
+        return step.needs in met
+
     while waiting:
-        ready = next((step for step in waiting if all(need in settled for need in step.needs)), None)
+        ready = next(filter(may_go, waiting), None)
         if ready is None:
             raise UsageError(
                 f"no step can go first among {', '.join(step.id for step in waiting)}",
@@ -79,15 +88,18 @@ def in_order(steps: Iterable[Step]) -> list[Step]:
 
 def reduced(steps: Sequence[Step]) -> list[Step]:
     """The steps, in an order that works, without the needs that other needs imply (transitive reduction)."""
-    before: dict[str, set[str]] = {}
+    bit = {step.id: 1 << place for place, step in enumerate(steps)}
+    before: dict[str, int] = {}
+    known: dict[
+        tuple[str, ...], tuple[tuple[str, ...], int]
+    ] = {}  # of needs: those that stay, and all before them
     for step in steps:
-        before[step.id] = set(step.needs).union(*(before[need] for need in step.needs))
-    return [
-        step.model_copy(
-            update={"needs": tuple(n for n in step.needs if not any(n in before[m] for m in step.needs))}
-        )
-        for step in steps
-    ]
+        if step.needs not in known:
+            implied = reduce(or_, (before[need] for need in step.needs), 0)
+            whole = reduce(or_, (bit[need] for need in step.needs), implied)
+            known[step.needs] = tuple(need for need in step.needs if not bit[need] & implied), whole
+        before[step.id] = known[step.needs][1]
+    return [step.model_copy(update={"needs": known[step.needs][0]}) for step in steps]
 
 
 def _known(asked: Iterable[str], known: Iterable[str], noun: str) -> None:
@@ -117,12 +129,14 @@ class _Parts:
     specs: Mapping[str, Spec]
     names: tuple[str, ...]
     scenario: Scenario
-    order: tuple[str, ...] = field(init=False)
+    order: Mapping[str, int] = field(init=False)
+    """Which is switched before which, where nothing else decides."""
 
     def __post_init__(self) -> None:
         refers_to = {kind: spec.refers_to for kind, spec in self.specs.items()}
         captured = capture_order(self.manifest, refers_to, list(self.names))
-        object.__setattr__(self, "order", tuple(reversed(captured)))
+        order = {name: place for place, name in enumerate(reversed(captured))}
+        object.__setattr__(self, "order", order)
 
     def spec(self, name: str) -> Spec:
         return self.specs[self.manifest.components[name].kind]
@@ -217,7 +231,7 @@ class _Parts:
         return _id(Phase.VALIDATE, Action.VALIDATE, name)
 
     def activate(self, before: Sequence[Step]) -> list[Step]:
-        ordered = sorted(self.names, key=lambda name: (self.rank(name), self.order.index(name)))
+        ordered = sorted(self.names, key=lambda name: (self.rank(name), self.order[name]))
         everything = _ids(before)
         return [
             self.on(
@@ -236,7 +250,7 @@ class _Parts:
 
     def pointed_to(self, name: str) -> list[str]:
         """What must be switched before ``name``: lower layers, and in its own what it points to."""
-        mine, here = self.rank(name), self.order.index(name)
+        mine, here = self.rank(name), self.order[name]
         pointed = {*self.manifest.components[name].refers_to}
         kinds = set(self.spec(name).refers_to)
         return [
@@ -245,7 +259,7 @@ class _Parts:
             if self.rank(other) < mine
             or (
                 self.rank(other) == mine
-                and self.order.index(other) < here
+                and self.order[other] < here
                 and (other in pointed or self.manifest.components[other].kind in kinds)
             )
         ]

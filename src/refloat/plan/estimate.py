@@ -87,11 +87,16 @@ class Course:
 def course(plan: Plan, seconds: Callable[[Step], float], workers: int = STEPS_AT_ONCE) -> Course:
     """How a plan goes by the engine: what can begin does, in the plan's order, as far as there are workers."""
     index = {step.id: place for place, step in enumerate(plan.steps)}
-    lacking = {step.id: set(step.needs) for step in plan.steps}
-    waiting: dict[str, list[str]] = defaultdict(list)
-    for step in plan.steps:
-        for need in step.needs:
-            waiting[need].append(step.id)
+    alike: dict[tuple[str, ...], list[int]] = defaultdict(
+        list
+    )  # steps that need the same, as many of a phase do
+    for place, step in enumerate(plan.steps):
+        alike[step.needs].append(place)
+    groups, lacking = list(alike.values()), [len(needs) for needs in alike]
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for group, needs in enumerate(alike):
+        for need in needs:
+            waiting[need].append(group)
     ready = [index[step.id] for step in plan.steps if not step.needs]
     running: list[tuple[float, int]] = []
     ends: dict[str, float] = {}
@@ -105,10 +110,11 @@ def course(plan: Plan, seconds: Callable[[Step], float], workers: int = STEPS_AT
             heapq.heappush(running, (ends[step.id], index[step.id]))
         now, place = heapq.heappop(running)
         ended = plan.steps[place].id
-        for id in waiting[ended]:
-            lacking[id].discard(ended)
-            if not lacking[id]:
-                heapq.heappush(ready, index[id])
+        for group in waiting[ended]:
+            lacking[group] -= 1
+            if not lacking[group]:
+                for place in groups[group]:
+                    heapq.heappush(ready, place)
     return Course(ends, after)
 
 
@@ -188,11 +194,12 @@ def _ends(plan: Plan, seconds: Seconds, workers: int = STEPS_AT_ONCE) -> dict[st
     index = {step.id: place for place, step in enumerate(plan.steps)}
     free = np.zeros((workers, seconds.shape[1]))  # since when each worker is, the first one first
     ends: dict[str, Seconds] = {}
+    met: dict[tuple[str, ...], Seconds] = {(): np.zeros(seconds.shape[1])}
     for id in course(plan, _p50, workers).ends:
-        begun = free[0]
-        for need in plan.steps[index[id]].needs:
-            begun = np.maximum(begun, ends[need])
-        ends[id] = begun + seconds[index[id]]
+        needs = plan.steps[index[id]].needs
+        if needs not in met:
+            met[needs] = np.max([ends[need] for need in needs], axis=0)
+        ends[id] = np.maximum(free[0], met[needs]) + seconds[index[id]]
         free[0] = ends[id]
         free.sort(axis=0)
     return ends
