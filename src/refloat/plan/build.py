@@ -131,12 +131,16 @@ class _Parts:
     scenario: Scenario
     order: Mapping[str, int] = field(init=False)
     """Which is switched before which, where nothing else decides."""
+    rank: Mapping[str, int] = field(init=False)
+    """Of its layer: lower ones are switched first."""
 
     def __post_init__(self) -> None:
         refers_to = {kind: spec.refers_to for kind, spec in self.specs.items()}
         captured = capture_order(self.manifest, refers_to, list(self.names))
         order = {name: place for place, name in enumerate(reversed(captured))}
         object.__setattr__(self, "order", order)
+        rank = {name: _LAYERS.index(self.spec(name).layer) for name in self.names}
+        object.__setattr__(self, "rank", rank)
 
     def spec(self, name: str) -> Spec:
         return self.specs[self.manifest.components[name].kind]
@@ -231,7 +235,7 @@ class _Parts:
         return _id(Phase.VALIDATE, Action.VALIDATE, name)
 
     def activate(self, before: Sequence[Step]) -> list[Step]:
-        ordered = sorted(self.names, key=lambda name: (self.rank(name), self.order[name]))
+        ordered = sorted(self.names, key=lambda name: (self.rank[name], self.order[name]))
         everything = _ids(before)
         return [
             self.on(
@@ -245,22 +249,20 @@ class _Parts:
             for name, below in ((name, self.pointed_to(name)) for name in ordered)
         ]
 
-    def rank(self, name: str) -> int:
-        return _LAYERS.index(self.spec(name).layer)
-
     def pointed_to(self, name: str) -> list[str]:
         """What must be switched before ``name``: lower layers, and in its own what it points to."""
-        mine, here = self.rank(name), self.order[name]
-        pointed = {*self.manifest.components[name].refers_to}
-        kinds = set(self.spec(name).refers_to)
+        rank, order, components = self.rank, self.order, self.manifest.components
+        mine, here = rank[name], order[name]
+        pointed, kinds = {*components[name].refers_to}, {*self.spec(name).refers_to}
         return [
             other
             for other in self.names
-            if self.rank(other) < mine
+            if rank[other] < mine
             or (
-                self.rank(other) == mine
-                and self.order[other] < here
-                and (other in pointed or self.manifest.components[other].kind in kinds)
+                (pointed or kinds)
+                and rank[other] == mine
+                and order[other] < here
+                and (other in pointed or components[other].kind in kinds)
             )
         ]
 
