@@ -133,6 +133,8 @@ class _Parts:
     """Which is switched before which, where nothing else decides."""
     rank: Mapping[str, int] = field(init=False)
     """Of its layer: lower ones are switched first."""
+    lower: Mapping[int, Sequence[str]] = field(init=False)
+    """What is below each rank."""
 
     def __post_init__(self) -> None:
         refers_to = {kind: spec.refers_to for kind, spec in self.specs.items()}
@@ -141,6 +143,8 @@ class _Parts:
         object.__setattr__(self, "order", order)
         rank = {name: _LAYERS.index(self.spec(name).layer) for name in self.names}
         object.__setattr__(self, "rank", rank)
+        lower = {mine: [name for name in self.names if rank[name] < mine] for mine in set(rank.values())}
+        object.__setattr__(self, "lower", lower)
 
     def spec(self, name: str) -> Spec:
         return self.specs[self.manifest.components[name].kind]
@@ -176,11 +180,11 @@ class _Parts:
 
     def stage(self, preflight: Sequence[Step]) -> list[Step]:
         """What serving needs first is brought first, where not all can be at the same time."""
-        return [self.stage_one(name, preflight) for name in order_of_need(self.manifest, self.names)]
+        checked = _ids(preflight)
+        return [self.stage_one(name, checked) for name in order_of_need(self.manifest, self.names)]
 
-    def stage_one(self, name: str, preflight: Sequence[Step]) -> Step:
+    def stage_one(self, name: str, needs: tuple[str, ...]) -> Step:
         """In place means that what is live changes: that waits until all that stands beside is valid."""
-        needs = _ids(preflight)
         in_place = self.spec(name).staging is Staging.IN_PLACE
         if in_place:
             needs += tuple(
@@ -249,19 +253,19 @@ class _Parts:
             for name, below in ((name, self.pointed_to(name)) for name in ordered)
         ]
 
-    def pointed_to(self, name: str) -> list[str]:
+    def pointed_to(self, name: str) -> Sequence[str]:
         """What must be switched before ``name``: lower layers, and in its own what it points to."""
         rank, order, components = self.rank, self.order, self.manifest.components
-        mine, here = rank[name], order[name]
         pointed, kinds = {*components[name].refers_to}, {*self.spec(name).refers_to}
+        if not pointed and not kinds:
+            return self.lower[rank[name]]
         return [
             other
             for other in self.names
-            if rank[other] < mine
+            if rank[other] < rank[name]
             or (
-                (pointed or kinds)
-                and rank[other] == mine
-                and order[other] < here
+                rank[other] == rank[name]
+                and order[other] < order[name]
                 and (other in pointed or components[other].kind in kinds)
             )
         ]
@@ -316,12 +320,13 @@ class _Parts:
         return [self.on(name, Phase.TRAFFIC, Action.SHIFT, needs=_ids(before)) for name in self.runnable]
 
     def reprotect(self, before: Sequence[Step]) -> list[Step]:
+        needs = _ids(before)
         protect = Step(
             id=_id(Phase.REPROTECT, Action.PROTECT, "pipeline"),
             phase=Phase.REPROTECT,
             action=Action.PROTECT,
             subject="pipeline",
-            needs=_ids(before),
+            needs=needs,
             attempts=1,
             critical=False,
         )
@@ -332,7 +337,7 @@ class _Parts:
                     name,
                     Phase.REPROTECT,
                     Action.CLEANUP,
-                    needs=_ids(before),
+                    needs=needs,
                     timeout_s=CLEANUP_SECONDS_MAX,
                     critical=False,
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeAlias
@@ -84,38 +84,68 @@ class Course:
     after: Mapping[str, str | None]
 
 
+class Graph:
+    """What waits for what in a plan; steps that need the same are looked at together, as many of a phase do."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.steps = plan.steps
+        alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for place, step in enumerate(plan.steps):
+            alike[step.needs].append(place)
+        self.needs = list(alike)
+        self.groups = list(alike.values())
+        self.group_of = {place: group for group, places in enumerate(self.groups) for place in places}
+        self.waiting: dict[str, list[int]] = defaultdict(list)
+        for group, needs in enumerate(self.needs):
+            for need in needs:
+                self.waiting[need].append(group)
+
+    def course(self, seconds: Callable[[Step], float], workers: int = STEPS_AT_ONCE) -> Course:
+        """How a plan goes by the engine: what can begin does, in the plan's order, as far as there are workers."""
+        lacking = [len(needs) for needs in self.needs]
+        ready = [place for place, step in enumerate(self.steps) if not step.needs]
+        running: list[tuple[float, int]] = []
+        ends: dict[str, float] = {}
+        after: dict[str, str | None] = {}
+        now, ended = 0.0, None
+        while ready or running:
+            while ready and len(running) < workers:
+                place = heapq.heappop(ready)
+                step = self.steps[place]
+                after[step.id] = ended
+                ends[step.id] = now + seconds(step)
+                heapq.heappush(running, (ends[step.id], place))
+            now, last = heapq.heappop(running)
+            ended = self.steps[last].id
+            for group in self.waiting[ended]:
+                lacking[group] -= 1
+                if not lacking[group]:
+                    for place in self.groups[group]:
+                        heapq.heappush(ready, place)
+        return Course(ends, after)
+
+    def ends(
+        self, seconds: Seconds, order: Iterable[str], workers: int = STEPS_AT_ONCE
+    ) -> dict[str, Seconds]:
+        """When each step ends in each column of ``seconds``, which has a row for each, begun in an order that works."""
+        index = {step.id: place for place, step in enumerate(self.steps)}
+        free = np.zeros((workers, seconds.shape[1]))  # since when each worker is, the first one first
+        ends: dict[str, Seconds] = {}
+        met: dict[int, Seconds] = {}
+        for id in order:
+            place = index[id]
+            group = self.group_of[place]
+            if group not in met:
+                met[group] = np.max([free[0] * 0, *(ends[need] for need in self.needs[group])], axis=0)
+            ends[id] = free[0] = np.maximum(free[0], met[group]) + seconds[place]
+            for one in range(workers - 1):
+                free[one : one + 2] = np.minimum(*free[one : one + 2]), np.maximum(*free[one : one + 2])
+        return ends
+
+
 def course(plan: Plan, seconds: Callable[[Step], float], workers: int = STEPS_AT_ONCE) -> Course:
-    """How a plan goes by the engine: what can begin does, in the plan's order, as far as there are workers."""
-    index = {step.id: place for place, step in enumerate(plan.steps)}
-    alike: dict[tuple[str, ...], list[int]] = defaultdict(
-        list
-    )  # steps that need the same, as many of a phase do
-    for place, step in enumerate(plan.steps):
-        alike[step.needs].append(place)
-    groups, lacking = list(alike.values()), [len(needs) for needs in alike]
-    waiting: dict[str, list[int]] = defaultdict(list)
-    for group, needs in enumerate(alike):
-        for need in needs:
-            waiting[need].append(group)
-    ready = [index[step.id] for step in plan.steps if not step.needs]
-    running: list[tuple[float, int]] = []
-    ends: dict[str, float] = {}
-    after: dict[str, str | None] = {}
-    now, ended = 0.0, None
-    while ready or running:
-        while ready and len(running) < workers:
-            step = plan.steps[heapq.heappop(ready)]
-            after[step.id] = ended
-            ends[step.id] = now + seconds(step)
-            heapq.heappush(running, (ends[step.id], index[step.id]))
-        now, place = heapq.heappop(running)
-        ended = plan.steps[place].id
-        for group in waiting[ended]:
-            lacking[group] -= 1
-            if not lacking[group]:
-                for place in groups[group]:
-                    heapq.heappush(ready, place)
-    return Course(ends, after)
+    """The course of a plan, as ``Graph.course`` tells it."""
+    return Graph(plan).course(seconds, workers)
 
 
 @dataclass(frozen=True)
@@ -136,25 +166,25 @@ def longest(plan: Plan) -> list[Critical]:
 
     Of the steps that take any time ``LONGEST_SHOWN``.
     """
-    serving, critical = _serving(plan), _critical(plan)
+    serving, graph = _serving(plan), Graph(plan)
+    whole = graph.course(_p50)
+    critical = _critical(plan, whole)
 
-    def back_s(seconds: Callable[[Step], float]) -> float:
-        ends = course(plan, seconds).ends
-        return max(ends[step.id] for step in serving)
-
-    whole_s = back_s(_p50)
+    def back_s(course: Course) -> float:
+        return max(course.ends[step.id] for step in serving)
 
     def saves_s(id: str) -> float:
-        return max(0.0, whole_s - back_s(lambda step: 0.0 if step.id == id else _p50(step)))
+        return max(
+            0.0, back_s(whole) - back_s(graph.course(lambda step: 0.0 if step.id == id else _p50(step)))
+        )
 
     slowest = sorted(critical, key=_p50, reverse=True)[:LONGEST_SHOWN]
     found = [Critical(step, _p50(step), saves_s(step.id)) for step in slowest if _p50(step)]
     return sorted(found, key=lambda one: -one.saves_s)
 
 
-def _critical(plan: Plan) -> list[Step]:
+def _critical(plan: Plan, whole: Course) -> list[Step]:
     """The steps of which each was waited for, by the next one or at the end of verification."""
-    whole = course(plan, _p50)
     last = max((step.id for step in _serving(plan)), key=lambda id: whole.ends[id])
     path = {last}
     while (before := whole.after[last]) is not None:
@@ -186,23 +216,8 @@ def drawn(plan: Plan, draws: int = DRAWS) -> dict[str, Seconds]:
     alone = np.random.default_rng(SEED).standard_normal((len(estimates), draws))
     ratio = np.divide(p95, p50, out=np.ones_like(p50), where=p50 > 0)
     normal = np.sqrt(together) * common + np.sqrt(1 - together) * alone
-    return _ends(plan, p50 * ratio ** (normal / NORMAL_95))
-
-
-def _ends(plan: Plan, seconds: Seconds, workers: int = STEPS_AT_ONCE) -> dict[str, Seconds]:
-    """When each step ends in each column of ``seconds``, which has a row for each step."""
-    index = {step.id: place for place, step in enumerate(plan.steps)}
-    free = np.zeros((workers, seconds.shape[1]))  # since when each worker is, the first one first
-    ends: dict[str, Seconds] = {}
-    met: dict[tuple[str, ...], Seconds] = {(): np.zeros(seconds.shape[1])}
-    for id in course(plan, _p50, workers).ends:
-        needs = plan.steps[index[id]].needs
-        if needs not in met:
-            met[needs] = np.max([ends[need] for need in needs], axis=0)
-        ends[id] = np.maximum(free[0], met[needs]) + seconds[index[id]]
-        free[0] = ends[id]
-        free.sort(axis=0)
-    return ends
+    graph = Graph(plan)
+    return graph.ends(p50 * ratio ** (normal / NORMAL_95), graph.course(_p50).ends)
 
 
 @dataclass(frozen=True)
@@ -228,7 +243,7 @@ def until_back(plan: Plan) -> Likely:
 def rests_on(plan: Plan) -> dict[Basis, float]:
     """How many seconds of the critical path are ``measured``, ``learnt`` and ``assumed``, at each step's p50."""
     found = dict.fromkeys(BASES, 0.0)
-    for step in _critical(plan):
+    for step in _critical(plan, course(plan, _p50)):
         if step.estimate:
             found[step.estimate.basis] += step.estimate.p50_s
     return {basis: round(seconds, 3) for basis, seconds in found.items()}
