@@ -74,7 +74,7 @@ def drawn(setting: Setting) -> Section:
             ),
         ),
         notes=(
-            "Each machine has 2 to 8 components of three kinds; each kind of step has a fixed time and a rate, each step "
+            "Each machine has 2 to 8 components of three kinds; a kind of step has a fixed time and a rate, each step "
             "deviates from both. Whole runs are slow together, steps for themselves, and on half of the machines one "
             "step in fifty hangs. Components grow by 2 % from run to run.",
         ),
@@ -129,7 +129,7 @@ def real(setting: Setting) -> Section:
         title=f"{count} real recoveries of a small pipeline",
         tables=(Table("Real", ("what", "figure", "aim"), rows),),
         notes=(
-            f"Three components on the local disk, recovered in one Python process where they already are; the first {WARM} "
+            f"Three components on the local disk, recovered in one process where they already are; the first {WARM} "
             "runs only teach. Parts are the sums of their steps, of which two go at once.",
         ),
     )
@@ -204,7 +204,7 @@ def plans(setting: Setting) -> Section:
         title="A plan with its times",
         tables=(Table("Processor time", headings, tuple(rows)),),
         notes=(
-            "The steps, the estimate of each, 200 drawn runs, RTO by component, layer and pipeline, the critical path and "
+            "The steps, the estimate of each, 200 drawn runs, RTO by component, layer and pipeline, critical path, and "
             "what would shorten it. Without reading the point and the evidence from a vault.",
         ),
     )
