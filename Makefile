@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 unexport PYTHONDONTWRITEBYTECODE  # each command and each test would compile all that it imports once more
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-quick flaky bench bench-vault lock clean format mutants sim soak coverage score
+.PHONY: help demo test check test-quick flaky bench bench-vault bench-recovery lock clean format mutants sim soak coverage score
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -87,6 +87,9 @@ bench: $(STAMP)  ## measure, and write bench/RESULTS.md
 
 bench-vault: $(STAMP)  ## the vault beside restic and borg on real training, and write bench/VAULT.md
 	@$(BIN)/python bench/run_vault.py
+
+bench-recovery: $(STAMP)  ## do estimates hold, in drawn runs and in real ones? writes bench/RECOVERY.md
+	@$(BIN)/python bench/run_recovery.py
 
 format: $(STAMP)  ## put the code into its one form
 	@$(BIN)/ruff check --fix .

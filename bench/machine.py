@@ -68,6 +68,12 @@ def vault_versions() -> dict[str, str]:
     return {**_programs(), "borg": borg, **_installed(VAULT_PACKAGES)}
 
 
+def recovery_versions() -> dict[str, str]:
+    """The same for estimates, which need nothing but Python and NumPy."""
+    about = _programs()
+    return {"Python": about["Python"], "refloat": about["refloat"], **_installed(("numpy", "pydantic"))}
+
+
 def _programs() -> dict[str, str]:
     found = {"Python": platform.python_version(), "refloat": f"{version('refloat')}{_commit()}"}
     found["restic"] = _said("restic", "version") or "NOT INSTALLED"

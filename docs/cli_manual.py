@@ -232,6 +232,22 @@ _GROUPS: Rows = (
     ("groups.NAME.reason", "why it is not exact"),
     *_below("groups.NAME.invariants[]", _INVARIANT),
 )
+_RESTS_ON: Rows = (
+    ("measured", "how many seconds of the steps that all waits for are measured"),
+    ("learnt", "and learnt"),
+    ("assumed", "and assumed"),
+)
+_FORESEEN: Rows = (
+    ("foreseen.p50_s", "how long it was expected to take until everything is verified, when the run began"),
+    ("foreseen.p95_s", "and 95 times of 100; `foreseen` is `null` in records of before this was kept"),
+    *_below("foreseen.rests_on", _RESTS_ON),
+    (
+        "foreseen.seconds",
+        "how long it took from the start of the run; `null` where not all was done, or the run was gone on with later",
+    ),
+    ("foreseen.of_p50", "how many times the expected that is, or `null`"),
+    ("foreseen.inside", "whether within `p95_s`, or `null`"),
+)
 _RESULT: Rows = (
     ("components.NAME.kind", "the connector"),
     ("components.NAME.layer", "the layer that its RTO is reported by"),
@@ -265,6 +281,7 @@ _RECOVERED: Rows = (
     ("rto.from", "`declared` (`--lost-at`) or `run_start`"),
     ("rpo.NAME.seconds", "how much of a component's past is lost"),
     ("rpo.NAME.basis", "from when to when that was counted"),
+    *_FORESEEN,
     *_RESULT,
     (
         "verified",
@@ -290,7 +307,7 @@ _STEP: Rows = (
     ("bytes", "what it moves"),
     (
         "estimate",
-        "`p50_s`, `p95_s`, `samples`, and `basis`: `learnt` from earlier runs into this region, or `assumed`",
+        "`p50_s`, `p95_s`, `samples`, `together` (the share of its variation that it has in common with all steps of a run), and `basis`: `measured` where this very step was timed three times in this region, `learnt` from steps like it, or `assumed`",
     ),
 )
 
@@ -552,13 +569,14 @@ DOCUMENTS: Mapping[str, Rows] = {
         ),
         *_below("phases[].steps[]", _STEP),
         ("rto.pipeline.p50_s", "how long until everything is verified, half of the time"),
-        ("rto.pipeline.p95_s", "on the long side"),
+        ("rto.pipeline.p95_s", "and 95 times of 100"),
         ("rto.pipeline.objective_s", "the strictest RTO among the components"),
         ("rto.layers.NAME", "the same for each layer"),
         ("rto.components.NAME", "the same for each component"),
         ("unverifiable.NAME", "as of `status`"),
         ("rto.total.p50_s", "how long the whole plan takes, until the pipeline is protected again"),
-        ("rto.total.p95_s", "on the long side"),
+        ("rto.total.p95_s", "and 95 times of 100"),
+        *_below("rto.rests_on", _RESTS_ON),
         ("room[].path", "a folder that stands for its file system"),
         ("room[].components", "what is staged on it, beside what is live"),
         ("room[].needed_bytes", "the room that these take at most, all together"),
@@ -686,6 +704,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("finished_at", "when it ended"),
         ("declared_at", "`--lost-at`, or `null`"),
         ("rto", "`seconds`, `objective_s` and `from`"),
+        *_FORESEEN,
         *_RESULT,
         ("groups", "the groups as captured, with each invariant"),
         ("verified", "as of `recover`"),
@@ -697,7 +716,7 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("lost_points", "as of `recover`"),
         (
             "steps[]",
-            "of each step: `id`, `phase`, `component`, `result`, `started_s` (after the start of the run), `seconds`, `attempts`, `estimate_p50_s`, `error`",
+            "of each step: `id`, `phase`, `component`, `result`, `started_s` (after the start of the run), `seconds`, `attempts`, `estimate_p50_s`, `estimate_p95_s`, `estimate_basis`, `observed` (found done by who went on with the run), `error`",
         ),
         ("versions", "of refloat and Python"),
         ("digests", "`plan`, `identity` and `vault`"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from refloat.cli.console import Console
 from refloat.evidence.model import Evidence
-from refloat.evidence.render import headline, row
+from refloat.evidence.render import foretold, headline, row
 from refloat.units import format_duration
 from refloat.verification.model import Check
 
@@ -50,6 +50,8 @@ def _closing(console: Console, evidence: Evidence) -> None:
         f"run {evidence.run}: {evidence.state}"
         + (f" ({', '.join(evidence.flags)})" if evidence.flags else "")
     )
+    if told := foretold(evidence):
+        console.print(told)
     for name, part in evidence.components.items():
         for path in part.set_aside:
             console.print(f"{name}: what was there before is set aside in {path}")
@@ -60,7 +62,7 @@ def show_record(console: Console, evidence: Evidence) -> None:
     _closing(console, evidence)
     _results(console, evidence)
     console.table(
-        ("step", "result", "after", "took", "expected"),
+        ("step", "result", "after", "took", "expected", "95 of 100", "basis"),
         [
             (
                 step.id,
@@ -68,6 +70,8 @@ def show_record(console: Console, evidence: Evidence) -> None:
                 format_duration(step.started_s),
                 format_duration(step.seconds),
                 format_duration(step.estimate_p50_s),
+                format_duration(step.estimate_p95_s),
+                step.estimate_basis or "",
             )
             for step in evidence.steps
         ],

@@ -92,12 +92,12 @@ def plan(
     )
     found = room(prepared, Path(tempfile.gettempdir()))
     expected = rto(prepared.plan, prepared.manifest)
+    path = longest(prepared.plan)
     session.console.table(
         ("until it is back", "expected", "95 of 100", "objective", ""), explain.times(expected)
     )
-    path = longest(prepared.plan)
-    if told := explain.sooner(path):
-        session.console.print(told)
+    for line in filter(None, (explain.rests_on(expected), explain.sooner(path))):
+        session.console.print(line)
     _show_room(session, found)
     if prepared.doubts:
         session.console.warn(baselines.remark(prepared.doubts))

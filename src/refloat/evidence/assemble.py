@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Literal
 
 from refloat.digest import Json
-from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
+from refloat.evidence.model import ComponentResult, Evidence, Foreseen, Rpo, Rto, StepResult
 from refloat.manifest.model import Manifest
+from refloat.plan.estimate import rests_on, until_back
 from refloat.plan.model import BEFORE_TRAFFIC, Plan, Step
 from refloat.point.model import Point
 from refloat.run.state import Status, View
@@ -54,6 +55,7 @@ def evidence(
         finished_at=finished_at,
         declared_at=view.declared_at,
         rto=_rto(plan.steps, view, min(manifest.tier(name).rto for name in names)),
+        foreseen=_foreseen(plan, view),
         components={name: _component(name, plan, point, manifest, view) for name in names},
         groups={name: group for name, group in point.groups.items() if set(group.members) <= set(names)},
         verified=judge.verified(checks) if checks else None,
@@ -117,6 +119,20 @@ def _rto(steps: Sequence[Step], view: View, objective_s: float) -> Rto:
     return Rto(seconds=None if seconds is None else round(seconds, 3), objective_s=objective_s, since=since)
 
 
+def _foreseen(plan: Plan, view: View) -> Foreseen | None:
+    """What the plan that the run began with foresaw; None for one without estimates."""
+    if not all(step.estimate for step in plan.steps):
+        return None
+    counted = [view.step(step.id) for step in plan.steps if step.phase in BEFORE_TRAFFIC]
+    ended = [step.ended_at for step in counted if step.status is Status.DONE and step.epoch == view.epoch]
+    last = max((at for at in ended if at is not None), default=None)
+    likely = until_back(plan)
+    foreseen = Foreseen(p50_s=likely.p50_s, p95_s=likely.p95_s, rests_on=rests_on(plan))
+    if last is None or view.started_at is None or len(ended) < len(counted):
+        return foreseen
+    return foreseen.against((last - view.started_at).total_seconds())
+
+
 def _step(step: Step, view: View, started: datetime) -> StepResult:
     known = view.step(step.id)
     return StepResult(
@@ -128,5 +144,8 @@ def _step(step: Step, view: View, started: datetime) -> StepResult:
         seconds=known.seconds,
         attempts=known.attempts,
         estimate_p50_s=step.estimate.p50_s if step.estimate else None,
+        estimate_p95_s=step.estimate.p95_s if step.estimate else None,
+        estimate_basis=step.estimate.basis if step.estimate else None,
+        observed=known.observed,
         error=str((known.error or {}).get("message", "")),
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refloat.contracts import Layer
 from refloat.digest import Json, json_form
+from refloat.plan.model import Basis
 from refloat.point.model import GroupRecord
 from refloat.units import format_time
 from refloat.verification.model import Check, Measurement
@@ -66,7 +67,34 @@ class StepResult(Value):
     seconds: float
     attempts: int
     estimate_p50_s: float | None = None
+    estimate_p95_s: float | None = None
+    estimate_basis: Basis | None = None
+    observed: bool = Field(
+        default=False, description="found done by who went on with the run: nobody timed it"
+    )
     error: str = ""
+
+
+class Foreseen(Value):
+    """What was expected when the run began, of the time until users are let in, and how far off that was.
+
+    ``seconds`` is what that took from the start of the run; None where not all was done, or not in one sitting.
+    ``of_p50`` is how many times the p50 that is, ``inside`` whether no longer than the p95.
+    """
+
+    p50_s: float
+    p95_s: float
+    rests_on: Mapping[Basis, float] = Field(description="seconds of the critical path")
+    seconds: float | None = None
+    of_p50: float | None = None
+    inside: bool | None = None
+
+    def against(self, seconds: float) -> Foreseen:
+        """The same, held against what came."""
+        of_p50 = round(seconds / self.p50_s, 3) if self.p50_s else None
+        return self.model_copy(
+            update={"seconds": round(seconds, 3), "of_p50": of_p50, "inside": seconds <= self.p95_s}
+        )
 
 
 class Evidence(Value):
@@ -87,6 +115,7 @@ class Evidence(Value):
     finished_at: datetime
     declared_at: datetime | None
     rto: Rto
+    foreseen: Foreseen | None = None
     components: Mapping[str, ComponentResult]
     groups: Mapping[str, GroupRecord]
     verified: bool | None
@@ -111,6 +140,7 @@ class Evidence(Value):
             "started_at": format_time(self.started_at),
             "finished_at": format_time(self.finished_at),
             "rto": json_form(self.rto),
+            "foreseen": json_form(self.foreseen) if self.foreseen else None,
             "rpo": {
                 name: {"seconds": result.rpo.seconds, "basis": result.rpo.basis}
                 for name, result in self.components.items()

@@ -36,6 +36,7 @@ def page(evidence: Evidence) -> bytes:
     written = template().render(
         evidence=evidence,
         headline=headline(evidence),
+        foretold=foretold(evidence),
         since=SINCE[evidence.rto.since],
         verified=_verified(evidence),
         worst_rpo=worst[0],
@@ -107,6 +108,17 @@ def _worse(recovered: Mapping[str, Any]) -> list[str]:
         for check in recovered["checks"]
         if check["verdict"] == "fail"
     ]
+
+
+def foretold(evidence: Evidence) -> str:
+    """How long it took beside what was expected when the run began; empty where that is not known."""
+    foreseen = evidence.foreseen
+    if foreseen is None or foreseen.seconds is None:
+        return ""
+    took, p50, p95 = map(format_duration, (foreseen.seconds, foreseen.p50_s, foreseen.p95_s))
+    times = "" if foreseen.of_p50 is None else f"{foreseen.of_p50:.2f} times "
+    outside = "" if foreseen.inside else ": longer than foreseen"
+    return f"took {took}, {times}the {p50} expected; 95 of 100 within {p95}{outside}"
 
 
 def figure(value: float | None, unit: str) -> str:

@@ -26,8 +26,9 @@ from refloat.manifest.model import Manifest
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
 from refloat.plan.build import build
-from refloat.plan.estimate import StepTiming, estimate
-from refloat.plan.model import Action, Plan
+from refloat.plan.estimate import estimate
+from refloat.plan.learn import StepTiming, took
+from refloat.plan.model import SIZED, Action, Plan
 from refloat.plan.scenario import UNNAMED, Scenario
 from refloat.point.capture import inspected
 from refloat.point.model import Point
@@ -116,7 +117,7 @@ def prepare(
         choice.point, point, manifest, wanted.to, components.specs(), only=only, scenario=wanted.scenario
     )
     known_points = frozenset(candidate.name for candidate in known)
-    planned = estimate(plan, point, timings(replica))
+    planned = estimate(plan, point, timings(replica, plan.to))
     homes = _homes(replica, known, point, manifest)
     return Prepared(replica, reader, choice, point, components, files, planned, known_points, homes)
 
@@ -208,26 +209,35 @@ def _homes(replica: Replica, known: Sequence[Candidate], point: Point, manifest:
     return frozenset({manifest.primary, point.primary})
 
 
-def timings(replica: Replica) -> list[StepTiming]:
+def timings(replica: Replica, to: str) -> list[StepTiming]:
     """``history``, or nothing of it where it is damaged: a recovery does not depend on its estimates."""
     try:
-        return list(history(replica))
+        return list(history(replica, to))
     except VaultError:
         return []
 
 
-def history(replica: Replica) -> Iterator[StepTiming]:
-    """How long every step of earlier runs into this region took, from its evidence."""
+def history(replica: Replica, to: str) -> Iterator[StepTiming]:
+    """How long every step of earlier runs took, those into ``to`` and all others, as the evidence tells.
+
+    With what went by before each began, as long as one sitting was enough for the run: nobody waits for a person then.
+    """
     for evidence in records(replica):
+        took_s = {step.id: step.seconds for step in evidence.steps}
+        if evidence.foreseen is not None and evidence.foreseen.seconds is not None:
+            took_s = took([(step.id, step.started_s, step.seconds) for step in evidence.steps])
         for step in evidence.steps:
             part = evidence.components.get(step.component or "")
-            if step.result == "done":
+            action = Action(step.id.partition(".")[2].partition(":")[0])
+            if step.result == "done" and not step.observed:
                 yield StepTiming(
                     step_id=step.id,
-                    action=Action(step.id.partition(".")[2].partition(":")[0]),
+                    action=action,
                     kind=part.kind if part else "",
-                    bytes=part.bytes if part else 0,
-                    seconds=step.seconds,
+                    bytes=part.bytes if part and action in SIZED else 0,
+                    seconds=took_s[step.id],
+                    run=evidence.run,
+                    here=evidence.to == to,
                 )
 
 

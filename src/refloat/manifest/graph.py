@@ -107,9 +107,10 @@ def answers_depend_on(manifest: Manifest, component: str) -> tuple[str, ...]:
 
 def _by_kind(manifest: Manifest, kinds: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
     for name, component in manifest.components.items():
-        for other, target in manifest.components.items():
-            if name != other and target.kind in kinds.get(component.kind, ()):
-                yield name, other
+        if pointed := kinds.get(component.kind):
+            for other, target in manifest.components.items():
+                if name != other and target.kind in pointed:
+                    yield name, other
 
 
 def _reaches(edges: Mapping[str, Iterable[str]], *, start: str, goal: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 
 from refloat.contracts import Layer, Spec, Staging
 from refloat.errors import UsageError
@@ -65,8 +67,15 @@ def in_order(steps: Iterable[Step]) -> list[Step]:
     """
     waiting = list(steps)
     settled: dict[str, Step] = {}
+    met: set[tuple[str, ...]] = set()  # many steps need the same, as all of a phase the one before it
+
+    def may_go(step: Step) -> bool:
+        if step.needs not in met and all(need in settled for need in step.needs):
+            met.add(step.needs)
+        return step.needs in met
+
     while waiting:
-        ready = next((step for step in waiting if all(need in settled for need in step.needs)), None)
+        ready = next(filter(may_go, waiting), None)
         if ready is None:
             raise UsageError(
                 f"no step can go first among {', '.join(step.id for step in waiting)}",
@@ -79,15 +88,18 @@ def in_order(steps: Iterable[Step]) -> list[Step]:
 
 def reduced(steps: Sequence[Step]) -> list[Step]:
     """The steps, in an order that works, without the needs that other needs imply (transitive reduction)."""
-    before: dict[str, set[str]] = {}
+    bit = {step.id: 1 << place for place, step in enumerate(steps)}
+    before: dict[str, int] = {}
+    known: dict[
+        tuple[str, ...], tuple[tuple[str, ...], int]
+    ] = {}  # of needs: those that stay, and all before them
     for step in steps:
-        before[step.id] = set(step.needs).union(*(before[need] for need in step.needs))
-    return [
-        step.model_copy(
-            update={"needs": tuple(n for n in step.needs if not any(n in before[m] for m in step.needs))}
-        )
-        for step in steps
-    ]
+        if step.needs not in known:
+            implied = reduce(or_, (before[need] for need in step.needs), 0)
+            whole = reduce(or_, (bit[need] for need in step.needs), implied)
+            known[step.needs] = tuple(need for need in step.needs if not bit[need] & implied), whole
+        before[step.id] = known[step.needs][1]
+    return [step.model_copy(update={"needs": known[step.needs][0]}) for step in steps]
 
 
 def _known(asked: Iterable[str], known: Iterable[str], noun: str) -> None:
@@ -117,12 +129,22 @@ class _Parts:
     specs: Mapping[str, Spec]
     names: tuple[str, ...]
     scenario: Scenario
-    order: tuple[str, ...] = field(init=False)
+    order: Mapping[str, int] = field(init=False)
+    """Which is switched before which, where nothing else decides."""
+    rank: Mapping[str, int] = field(init=False)
+    """Of its layer: lower ones are switched first."""
+    lower: Mapping[int, Sequence[str]] = field(init=False)
+    """What is below each rank."""
 
     def __post_init__(self) -> None:
         refers_to = {kind: spec.refers_to for kind, spec in self.specs.items()}
         captured = capture_order(self.manifest, refers_to, list(self.names))
-        object.__setattr__(self, "order", tuple(reversed(captured)))
+        order = {name: place for place, name in enumerate(reversed(captured))}
+        object.__setattr__(self, "order", order)
+        rank = {name: _LAYERS.index(self.spec(name).layer) for name in self.names}
+        object.__setattr__(self, "rank", rank)
+        lower = {mine: [name for name in self.names if rank[name] < mine] for mine in set(rank.values())}
+        object.__setattr__(self, "lower", lower)
 
     def spec(self, name: str) -> Spec:
         return self.specs[self.manifest.components[name].kind]
@@ -158,11 +180,11 @@ class _Parts:
 
     def stage(self, preflight: Sequence[Step]) -> list[Step]:
         """What serving needs first is brought first, where not all can be at the same time."""
-        return [self.stage_one(name, preflight) for name in order_of_need(self.manifest, self.names)]
+        checked = _ids(preflight)
+        return [self.stage_one(name, checked) for name in order_of_need(self.manifest, self.names)]
 
-    def stage_one(self, name: str, preflight: Sequence[Step]) -> Step:
+    def stage_one(self, name: str, needs: tuple[str, ...]) -> Step:
         """In place means that what is live changes: that waits until all that stands beside is valid."""
-        needs = _ids(preflight)
         in_place = self.spec(name).staging is Staging.IN_PLACE
         if in_place:
             needs += tuple(
@@ -217,7 +239,7 @@ class _Parts:
         return _id(Phase.VALIDATE, Action.VALIDATE, name)
 
     def activate(self, before: Sequence[Step]) -> list[Step]:
-        ordered = sorted(self.names, key=lambda name: (self.rank(name), self.order.index(name)))
+        ordered = sorted(self.names, key=lambda name: (self.rank[name], self.order[name]))
         everything = _ids(before)
         return [
             self.on(
@@ -231,22 +253,20 @@ class _Parts:
             for name, below in ((name, self.pointed_to(name)) for name in ordered)
         ]
 
-    def rank(self, name: str) -> int:
-        return _LAYERS.index(self.spec(name).layer)
-
-    def pointed_to(self, name: str) -> list[str]:
+    def pointed_to(self, name: str) -> Sequence[str]:
         """What must be switched before ``name``: lower layers, and in its own what it points to."""
-        mine, here = self.rank(name), self.order.index(name)
-        pointed = {*self.manifest.components[name].refers_to}
-        kinds = set(self.spec(name).refers_to)
+        rank, order, components = self.rank, self.order, self.manifest.components
+        pointed, kinds = {*components[name].refers_to}, {*self.spec(name).refers_to}
+        if not pointed and not kinds:
+            return self.lower[rank[name]]
         return [
             other
             for other in self.names
-            if self.rank(other) < mine
+            if rank[other] < rank[name]
             or (
-                self.rank(other) == mine
-                and self.order.index(other) < here
-                and (other in pointed or self.manifest.components[other].kind in kinds)
+                rank[other] == rank[name]
+                and order[other] < order[name]
+                and (other in pointed or components[other].kind in kinds)
             )
         ]
 
@@ -300,12 +320,13 @@ class _Parts:
         return [self.on(name, Phase.TRAFFIC, Action.SHIFT, needs=_ids(before)) for name in self.runnable]
 
     def reprotect(self, before: Sequence[Step]) -> list[Step]:
+        needs = _ids(before)
         protect = Step(
             id=_id(Phase.REPROTECT, Action.PROTECT, "pipeline"),
             phase=Phase.REPROTECT,
             action=Action.PROTECT,
             subject="pipeline",
-            needs=_ids(before),
+            needs=needs,
             attempts=1,
             critical=False,
         )
@@ -316,7 +337,7 @@ class _Parts:
                     name,
                     Phase.REPROTECT,
                     Action.CLEANUP,
-                    needs=_ids(before),
+                    needs=needs,
                     timeout_s=CLEANUP_SECONDS_MAX,
                     critical=False,
                 )

@@ -86,6 +86,18 @@ def _time(name: str, row: Json) -> tuple[str, ...]:
     return (*told, "breach" if p50 > objective else "warn" if p95 > objective else "ok")
 
 
+def rests_on(rto: Mapping[str, Json]) -> str:
+    """What share of the expected time of the critical path is measured, learnt and assumed."""
+    seconds = {
+        basis: told for basis, told in _items(rto["rests_on"]) if isinstance(told, float | int) and told
+    }
+    whole = sum(seconds.values())
+    told = ", ".join(
+        f"{basis} {format_duration(part)} ({part / whole:.0%})" for basis, part in seconds.items()
+    )
+    return f"of the steps that it waits for: {told}" if told else ""
+
+
 def sooner(found: Sequence[Critical]) -> str:
     """What would bring it back soonest if it took no time; empty where nothing alone would."""
     told = [

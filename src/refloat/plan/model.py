@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from refloat.contracts import Layer
 from refloat.digest import json_digest
@@ -56,19 +56,31 @@ class Action(StrEnum):
     CLEANUP = "cleanup"
 
 
+SIZED = (Action.STAGE, Action.VALIDATE)
+"""The actions whose steps go through every byte of a component."""
+
+
 class Value(BaseModel):
     """The base of what a plan is made of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Basis: TypeAlias = Literal["measured", "learnt", "assumed"]
+BASES: tuple[Basis, ...] = get_args(Basis)
+
+
 class Estimate(Value):
-    """How long a step is expected to take, and on what that rests."""
+    """How long a step is expected to take, and on what that rests.
+
+    ``together`` is the share of its variation that it has in common with the other steps of a run.
+    """
 
     p50_s: float
     p95_s: float
-    basis: Literal["measured", "learnt", "assumed"]
+    basis: Basis
     samples: int = 0
+    together: float = Field(default=0.5, ge=0, le=1)
 
 
 class Step(Value):

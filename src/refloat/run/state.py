@@ -14,9 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from refloat.digest import Json
 from refloat.errors import Unended
-from refloat.plan.estimate import StepTiming
 from refloat.plan.model import Action, Phase, Plan, Step
-from refloat.point.model import Point
 
 JOURNAL_FORMAT = 1
 
@@ -485,21 +483,3 @@ def standing(plan: Plan, view: View) -> dict[str, str]:
         if step.component and step.action in words and status not in (Status.PENDING, Status.UNDONE):
             where[step.component] = words[step.action] + ("" if status is Status.DONE else " (unclear)")
     return where
-
-
-def timings(view: View, point: Point) -> list[StepTiming]:
-    """How long each step that was done took: what later estimates learn from."""
-    if view.plan is None:
-        return []
-    known = ((step, view.step(step.id)) for step in view.plan.steps)
-    return [
-        StepTiming(
-            step_id=step.id,
-            action=step.action,
-            kind=point.components[step.component].kind if step.component else "",
-            bytes=step.bytes,
-            seconds=done.seconds,
-        )
-        for step, done in known
-        if done.status is Status.DONE and not done.observed
-    ]

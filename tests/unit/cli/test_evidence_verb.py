@@ -22,6 +22,16 @@ def test_the_list_tells_what_recover_told(recovered) -> None:
     assert set(recovered.done) - set(record) == {"evidence", "page", "remarks"}
 
 
+def test_recover_and_the_record_say_how_far_off_the_estimate_was(desk) -> None:
+    (told,) = [line for line in desk.read("recover", "--to", "us").splitlines() if line.startswith("took ")]
+    assert " expected; 95 of 100 within " in told
+    assert told in desk.read("evidence", "show", "latest").splitlines()
+    foreseen = desk.ask("evidence", "show", "latest")["foreseen"]
+    assert foreseen["inside"] is (foreseen["seconds"] <= foreseen["p95_s"])
+    (listed,) = desk.ask("evidence", "list")["evidence"]
+    assert listed["foreseen"] == foreseen
+
+
 def test_records_are_listed_newest_first(recovered) -> None:
     again = ("--to", "us", "--override", "target_primary")
     second = recovered.ask("recover", *recovered.where, *again)["run"]

@@ -20,8 +20,10 @@ def test_the_document_has_exactly_these_keys(desk) -> None:
     ]
     steps = [step for phase in document["phases"] for step in phase["steps"]]
     assert all(step.keys() >= STEP_KEYS for step in steps)
-    assert all(step["estimate"].keys() == {"p50_s", "p95_s", "basis", "samples"} for step in steps)
-    assert document["rto"].keys() == {"pipeline", "layers", "components", "total"}
+    assert all(
+        step["estimate"].keys() == {"p50_s", "p95_s", "basis", "samples", "together"} for step in steps
+    )
+    assert document["rto"].keys() == {"pipeline", "layers", "components", "total", "rests_on"}
     assert document["rto"]["layers"].keys() == {"data"}
     assert document["rto"]["components"].keys() == {"pages", "ledger", "answers"}
     parts = [*document["rto"]["layers"].values(), *document["rto"]["components"].values()]
@@ -65,7 +67,10 @@ def test_estimates_are_assumed_until_a_run_was_timed(desk) -> None:
 
     assert bases(desk.ask("plan", "--to", "us")) == {"assumed"}
     desk.ask("recover", "--to", "us")
-    assert bases(desk.ask("plan", "--to", "us")) == {"learnt"}
+    planned = desk.ask("plan", "--to", "us")
+    assert bases(planned) == {"learnt"}
+    assert planned["rto"]["rests_on"]["learnt"] > 0 == planned["rto"]["rests_on"]["assumed"]
+    assert "of the steps that it waits for: learnt " in desk.read("plan", "--to", "us")
 
 
 def test_only_some_components_can_be_planned_for(desk) -> None:

@@ -19,6 +19,7 @@ KEYS = {
     "point",
     "to",
     "rto",
+    "foreseen",
     "rpo",
     "components",
     "verified",

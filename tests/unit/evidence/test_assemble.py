@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from refloat.digest import json_form
 from refloat.errors import Damaged, UsageError
 from refloat.evidence import seal
 from refloat.evidence.assemble import evidence
-from refloat.evidence.model import Evidence
-from refloat.evidence.render import page
+from refloat.evidence.model import Evidence, Foreseen
+from refloat.evidence.render import foretold, page
 from refloat.flows import verify
 from refloat.flows.points import MANIFEST
 from refloat.flows.protect import protect
-from refloat.flows.recover import Recovered
+from refloat.flows.recover import Recovered, journal_of
+from refloat.plan.estimate import rto
 from refloat.run.state import View
 from refloat.testing.world import GROUP, World
 from refloat.vault.stores.faulty import FaultyStore
@@ -104,6 +107,59 @@ def test_steps_are_told_in_the_order_of_the_plan_within_the_run(tmp_path: Path) 
         assert step.estimate_p50_s is not None, step.id
 
 
+def test_what_was_foreseen_stands_beside_what_came(tmp_path: Path) -> None:
+    world = lost(tmp_path)
+    expected = rto(world.prepared(world.vault()).plan, world.manifest)
+    record = done(world)
+    foreseen = record.foreseen
+    assert foreseen is not None and foreseen.seconds is not None
+    row = expected["pipeline"]
+    assert (foreseen.p50_s, foreseen.p95_s) == (row["p50_s"], row["p95_s"])
+    assert foreseen.rests_on == expected["rests_on"]
+    assert foreseen.rests_on["assumed"] > 0 == foreseen.rests_on["measured"] == foreseen.rests_on["learnt"]
+    assert foreseen.seconds == record.rto.seconds  # no disaster was declared
+    assert foreseen.of_p50 == pytest.approx(foreseen.seconds / foreseen.p50_s, abs=0.001)
+    assert foreseen.inside == (foreseen.seconds <= foreseen.p95_s)
+    for step in record.steps:
+        assert step.estimate_p95_s is not None and step.estimate_p50_s is not None, step.id
+        assert step.estimate_p95_s >= step.estimate_p50_s > 0, step.id
+        assert step.estimate_basis == "assumed", step.id
+
+
+def test_an_estimate_is_not_held_against_what_was_not_done_in_one_sitting(tmp_path: Path) -> None:
+    world = lost(tmp_path)
+    name, prepared = done(world).run, world.prepared(world.vault())
+    view = journal_of(world.vault().replicas["us"], name, world.clock).view
+
+    def foreseen(view: View) -> Foreseen | None:
+        told = evidence(
+            view,
+            prepared.point,
+            world.manifest,
+            finished_at=world.clock.now(),
+            lost_points=(),
+            versions={},
+            vault="",
+        )
+        return told.foreseen
+
+    whole, later = foreseen(view), foreseen(replace(view, epoch=view.epoch + 1))
+    assert whole is not None and whole.seconds is not None
+    assert later == whole.model_copy(update={"seconds": None, "of_p50": None, "inside": None})
+
+
+def test_a_record_of_before_is_read_without_what_was_foreseen(tmp_path: Path) -> None:
+    body = json_form(done(lost(tmp_path)))
+    del body["foreseen"]
+    for step in body["steps"]:
+        for key in ("estimate_p95_s", "estimate_basis", "observed"):
+            del step[key]
+    record = Evidence.model_validate(body)
+    assert record.foreseen is None
+    assert foretold(record) == ""
+    assert "expected" not in page(record).decode().partition("Most data lost")[0]
+
+
 def test_what_was_not_done_is_not_hidden(tmp_path: Path) -> None:
     record = done(lost(tmp_path))
     assert record.skipped == ("reprotect.protect:pipeline",)  # only one region is left to hold the new point
@@ -165,6 +221,9 @@ def test_a_blocked_run_names_the_rule_and_measures_nothing(tmp_path: Path) -> No
     assert (record.verified, record.checks, record.rto.seconds) == (None, (), None)
     assert {part.rto.seconds for part in record.components.values()} == {None}
     assert all(step.phase == "preflight" for step in record.steps)
+    assert record.foreseen is not None
+    assert (record.foreseen.seconds, record.foreseen.inside) == (None, None)
+    assert foretold(record) == ""
 
 
 @pytest.mark.parametrize("ended", [rolled_back, blocked], ids=["rolled back", "blocked"])

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from refloat.contracts import Layer
-from refloat.evidence.model import ComponentResult, Evidence, Rpo, Rto, StepResult
-from refloat.evidence.render import figure, headline, page
+from refloat.evidence.model import ComponentResult, Evidence, Foreseen, Rpo, Rto, StepResult
+from refloat.evidence.render import figure, foretold, headline, page
 from refloat.point.model import Grade, GroupRecord, Verdict
 from refloat.verification.model import Check
 
@@ -313,6 +313,20 @@ def test_the_headline_names_each_objective_that_was_missed_and_no_other() -> Non
     )
     back = headline(record(state="rolled_back", verified=False, **changed))
     assert back == f"small was not recovered in us: rolled back; missed objectives: {worse}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (45.0, "took 45s, 1.50 times the 30s expected; 95 of 100 within 50s"),
+        (50.0, "took 50s, 1.67 times the 30s expected; 95 of 100 within 50s"),
+        (50.4, "took 50.4s, 1.68 times the 30s expected; 95 of 100 within 50s: longer than foreseen"),
+    ],
+)
+def test_how_far_off_the_estimate_was_is_said_in_one_line(seconds: float, words: str) -> None:
+    foreseen = Foreseen(p50_s=30, p95_s=50, rests_on={"measured": 30}).against(seconds)
+    assert foretold(record(foreseen=foreseen)) == words
+    assert words in Page(shown(record(foreseen=foreseen))).text
 
 
 @pytest.mark.parametrize(

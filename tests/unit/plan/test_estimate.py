@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refloat.contracts import Layer
+from refloat.limits import STEPS_AT_ONCE
 from refloat.manifest.model import Manifest
-from refloat.plan.estimate import ASSUMED, StepTiming, course, estimate, longest, quantile, rto
+from refloat.plan.estimate import ASSUMED, course, drawn, estimate, longest, rests_on, rto, until_back
 from refloat.plan.explain import sooner
+from refloat.plan.learn import StepTiming
 from refloat.plan.model import Action, Estimate, Phase, Plan, Step
 from refloat.point.model import Point, Snapshot
 
@@ -75,9 +78,9 @@ MANIFEST = Manifest.model_validate(
 
 
 def _timing(
-    id: str, seconds: float, *, kind: str = "files", size: int = 0, action=Action.STAGE
+    id: str, seconds: float, *, kind: str = "files", size: int = 0, action=Action.STAGE, run: str = ""
 ) -> StepTiming:
-    return StepTiming(id, action, kind, size, seconds)
+    return StepTiming(id, action, kind, size, seconds, run)
 
 
 def _of(step: str, history) -> Estimate:
@@ -98,14 +101,29 @@ def test_every_action_has_an_assumption() -> None:
 
 
 def test_three_timings_of_the_very_step_are_a_measurement() -> None:
-    found = _of("stage:a", [_timing("stage:a", s) for s in (9.0, 1.0, 2.0)])
-    assert (found.basis, found.p50_s, found.p95_s, found.samples) == ("measured", 2.0, 9.0, 3)
+    found = _of("stage:a", [_timing("stage:a", s, size=100 * MB) for s in (9.0, 1.0, 2.0)])
+    assert (found.basis, found.p50_s, found.samples) == ("measured", pytest.approx(2.0), 3)
+    assert found.p95_s > 9.0  # the largest of three is exceeded one time in four
 
 
 def test_two_timings_are_only_learnt_from() -> None:
     found = _of("stage:a", [_timing("stage:a", s, size=100 * MB) for s in (1.0, 2.0)])
     assert (found.basis, found.samples) == ("learnt", 2)
-    assert found.p50_s == pytest.approx(1.0)
+    assert found.p50_s == pytest.approx(2**0.5)
+
+
+def test_what_was_measured_in_another_region_is_learnt_from_until_there_is_a_run_here() -> None:
+    there = [replace(_timing("stage:a", s, size=100 * MB), here=False) for s in (1.0, 1.0, 1.0)]
+    found = _of("stage:a", there)
+    assert (found.basis, found.samples, found.p50_s) == ("learnt", 3, pytest.approx(1.0))
+    found = _of("stage:a", [*there, _timing("stage:a", 4.0, size=100 * MB)])
+    assert (found.basis, found.samples, found.p50_s) == ("learnt", 1, pytest.approx(4.0))
+
+
+def test_what_was_measured_is_brought_to_the_bytes_there_are_now() -> None:
+    fixed = ASSUMED[Action.STAGE].fixed_s
+    found = _of("stage:a", [_timing("stage:a", fixed + 1.0, size=50 * MB) for _ in range(3)])
+    assert (found.basis, found.p50_s) == ("measured", pytest.approx(fixed + 2.0))
 
 
 def test_what_is_learnt_from_another_component_of_the_kind_grows_with_the_bytes() -> None:
@@ -124,10 +142,14 @@ def test_estimates_leave_the_plans_hash_alone() -> None:
     assert estimate(PLAN, POINT, [_timing("stage:a", 1.0)]).hash == PLAN.hash
 
 
-def _estimated(**seconds: float) -> Plan:
+def _estimated(spread: float = 1.0, together: float = 0.5, **seconds: float) -> Plan:
     steps = tuple(
         step.model_copy(
-            update={"estimate": Estimate(p50_s=seconds[key], p95_s=2 * seconds[key], basis="assumed")}
+            update={
+                "estimate": Estimate(
+                    p50_s=seconds[key], p95_s=spread * seconds[key], basis="assumed", together=together
+                )
+            }
         )
         for step in PLAN.steps
         for key in [step.id.replace(":", "_")]
@@ -138,10 +160,10 @@ def _estimated(**seconds: float) -> Plan:
 def test_the_rto_is_the_longest_path_to_the_end_of_verification() -> None:
     plan = _estimated(check=1, stage_a=10, stage_b=3, start_b=5, verify_b=20, shift_b=1000)
     found = rto(plan, MANIFEST)
-    assert found["pipeline"] == {"p50_s": 36, "p95_s": 72, "objective_s": 300.0}
-    assert found["components"]["a"] == {"p50_s": 11, "p95_s": 22, "objective_s": 3 * 86400.0}
-    assert found["components"]["b"] == {"p50_s": 36, "p95_s": 72, "objective_s": 300.0}
-    assert found["total"] == {"p50_s": 1036, "p95_s": 2072}
+    assert found["pipeline"] == {"p50_s": 36, "p95_s": 36, "objective_s": 300.0}
+    assert found["components"]["a"] == {"p50_s": 11, "p95_s": 11, "objective_s": 3 * 86400.0}
+    assert found["components"]["b"] == {"p50_s": 36, "p95_s": 36, "objective_s": 300.0}
+    assert found["total"] == {"p50_s": 1036, "p95_s": 1036}
 
 
 def test_a_layer_is_back_with_its_last_component_and_has_its_strictest_objective() -> None:
@@ -194,11 +216,53 @@ def test_where_two_take_as_long_neither_alone_brings_it_back_sooner() -> None:
     assert sooner(longest(plan)) == ""
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
-def test_a_quantile_is_one_of_the_values_and_enough_of_them_lie_below(values, share) -> None:
-    found = quantile(values, share)
-    assert found in values
-    assert sum(value <= found for value in values) >= share * len(values) - 1e-9
+CHAIN = {"check": 10, "stage_a": 10, "stage_b": 0, "start_b": 10, "verify_b": 10, "shift_b": 0}
+
+
+def test_steps_that_vary_each_for_itself_are_seldom_all_slow_at_once() -> None:
+    alone = until_back(_estimated(spread=2, together=0, **CHAIN))
+    as_one = until_back(_estimated(spread=2, together=1, **CHAIN))
+    assert as_one.p50_s == pytest.approx(40, rel=0.02)
+    assert as_one.p95_s == pytest.approx(80, rel=0.02)
+    assert 40 < alone.p50_s < 45, "the mean of what can be much longer, but not much shorter"
+    assert alone.p50_s < alone.p95_s < 66  # four independent log-normals: 61 of many million draws
+
+
+def test_what_waits_for_the_slower_of_two_takes_longer_than_either() -> None:
+    both = _estimated(spread=2, together=0, **{**CHAIN, "stage_b": 10})
+    one = _estimated(spread=2, together=0, **CHAIN)
+    assert until_back(both).p50_s > until_back(one).p50_s + 1
+
+
+def test_the_same_plan_is_told_the_same_times() -> None:
+    plan = _estimated(spread=3, **CHAIN)
+    assert rto(plan, MANIFEST) == rto(plan, MANIFEST)
+
+
+@given(st.lists(st.integers(0, 50), min_size=6, max_size=6))
+def test_what_is_drawn_of_steps_that_never_vary_is_the_course_of_the_plan(seconds) -> None:
+    keys = [step.id.replace(":", "_") for step in PLAN.steps]
+    plan = _estimated(**dict(zip(keys, seconds, strict=True)))
+    ends = course(plan, lambda step: step.estimate.p50_s).ends
+    assert {id: set(found) for id, found in drawn(plan).items()} == {id: {end} for id, end in ends.items()}
+
+
+def test_no_more_steps_go_at_once_than_there_are_workers() -> None:
+    estimate = Estimate(p50_s=1, p95_s=1, basis="assumed")
+    steps = tuple(
+        _step(f"s{n}", Phase.STAGE, Action.STAGE).model_copy(update={"estimate": estimate}) for n in range(8)
+    )
+    assert until_back(PLAN.model_copy(update={"steps": steps})).p95_s == 8 / STEPS_AT_ONCE
+
+
+def test_measured_learnt_and_assumed_are_kept_apart() -> None:
+    history = [_timing("stage:a", 5.0, size=100 * MB, run=str(n)) for n in range(3)]
+    history += [_timing("start:x", 4.0, kind="lancedb", action=Action.START)]
+    plan = estimate(PLAN, POINT, history)
+    found = rests_on(plan)
+    assert (found["measured"], found["learnt"]) == (5.0, 4.0)
+    assert found["assumed"] == ASSUMED[Action.CHECK].fixed_s + ASSUMED[Action.VERIFY].fixed_s
+    assert rto(plan, MANIFEST)["rests_on"] == found
 
 
 @given(st.floats(0.001, 1e4), st.integers(1, 10**12))

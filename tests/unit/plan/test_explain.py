@@ -49,7 +49,7 @@ def test_a_step_tells_its_component_layer_needs_and_estimate() -> None:
     step = phases(PLAN)[1]["steps"][0]
     assert (step["component"], step["layer"], step["action"]) == ("answers", "data", "activate")
     assert step["needs"] == ["preflight.check:point"]
-    assert step["estimate"] == {"p50_s": 1.5, "p95_s": 90.0, "basis": "learnt", "samples": 2}
+    assert step["estimate"] == {"p50_s": 1.5, "p95_s": 90.0, "basis": "learnt", "samples": 2, "together": 0.5}
     assert phases(PLAN)[0]["steps"][0]["estimate"] is None
 
 

@@ -9,10 +9,9 @@ import pytest
 from refloat.contracts import Health, Observed
 from refloat.errors import HoldLost, Interrupted, Retry, StoreError, UsageError, Waiting
 from refloat.limits import HOLD_TTL_S
-from refloat.plan.model import Action
 from refloat.point.model import Grade
 from refloat.run.engine import execute
-from refloat.run.state import Entered, Held, Intent, Outcome, RunState, Status, timings
+from refloat.run.state import Entered, Held, Intent, Outcome, RunState, Status
 
 RECOVERED = {
     "answers",
@@ -85,14 +84,6 @@ def test_every_operation_of_a_component_has_the_same_token_and_the_claims_epoch(
 def test_scratch_is_gone_when_the_run_is(world) -> None:
     world.recover()
     assert not list((world.root / "scratch").glob("*/*"))
-
-
-def test_what_a_step_took_becomes_a_timing_and_what_was_only_observed_does_not(world) -> None:
-    view = world.recover()
-    told = timings(view, world.point)
-    stage = next(timing for timing in told if timing.step_id == "stage.stage:answers")
-    assert (stage.action, stage.kind, stage.bytes) == (Action.STAGE, "shelf", len(world.content("answers")))
-    assert len(told) == len(world.plan.steps)
 
 
 def test_events_tell_every_record_after_it_was_written(world) -> None:
