@@ -10,7 +10,7 @@ from refloat.errors import UsageError
 from refloat.manifest.document import nearest
 from refloat.manifest.graph import answers_depend_on, capture_order, order_of_need
 from refloat.manifest.model import Manifest
-from refloat.plan.model import UNMOVED, Action, Phase, Plan, Step
+from refloat.plan.model import APART, UNMOVED, Action, Phase, Plan, Step
 from refloat.plan.scenario import UNNAMED, Scenario
 from refloat.point.model import Point
 
@@ -137,6 +137,8 @@ class _Parts:
         before_activation = [*self.stage(preflight), *self.validate()]
         switching = [*self.activate(before_activation), *self.start()]
         verify = self.verify(switching)
+        if self.scenario.drill:
+            return [*preflight, *before_activation, *switching, *verify]
         traffic = self.traffic([*(verify or switching)])
         return [
             *preflight,
@@ -149,7 +151,9 @@ class _Parts:
 
     def preflight(self) -> list[Step]:
         checks = [_check("point")]
-        if self.to != self.point.primary:
+        if self.scenario.drill:
+            checks.append(_check(APART))
+        elif self.to != self.point.primary:
             checks.append(_check("source"))
         if self.scenario.moves:
             checks.append(_check(UNMOVED))
