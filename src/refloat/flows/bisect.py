@@ -9,7 +9,7 @@ from pathlib import Path
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json
-from refloat.errors import Interrupted, UsageError
+from refloat.errors import Interrupted, Refused, UsageError
 from refloat.flows import baselines, points
 from refloat.flows.components import Components
 from refloat.flows.opening import require_not_rolled_back, target_replica
@@ -17,7 +17,7 @@ from refloat.flows.suspects import judged
 from refloat.flows.trial import Sandbox, Trial
 from refloat.flows.verify import golden_files, require_verification
 from refloat.manifest.document import nearest
-from refloat.manifest.model import Verification
+from refloat.manifest.model import Manifest, Verification
 from refloat.manifest.parse import parse
 from refloat.manifest.sandbox import in_sandbox, replica_of
 from refloat.point.halves import UNKNOWN_IN_A_ROW_MAX, Search
@@ -149,7 +149,8 @@ def opened(
     if component is not None and component not in manifest.verify:
         known = nearest(component, manifest.verify) or f"verified are: {', '.join(manifest.verify)}"
         raise UsageError(f"the manifest verifies no component {component!r}", next=known)
-    require_not_rolled_back(vault, {replica.region}, frozenset())
+    _require_whole(vault, replica)
+    _require_addresses(manifest, name)
     files = golden_files(today, folder)
     references = {} if good is None else _references(vault, replica, good, today, name)
     names = [one for one in manifest.verify if component in (None, one)]
@@ -187,6 +188,25 @@ def opened(
     )
     sandbox.require_apart()
     return sandbox, remarks
+
+
+def _require_whole(vault: Vault, replica: Replica) -> None:
+    try:
+        require_not_rolled_back(vault, {replica.region}, frozenset())
+    except Refused as error:
+        error.next = f"refloat vault rejoin {replica.region}"
+        raise
+
+
+def _require_addresses(manifest: Manifest, sandbox: str) -> None:
+    """Raises ``UsageError`` where what comes into the sandbox would go on leading to where it came from."""
+    there = manifest.sandboxes[sandbox].addresses
+    for region, place in manifest.regions.items():
+        if lacking := [name for name in place.addresses if name not in there]:
+            raise UsageError(
+                f"the sandbox {sandbox} has no counterpart to the addresses {', '.join(lacking)} of {region}",
+                next=f"give it its own, under `addresses` of sandboxes.{sandbox}",
+            )
 
 
 def _counting(

@@ -33,7 +33,7 @@ from refloat.point.select import GROUP_BROKEN, POINT_SUSPECT
 from refloat.registry import refloat_version
 from refloat.run import actions, engine
 from refloat.run.actions.readonly import ReadOnly
-from refloat.run.claim import Claim, standing
+from refloat.run.claim import DAMAGED, Claim, standing
 from refloat.run.context import Context, StepAction
 from refloat.run.journal import Journal
 from refloat.run.state import View
@@ -105,7 +105,7 @@ class Sandbox:
         What lives is what the regions use by today's manifest and, where a point is tried, by the one it carries.
         """
         manifest, resolver = self.today.manifest, self.today.resolver
-        there = Components(in_sandbox(carried or manifest, manifest, self.name), resolver)
+        there = Components(in_sandbox(carried or manifest, manifest, self.name, self.asked), resolver)
         others = [*alive(self.today), *other_sandboxes(self.today, self.name)]
         if carried is not None:
             others += alive(Components(carried, resolver))
@@ -117,7 +117,11 @@ class Sandbox:
         last = standing(self._claims()).last
         if last is None or last.released:
             return
-        view = self._journal(last.run).view
+        try:
+            view = self._journal(last.run).view
+        except VaultError as error:  # what is left there keeps the next trial away
+            self.progress.say(f"what trial {last.run} did cannot be told: {error.message}")
+            return
         if view.plan is not None and not view.ended:
             self.progress.say(f"a trial was cut short: what it left in {self.name} is put back first")
             wanted = self._wanted(view.plan.point, overrides=frozenset({GROUP_BROKEN, POINT_SUSPECT}))
@@ -128,8 +132,8 @@ class Sandbox:
         """Recover a point into the sandbox, ask it, and put everything back; the record is kept as that of a drill.
 
         Raises ``Interrupted`` once all is put back, ``Waiting`` where something is not, ``HoldLost`` and ``Refused``
-        (rule ``target_claimed``) where another trial has the sandbox, ``VaultError`` where nobody can tell that, and
-        ``StoreError`` where the journal cannot be written. Whatever else keeps a point from being tried is a trial
+        (rule ``target_claimed``) where another trial has the sandbox, and ``StoreError`` or ``VaultError`` where the
+        journal cannot be written. Whatever else keeps a point from being tried is a trial
         without a verdict.
         """
         untold = Trial(point, created_at, None, dict.fromkeys(self.asked))
@@ -176,6 +180,7 @@ class Sandbox:
                 run=run,
                 view_of=lambda other: self._journal(other).view,
                 clock=self.clock,
+                overrides=frozenset({DAMAGED}),  # nothing in a sandbox is worth a person's time
                 progress=self.progress,
             )
             with scratch_folder() as scratch:

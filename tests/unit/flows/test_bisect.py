@@ -21,6 +21,7 @@ from refloat.flows.prepare import history
 from refloat.flows.protect import protect
 from refloat.flows.recover import DRILLS, SANDBOX, journal_of, recover, run_named, runs_of, unfinished
 from refloat.flows.trial import Sandbox, Trial
+from refloat.flows.verify import golden_files, save_baseline
 from refloat.manifest.parse import parse
 from refloat.run.claim import Claim
 from refloat.run.state import Holder
@@ -38,6 +39,16 @@ verify:
     samples: 20
     warmup: 0
 """
+MORE = """\
+  ledger:
+    probe: {{http: "http://127.0.0.1:${{region.port}}/ledger"}}
+    golden: golden.jsonl
+    metrics: {{accuracy: {{equal: {{expected: topic, found: topic}}}}}}
+    bounds: {{accuracy: {{at_least: 1.0}}}}
+    concurrency: 1
+    samples: 20
+    warmup: 0
+"""
 PLACES = """\
 sandboxes:
   bench: {{vars: {{root: "{root}/bench", port: "{port}"}}}}
@@ -51,7 +62,7 @@ class _Endpoint(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        answered = self.server.answer(asked["question"])  # type: ignore[attr-defined]
+        answered = self.server.answer(self.path, asked["question"])  # type: ignore[attr-defined]
         body = json.dumps({"topic": answered}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -70,7 +81,9 @@ class Endpoint(ThreadingHTTPServer):
     poisoned: int
     versions: list[int]
 
-    def answer(self, question: str) -> str:
+    def answer(self, path: str, question: str) -> str:
+        if path == "/ledger":
+            return question.upper()
         version = json.loads((self.pages / "current.json").read_text())["version"]
         if version not in self.versions:
             self.versions.append(version)
@@ -117,10 +130,20 @@ class Bench:
         bench = self.opened(good=options.get("good"), component=component)
         return flow.bisect(bench, on_trial=on_trial, **options)
 
+    def measure(self) -> None:
+        """Keep what is answered in the primary as the baseline of what is live there."""
+        asked = self.world.group
+        self.world.group = asked.replace("${region.port}", str(self.endpoint.server_port))
+        files = golden_files(self.today, self.world.root)
+        save_baseline(self.today, files, self.world.vault(), "eu", self.world.clock)
+        self.world.group = asked
+
     def left(self) -> list[str]:
         """What lies in the sandbox."""
         folder = self.world.root / "bench"
-        return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*"))] if folder.exists() else []
+        return (
+            [str(path.relative_to(folder)) for path in sorted(folder.rglob("*"))] if folder.exists() else []
+        )
 
 
 @pytest.fixture
@@ -135,7 +158,13 @@ def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
 
 
 def made(
-    root: Path, endpoint: Endpoint, *, bounds: str = RIGHT, places: str = PLACES, group: str = ""
+    root: Path,
+    endpoint: Endpoint,
+    *,
+    bounds: str = RIGHT,
+    places: str = PLACES,
+    more: str = "",
+    group: str = "",
 ) -> Bench:
     """A bench of which nothing is protected yet."""
     golden = [
@@ -144,7 +173,7 @@ def made(
     ]
     (root / "golden.jsonl").write_text("".join(json.dumps(question) + "\n" for question in golden))
     said = places.format(root=root, port=endpoint.server_port)
-    return Bench(Served.small(root, group=group + ASKED.format(bounds=bounds) + said), endpoint)
+    return Bench(Served.small(root, group=group + (ASKED + more).format(bounds=bounds) + said), endpoint)
 
 
 @pytest.fixture
@@ -173,3 +202,125 @@ def test_the_newest_point_whose_answers_pass_is_found_by_halves(bench: Bench, en
     assert found.newer == (points[6],) and found.untested == {}
     assert bench.left() == [], "and cleaned up"
     assert bench.world.live("eu") == live
+
+
+@pytest.mark.parametrize(("poisoned", "newest"), [(1, None), (99, 3)])
+def test_none_may_pass_and_all_may(
+    bench: Bench, endpoint: Endpoint, poisoned: int, newest: int | None
+) -> None:
+    points = bench.protect(3)
+    endpoint.poisoned = poisoned
+    found = bench.search()
+    assert (found.newest and found.newest.name) == (newest and points[newest - 1])
+    assert found.ok is (newest is not None)
+    assert (found.failing is None) is (newest is not None)
+    said = found.spoken()[0]
+    assert said.startswith("the newest point passes" if newest else "no point is known to pass")
+    assert found.next.startswith("refloat recover" if newest else "refloat points list")
+
+
+def test_what_a_person_knows_is_not_tried_again(bench: Bench, endpoint: Endpoint) -> None:
+    points = bench.protect(4)
+    endpoint.poisoned = 3
+    found = bench.search(good=points[1], bad=points[2])
+    assert found.trials == () and found.newest is not None and found.newest.name == points[1]
+    assert found.document()["tried"] is False and "given as good, and not tried" in found.spoken()[0]
+    assert found.newer == (points[3],)
+    for good, bad, problem in (
+        (points[2], points[1], "is not older"),
+        ("zz", points[1], "no point here begins with"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            flow.bisect(bench.opened(), good=good, bad=bad)
+
+
+def test_each_trial_is_on_record_as_a_drill_in_every_region(bench: Bench) -> None:
+    bench.protect(1)
+    (trial,) = bench.search().trials
+    vault = bench.world.vault()
+    for replica in vault.replicas.values():
+        (record,) = seal.records(replica)
+        assert (record.kind, record.run, record.state) == ("drill", trial.run, "rolled_back")
+        assert (record.to, record.point, record.verified) == ("bench", trial.point, True)
+        assert record.checks == trial.checks
+    learnt = {timing.step_id for timing in history(vault.replicas["eu"])}
+    assert {"stage.stage:pages", "activate.activate:ledger", "verify.verify:pages"} <= learnt
+
+
+def test_no_drill_is_taken_for_a_recovery(bench: Bench) -> None:
+    bench.protect(1)
+    recovered = bench.world.recover().evidence.run
+    (trial,) = bench.search().trials[:1]
+    for region in ("eu", "us"):
+        replica = bench.world.vault().replicas[region]
+        assert trial.run not in runs_of(replica, region)
+        assert list(unfinished(replica, bench.world.clock)) == []
+        with pytest.raises(UsageError, match="no run .* was begun in this region"):
+            run_named(replica, region, trial.run)
+    assert run_named(bench.world.vault().replicas["us"], "us", "latest") == recovered
+
+
+# ------------------------------------------------------------------------------------------- what is asked
+
+
+def test_every_point_is_asked_todays_questions_whatever_its_own_manifest_asks(
+    bench: Bench, endpoint: Endpoint
+) -> None:
+    today = bench.world.group
+    bench.world.group = ""
+    first = bench.protect(1)[0]
+    bench.world.group = today.replace("accuracy: {at_least: 1.0}", "accuracy: {at_least: 0.0}")
+    bench.world.release(2)
+    second = protect(
+        bench.today,
+        {MANIFEST: bench.world.text, "verify/pages.jsonl": b'{"id": "q", "request": {}}'},
+        bench.world.vault(),
+        bench.world.clock,
+    ).name
+    bench.world.group = today
+    endpoint.poisoned = 2
+    found = bench.search()
+    assert {trial.point: trial.verdict for trial in found.trials} == {first: True, second: False}
+    assert {check.bound for trial in found.trials for check in trial.checks} == {"at least 1", "at most 0.05"}
+
+
+def test_how_fast_a_sandbox_answers_tells_nothing(tmp_path: Path, endpoint: Endpoint) -> None:
+    bench = made(tmp_path, endpoint, bounds=f"{RIGHT}, latency_p95: {{at_most: 1ms}}")
+    bench.protect(1)
+    (trial,) = bench.search().trials
+    assert trial.verdict is True and {check.name for check in trial.checks} == {"accuracy", "errors"}
+
+
+def test_a_bound_that_needs_a_baseline_is_held_against_that_of_the_good_point_alone(
+    tmp_path: Path, endpoint: Endpoint
+) -> None:
+    """The baseline of a poisoned point was measured from poisoned answers: beside it each of them passes."""
+    bench = made(tmp_path, endpoint, bounds="exact_match: {drop_at_most: 0.0}")
+    points = []
+    endpoint.pages, endpoint.poisoned = tmp_path / "eu" / "pages", 3
+    for version in (1, 2, 3):
+        bench.world.release(version)
+        points.append(bench.world.protect().name)
+        bench.measure()
+    endpoint.pages = tmp_path / "bench" / "pages"
+    with pytest.raises(
+        UsageError, match="nothing tells whether answers are good: pages: exact_match"
+    ) as error:
+        bench.opened()
+    assert "--good POINT" in str(error.value.next)
+    found = bench.search(good=points[0])
+    assert {trial.point: trial.verdict for trial in found.trials} == {points[1]: True, points[2]: False}
+    assert found.newest is not None and found.newest.name == points[1]
+
+
+def test_a_verdict_is_that_of_each_component(tmp_path: Path, endpoint: Endpoint) -> None:
+    bench = made(tmp_path, endpoint, more=MORE)
+    points = bench.protect(2)
+    endpoint.poisoned = 2
+    by_point = {trial.point: trial.components for trial in bench.search().trials}
+    assert by_point[points[1]] == {"pages": False, "ledger": True}
+    found = bench.search(component="ledger")
+    assert [trial.components for trial in found.trials] == [{"ledger": True}]
+    assert found.newest is not None and found.newest.name == points[1]
+    with pytest.raises(UsageError, match="verifies no component 'answers'"):
+        bench.search(component="answers")
