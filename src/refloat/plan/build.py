@@ -151,9 +151,12 @@ class _Parts:
 
     def preflight(self) -> list[Step]:
         checks = [_check("point")]
-        if self.scenario.drill:
-            checks.append(_check(APART))
-        elif self.to != self.point.primary:
+        if self.scenario.drill:  # before anything in the sandbox is so much as looked at
+            checks += [_check(APART), _check("room", after=(_check(APART).id,))]
+            return checks + [
+                self.of(name, _check(f"target:{name}", after=(checks[-1].id,))) for name in self.names
+            ]
+        if self.to != self.point.primary:
             checks.append(_check("source"))
         if self.scenario.moves:
             checks.append(_check(UNMOVED))
@@ -363,11 +366,12 @@ def _ids(steps: Iterable[Step]) -> tuple[str, ...]:
     return tuple(step.id for step in steps)
 
 
-def _check(subject: str) -> Step:
+def _check(subject: str, *, after: tuple[str, ...] = ()) -> Step:
     return Step(
         id=_id(Phase.PREFLIGHT, Action.CHECK, subject),
         phase=Phase.PREFLIGHT,
         action=Action.CHECK,
         subject=subject,
+        needs=after,
         timeout_s=CHECK_SECONDS_MAX,
     )
