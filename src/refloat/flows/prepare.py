@@ -128,11 +128,9 @@ def prepare(
 
 def _only(manifest: Manifest, wanted: Wanted) -> Sequence[str]:
     """The components that are brought; none named is all of them."""
-    if wanted.scenario.grouped:
-        return with_their_groups(manifest, wanted.only)
     if wanted.scenario.drill:
         return tried_with(manifest, wanted.only)
-    return wanted.only
+    return with_their_groups(manifest, wanted.only) if wanted.scenario.grouped else wanted.only
 
 
 def tried_with(manifest: Manifest, names: Collection[str]) -> Sequence[str]:

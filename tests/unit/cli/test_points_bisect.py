@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from contract_pins import printed, require_pinned
 from small_desk import VERIFY
 
 SANDBOX = 'sandboxes: {{bench: {{vars: {{url: "{url}"}}}}}}\n'
@@ -39,6 +40,29 @@ def poisoned(desk, endpoint):
     endpoint.topic_of = topic_of
     desk.points = [point["point"] for point in reversed(desk.ask("points", "list")["points"])]
     return desk
+
+
+def test_the_documents_of_a_search(poisoned, endpoint) -> None:
+    bisect = ("points", "bisect", "--sandbox", "bench")
+    require_pinned("points bisect", "found", printed(poisoned, *bisect, "--bad", poisoned.points[3]))
+    require_pinned("evidence list", "drills", printed(poisoned, "evidence", "list"))
+    relative = VERIFY.replace("{url}", "${{region.url}}")
+    poisoned.write_manifest(
+        relative, SANDBOX, regions=PLACES.replace("http://127.0.0.1:1", "{url}"), url=endpoint.url
+    )
+    topic_of, endpoint.topic_of = endpoint.topic_of, str.upper
+    printed(poisoned, "verify", "--save-baseline")
+    endpoint.topic_of = topic_of
+    poisoned.write_manifest(relative, SANDBOX, regions=PLACES, url=endpoint.url)
+    good = printed(poisoned, "protect")["point"]
+    poisoned.release(6)
+    printed(poisoned, "protect")
+    held = printed(poisoned, *bisect, "--good", good, exits=0)
+    require_pinned("points bisect", "held against a baseline", held)
+    poisoned.write_manifest(ASKED, SANDBOX, regions=PLACES, url=endpoint.url)
+    (poisoned.root / "bench").mkdir(exist_ok=True)
+    (poisoned.root / "bench" / "ledger.db").write_text("somebody else's")
+    require_pinned("points bisect", "given up", printed(poisoned, *bisect, exits=1))
 
 
 def test_the_last_good_point_is_found_and_said_how_it_is_recovered(poisoned) -> None:
