@@ -183,7 +183,7 @@ def _led_elsewhere(point: Point, replicas: Sequence[Replica]) -> Evidence | None
     for replica in replicas:
         with contextlib.suppress(VaultError, StoreError):
             for run in records(replica):
-                whole = run.kind == "recovery" and run.state == "done" and "partial" not in run.flags
+                whole = run.state == "done" and "partial" not in run.flags
                 if whole and run.to != point.primary and run.finished_at > point.created_at:
                     return run
     return None
