@@ -228,7 +228,7 @@ def _counting(
 def _references(
     vault: Vault, replica: Replica, good: str, today: Components, sandbox: str
 ) -> dict[str, Reference]:
-    """The baselines of a point that is known to be good, where there is one of exactly what it holds."""
+    """The baselines of a point that is known to be good, as far as there are any."""
     _, point, _ = points.find([replica], good)
     carried = parse(points.manifest_files(replica, point)[points.MANIFEST], file=points.MANIFEST)
     manifest = in_sandbox(carried, today.manifest, sandbox)
@@ -237,7 +237,7 @@ def _references(
         name: baselines.reference_for(kept, point, manifest, name, today.manifest.primary)
         for name in manifest.verify
     }
-    return {name: one for name, one in found.items() if one is not None and one.exact}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 # ------------------------------------------------------------------------------------------------- the search

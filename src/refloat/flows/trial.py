@@ -266,6 +266,7 @@ class Ask(ReadOnly):
         """Raises what asking raises."""
         sandbox, name = self.sandbox, step.subject
         reference = sandbox.references.get(name)
+        verify.require_listening(self.prepared.components, name, sandbox.name)  # silence is no wrong answer
         measured = verify.measure_component(
             self.prepared.components,
             name,

@@ -13,7 +13,7 @@ from refloat.flows import bisect as flow
 from refloat.flows.points import MANIFEST
 from refloat.flows.prepare import history
 from refloat.flows.protect import protect
-from refloat.flows.recover import run_named, runs_of, unfinished
+from refloat.flows.recover import plan_of, run_named, runs_of, unfinished
 from refloat.flows.trial import Trial
 
 # ------------------------------------------------------------------------------------------------ the search
@@ -90,6 +90,9 @@ def test_no_drill_is_taken_for_a_recovery(bench: Bench) -> None:
         replica = bench.world.vault().replicas[region]
         assert trial.run not in runs_of(replica, region)
         assert list(unfinished(replica, bench.world.clock)) == []
+        assert runs_of(replica, "bench") == [], "nor where a region is called as a sandbox was"
+        with pytest.raises(UsageError, match="no run"):
+            plan_of(replica, trial.run, bench.world.clock)
         with pytest.raises(UsageError, match=f"no run '{trial.run}' was begun"):
             run_named(replica, region, trial.run)
     assert run_named(bench.world.vault().replicas["us"], "us", "latest") == recovered
@@ -103,20 +106,20 @@ def test_every_point_is_asked_todays_questions_whatever_its_own_manifest_asks(
 ) -> None:
     today = bench.world.group
     bench.world.group = ""
-    first = bench.protect(1)[0]
-    bench.world.group = today.replace("accuracy: {at_least: 1.0}", "accuracy: {at_least: 0.0}")
+    bench.world.release(1)
+    none = bench.world.protect().name
+    bench.world.group = today.replace("found: topic", "found: other")
     bench.world.release(2)
-    second = protect(
-        bench.today,
-        {MANIFEST: bench.world.text, "verify/pages.jsonl": b'{"id": "q", "request": {}}'},
-        bench.world.vault(),
-        bench.world.clock,
-    ).name
+    files = {MANIFEST: bench.world.text, "verify/pages.jsonl": b'{"id": "q", "request": {}}'}
+    others = protect(bench.today, files, bench.world.vault(), bench.world.clock).name
     bench.world.group = today
-    endpoint.poisoned = 2
+    bench.world.release(3)
+    same = bench.world.protect().name
+    endpoint.poisoned = 3
     found = bench.search()
-    assert {trial.point: trial.verdict for trial in found.trials} == {first: True, second: False}
+    assert {trial.point: trial.verdict for trial in found.trials} == {others: True, same: False}
     assert {check.bound for trial in found.trials for check in trial.checks} == {"at least 1", "at most 0.05"}
+    assert bench.opened().run(none, bench.world.clock.now()).verdict is True
 
 
 def test_how_fast_a_sandbox_answers_tells_nothing(tmp_path: Path, endpoint: Endpoint) -> None:

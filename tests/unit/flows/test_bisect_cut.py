@@ -121,6 +121,15 @@ def test_a_point_that_cannot_be_staged_is_stepped_over(bench: Bench, monkeypatch
     assert found.newest is not None and found.newest.name == points[2] and bench.left() == []
 
 
+def test_where_nobody_listens_no_answer_is_wrong(bench: Bench, endpoint: Endpoint) -> None:
+    bench.protect(1)
+    endpoint.socket.close()
+    (one,) = bench.search().trials
+    assert one.verdict is None and one.components == {"pages": None}
+    assert one.reason.startswith("pages: nobody listens where it is asked: connection refused at 127.0.0.1")
+    assert bench.left() == []
+
+
 def test_a_broken_point_is_not_tried_and_named(tmp_path: Path, endpoint: Endpoint) -> None:
     bench = made(tmp_path, endpoint, group=GROUP)
     points = bench.protect(2)
