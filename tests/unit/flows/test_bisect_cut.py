@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from refloat.connectors.files import Files
 from refloat.connectors.sqlite import SQLite
 from refloat.errors import ConnectorError, Interrupted, Refused, Waiting
 from refloat.evidence import seal
-from refloat.flows import forget, trial, verify
+from refloat.flows import bisect as flow
+from refloat.flows import forget, prepare, trial, verify
 from refloat.flows.recover import DRILLS, SANDBOX, journal_of, recover
 from refloat.flows.trial import Sandbox
 from refloat.run.claim import Claim, _boot, _born, standing
@@ -198,3 +200,44 @@ def test_a_trial_has_no_share_in_what_is_verified_or_where_the_pipeline_runs(ben
     assert forget._verified(replicas) == frozenset()
     assert {record.verified for replica in replicas for record in seal.records(replica)} == {True}
     assert trial.SPOKEN[True] == "pass" and point
+
+
+# ------------------------------------------------------------------------------------------- what is damaged
+
+
+def test_what_is_left_of_a_point_that_nobody_would_take_any_more_is_put_back_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.protect(1)
+    stop_at(monkeypatch, 1)
+    with monkeypatch.context() as killed:
+        killed.setattr(Sandbox, "_turn_back", lambda self, prepared, run: None)
+        with pytest.raises(Interrupted):
+            bench.search()
+
+    def doubted(known, *arguments, **options):
+        return [dataclasses.replace(one, suspect={"pages": ("shrank",)}) for one in known]
+
+    monkeypatch.setattr(prepare, "marked", doubted)
+    (one,) = bench.search().trials
+    assert one.verdict is None and "is suspect: pages" in one.reason
+    assert bench.left() == []
+
+
+def test_damaged_claims_on_a_sandbox_keep_nobody_from_it(bench: Bench) -> None:
+    bench.protect(1)
+    assert bench.search().ok
+    store, name = bench.world.stores["eu"], f"log/targets/{SANDBOX}bench/{0:016d}"
+    store.delete(name)
+    store.create(name, b"not a claim")
+    assert bench.search().ok and bench.left() == []
+
+
+def test_points_of_a_log_that_was_rolled_back_are_not_searched(bench: Bench) -> None:
+    bench.protect(1)
+    vault = bench.world.vault()
+    vault.replicas["eu"].keyring.adopt_seen({"eu": (99, "0" * 64)})
+    with pytest.raises(Refused) as error:
+        flow.opened(bench.today, bench.world.root, vault, bench.world.clock, "bench")
+    assert error.value.rule == "log_rolled_back"
+    assert error.value.next == "refloat vault rejoin eu"
