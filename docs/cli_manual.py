@@ -500,7 +500,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("trials[].run", "the drill, as `evidence show` names it; `null` where none was begun"),
         *_below("trials[].checks[]", _CHECK),
         ("trials[].reason", "what does not pass, or why it is unknown; empty where all passes"),
-        ("newest_passing", "the newest point that passes, or that was given as `--good` where none newer does; or `null`"),
+        (
+            "newest_passing",
+            "the newest point that passes, or that was given as `--good` where none newer does; or `null`",
+        ),
         ("tried", "whether that one was tried now, and not only given as good"),
         ("first_failing", "the oldest point that is known to fail, or that was given as `--bad`; or `null`"),
         ("untested[].point", "a point between these two of which nobody can tell"),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
@@ -146,9 +147,10 @@ class Sandbox:
         run = secrets.token_hex(6)
         try:
             view = self._execute(prepared, run)
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt) as error:
             self._turn_back(prepared, run)
-            raise
+            told = f"the search was interrupted; what was in the sandbox {self.name} is put back"
+            raise Interrupted(told, next=self._again) from error
         evidence = self._ended(prepared, view)
         untold = replace(untold, run=run, checks=evidence.checks)
         if (failure := view.failure) is not None:
@@ -164,12 +166,14 @@ class Sandbox:
         return Wanted(self.name, point, only=self.only, overrides=overrides, scenario=DRILL)
 
     def _prepared(self, wanted: Wanted) -> Prepared:
-        """A trial that is ready to run. Raises as ``prepare``."""
+        """A trial that is ready to run. Raises as ``prepare``, and ``ManifestError`` where a place cannot be told."""
 
         def put(carried: Manifest, files: dict[str, bytes]) -> tuple[Manifest, dict[str, bytes]]:
             return in_sandbox(carried, self.today.manifest, self.name, self.asked), {**files, **self.golden}
 
-        return prepare(self.replica, wanted, lambda: self.today.resolver, put=put)
+        prepared = prepare(self.replica, wanted, lambda: self.today.resolver, put=put)
+        target(prepared, Path())  # each place can be told, before anything is claimed
+        return prepared
 
     def _execute(self, prepared: Prepared, run: str, turn_back: str = "") -> View:
         """The run at its end. Nothing is staged before it is known to lie apart."""

@@ -87,6 +87,7 @@ def test_the_last_good_point_is_found_and_said_how_it_is_recovered(poisoned) -> 
         assert poisoned.ask("run", "list", "--to", region)["runs"] == []
         assert poisoned.error("recover", "--to", region, "--resume", "latest", exits=2)["code"] == "usage"
         assert poisoned.error("run", "abort", "latest", "--to", region, exits=2)["code"] == "usage"
+    assert poisoned.ask("vault", "check", "--read-data")["ok"]
     run = sorted(drills)[0]
     assert poisoned.ask("evidence", "show", run)["kind"] == "drill"
 

@@ -127,6 +127,19 @@ def test_what_lived_by_the_manifest_of_the_point_is_not_touched_either(bench: Be
     assert bench.left() == []
 
 
+def test_a_point_whose_places_cannot_be_told_is_stepped_over(bench: Bench) -> None:
+    bench.world.more["eu"] = ', addresses: {models: "s3://models-eu/"}'
+    bench.world.release(1)
+    old = bench.world.protect().name
+    bench.world.more.clear()
+    bench.world.release(2)
+    new = bench.world.protect().name
+    first, second = bench.opened(), bench.opened()
+    trial = first.run(old, bench.world.clock.now())
+    assert (trial.verdict, trial.run) == (None, "") and "no counterpart to models of eu" in trial.reason
+    assert second.run(new, bench.world.clock.now()).verdict is True
+
+
 def test_what_lies_in_the_sandbox_already_is_left_alone(bench: Bench) -> None:
     bench.protect(5)
     mine = bench.world.root / "bench" / "pages" / "mine.txt"

@@ -55,6 +55,7 @@ def test_an_interruption_cleans_the_sandbox_and_says_how_the_search_goes_on(
     with pytest.raises(Interrupted) as error:
         bench.search()
     assert bench.left() == []
+    assert error.value.message == "the search was interrupted; what was in the sandbox bench is put back"
     assert states(bench) == [RunState.ROLLED_BACK, RunState.ROLLED_BACK]
     assert error.value.next == f"refloat points bisect --sandbox bench --good {points[2][:12]}"
     found = bench.search(good=points[2])
