@@ -40,7 +40,7 @@ class Bisected:
 
     ``newest`` is the newest point that passes, or was given as good and none that passes is newer; ``failing`` the
     oldest that is known not to pass. ``untested`` are those between the two of which nobody can tell, with the reason,
-    and ``newer`` those after ``failing`` that were not tried.
+    and ``newer`` those after ``failing`` that were not tried. ``only`` is the component that was named, if any.
     """
 
     sandbox: str
@@ -51,6 +51,7 @@ class Bisected:
     untested: Mapping[str, str]
     newer: tuple[str, ...]
     given_up: bool
+    only: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -69,7 +70,7 @@ class Bisected:
     @property
     def going_on(self) -> str:
         """How the search is gone on with, knowing what is known now."""
-        return going_on(self.sandbox, self.newest, self.failing)
+        return going_on(self.sandbox, self.newest, self.failing, self.only)
 
     def spoken(self) -> list[str]:
         """What was found, in sentences."""
@@ -114,9 +115,11 @@ def _found(found: Bisected) -> str:
     return f"the newest point that passes is {named}{first}"
 
 
-def going_on(sandbox: str, good: Candidate | None, bad: Candidate | None) -> str:
+def going_on(sandbox: str, good: Candidate | None, bad: Candidate | None, only: Sequence[str] = ()) -> str:
     """The command for a search between two points."""
-    command = f"refloat points bisect --sandbox {sandbox}"
+    command = " ".join(
+        [f"refloat points bisect --sandbox {sandbox}", *(f"--component {name}" for name in only)]
+    )
     command += f" --good {good.name[:12]}" if good else ""
     return command + (f" --bad {bad.name[:12]}" if bad else "")
 
@@ -273,7 +276,8 @@ def bisect(
         try:
             trial = sandbox.run(known[at].name, known[at].created_at)
         except Interrupted as error:
-            error.next = going_on(sandbox.name, _known(known, search.good), _known(known, search.bad))
+            good, bad = _known(known, search.good), _known(known, search.bad)
+            error.next = going_on(sandbox.name, good, bad, sandbox.only)
             raise
         search = search.after(at, trial.verdict)
         trials.append(trial)
@@ -304,6 +308,7 @@ def _told(
         untested=between,
         newer=tuple(newer),
         given_up=search.given_up,
+        only=sandbox.only,
     )
 
 

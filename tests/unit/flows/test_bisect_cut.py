@@ -154,6 +154,7 @@ def test_what_a_point_lacks_is_unknown_and_three_such_in_a_row_end_the_search(
     bench.world.group, bench.world.lacking = today, ""
     found = bench.search(component="ledger")
     assert [one.verdict for one in found.trials] == [None] * 3 and found.given_up
+    assert found.next == "refloat points bisect --sandbox bench --component ledger"
     assert found.trials[0].components == {"ledger": None}
     found = bench.search()
     assert {one.components["pages"] for one in found.trials} == {True}
