@@ -276,8 +276,8 @@ def bisect(
         try:
             trial = sandbox.run(known[at].name, known[at].created_at)
         except Interrupted as error:
-            good, bad = _known(known, search.good), _known(known, search.bad)
-            error.next = going_on(sandbox.name, good, bad, sandbox.only)
+            passes, fails = _known(known, search.good), _known(known, search.bad)
+            error.next = going_on(sandbox.name, passes, fails, sandbox.only)
             raise
         search = search.after(at, trial.verdict)
         trials.append(trial)
