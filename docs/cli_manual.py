@@ -161,6 +161,8 @@ overriding it keeps the run, and the exit code is 1.
 | `source_shrank` | forgetting: the newest point has half or less of the bytes or files of a component, or none of it, of what a point that would go has, or the one that is kept before it | see what was deleted: `refloat points diff`. Overriding accepts the points that are there now |
 | `primary_moved` | `protect` without `--region`, and the newest point was made elsewhere than in the manifest's `primary`, as after a recovery | correct `primary`, or name the region: `refloat protect --region us` |
 | `into_occupied` | the folder of `--into` is not empty, or another process fills it; `vault export` goes on only with what the same command began | name one that is empty or not there yet |
+| `sandbox_shared` | `points bisect`: something that the sandbox would use, a folder, a port, an address, a fence, a log or a pid file, is used by a region, by today's manifest or by that of the point, by a vault or by another sandbox; or that cannot be told | give the sandbox a place of its own: [Find the last good point](LAST_GOOD_POINT.md) |
+| `sandbox_occupied` | `points bisect`: something lies in the sandbox already, or listens there. It is a trial without a verdict | look at it, and move it away |
 | `vault_exists` | a vault would be made where something is already | name an empty place as the region's `vault` |
 | `create_ignored` | `vault init`: of two creates of one object at the same moment the region's store took both, or kept other bytes than it said | use a store that honours conditional writes, and no proxy before it that takes the condition away |
 | `lock_not_kept` | `vault init --lock`, and a region's bucket has no object lock, or lets what is locked be removed | a bucket made with versioning and object lock, in a store that keeps them |
@@ -530,6 +532,27 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("not_captured.NAME", "with a point: why a component could not be captured with it"),
         ("unverifiable.NAME", "as of `status`; without a point: of the newest"),
     ),
+    "points bisect": (
+        ("sandbox", "the sandbox"),
+        ("trials[].point", "the point that was tried; in the order in which they were"),
+        ("trials[].created_at", "when it was made"),
+        ("trials[].verdict", "`pass`, `fail`, or `unknown`: it could not be tried, or not be told"),
+        ("trials[].components.NAME", "the same of each component that is asked"),
+        ("trials[].run", "the drill, as `evidence show` names it; `null` where none was begun"),
+        *_below("trials[].checks[]", _CHECK),
+        ("trials[].reason", "what does not pass, or why it is unknown; empty where all passes"),
+        (
+            "newest_passing",
+            "the newest point that passes, or that was given as `--good` where none newer does; or `null`",
+        ),
+        ("tried", "whether that one was tried now, and not only given as good"),
+        ("first_failing", "the oldest point that is known to fail, or that was given as `--bad`; or `null`"),
+        ("untested[].point", "a point between these two of which nobody can tell"),
+        ("untested[].reason", "why not"),
+        ("newer_not_tried", "the points after `first_failing` that were not tried"),
+        ("given_up", "whether three trials in a row told nothing, which ends the search"),
+        ("next", "what to do now, to be typed"),
+    ),
     "points accept": (
         ("point", "the point's name"),
         ("because", "the reason that was given"),
@@ -687,10 +710,11 @@ DOCUMENTS: Mapping[str, Rows] = {
             "evidence[]",
             "of each run, newest first: the document of `recover` without `remarks`, `evidence`, `page` and `error`",
         ),
+        ("evidence[].kind", "`recovery`, or `drill`: a trial in a sandbox, after which all was put back"),
     ),
     "evidence show": (
         ("format", "1"),
-        ("kind", "`recovery`"),
+        ("kind", "`recovery` or `drill`"),
         ("pipeline", "the pipeline"),
         ("run", "the run"),
         ("state", "how it ended"),
@@ -1001,6 +1025,7 @@ NOTES: Mapping[str, str] = {
     "metrics": "In Prometheus' text format; with `--output` the file is the old one or the new one, never between, and standard output is empty. Exit code 1 or 4, and no file, where no region's vault answers.",
     "points": "A point may be named by the first digits of its name.",
     "points list": "A point that a region has forgotten is not complete there any more; one that all have forgotten is left out without `--all`.",
+    "points bisect": "How it works, and what a sandbox is: [LAST_GOOD_POINT.md](LAST_GOOD_POINT.md). Nothing that lives is touched. Exit code 1 where no point is found, or too many could not be told.",
     "points accept": "For a [suspect](#safety-rules) point that you have looked at (`points diff`, `vault cat`): it is chosen again, and points after it are compared with what it holds. "
     "It takes the admin's key, and a signed record keeps the reason. One region's word is enough. Exit code 1 where a region does not answer.",
     "points forget": "Of each region's points `keep` keeps the last ones, and of each of so many hours, days, ISO weeks, months and years (in UTC) the newest that is neither broken nor unknown. "

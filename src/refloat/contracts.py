@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from refloat.attributes import PLAIN, Attributes
 from refloat.digest import Json, json_digest
 from refloat.errors import ConnectorError
+from refloat.holding import Holds
 from refloat.limits import CONNECTOR_SECONDS_MAX
 
 # ----------------------------------------------------------------------------------------------- stores
@@ -456,6 +457,14 @@ class Sited(Protocol):
 
         ``""`` alone is for all of it; none where nothing is put anywhere.
         """
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A connector that can say all that a component uses in a place; without it, none is tried in a sandbox."""
+
+    def holds(self, place: Place) -> Holds:
+        """What no other place may share with this one. Nothing is looked at: the settings alone tell."""
 
 
 @runtime_checkable

@@ -77,6 +77,11 @@ def components(context: typer.Context, incomplete: str) -> list[str]:
     return _names(context, "components", incomplete)
 
 
+def sandboxes(context: typer.Context, incomplete: str) -> list[str]:
+    """The sandboxes of the manifest that begin so."""
+    return _names(context, "sandboxes", incomplete)
+
+
 POINT_HELP = "The point: its name, how it begins, or `latest`."
 RUN_HELP = "The run: its name, how it begins, or `latest`."
 

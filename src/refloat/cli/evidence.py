@@ -47,7 +47,7 @@ def list_records(context: typer.Context, vault: VaultOption = None) -> int:
             for r in newest
         ],
     )
-    session.console.emit({"evidence": [record.document() for record in newest]})
+    session.console.emit({"evidence": [{**record.document(), "kind": record.kind} for record in newest]})
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refloat.cli import points_accept, points_forget
+from refloat.cli import points_accept, points_bisect, points_forget
 from refloat.cli.common import examples, session_of
 from refloat.cli.completion import POINT_HELP
 from refloat.cli.completion import points as known_points
@@ -24,6 +24,7 @@ points = typer.Typer(
         "refloat points list",
         "refloat points show 3f2a",
         "refloat points why",
+        "refloat points bisect --sandbox bench",
         'refloat points accept 3f2a --because "retrained from scratch"',
         "refloat points forget --dry-run",
     ),
@@ -272,5 +273,6 @@ def _groups(body: Point) -> dict[str, Json]:
     return {group: {**json_form(record), "grade": str(record.grade)} for group, record in body.groups.items()}
 
 
+points.command("bisect", epilog=points_bisect.BISECT)(points_bisect.bisect)
 points.command("accept", epilog=points_accept.ACCEPT)(points_accept.accept)
 points.command("forget", epilog=points_forget.FORGET)(points_forget.forget)

@@ -43,6 +43,7 @@ from refloat.durable import (
     sync_folder,
 )
 from refloat.errors import ConnectorError
+from refloat.holding import Holds
 
 _TOKEN_MAX = 64
 _PLAIN_TOKEN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{_TOKEN_MAX - 1}}}")
@@ -118,6 +119,11 @@ class Beside:
         self.marker = live.with_name(name_beside(live, "refloat.json"))
         self._token = token
         self._companions = companions
+
+    @property
+    def belonging(self) -> tuple[Path, ...]:
+        """The live path, and those of the companions that it may have."""
+        return (self.live, *(_ending(self.live, end) for end in self._companions))
 
     def stage(self, write: Callable[[Path], None], *, goes_on: bool = False) -> None:
         """Let ``write`` make ``staged`` unless it is whole already; what it leaves unfinished counts not.
@@ -447,6 +453,10 @@ class StagedBeside(ABC):
         beside = self.beside(place, place.token)
         beside.try_names()
         return beside.holder()
+
+    def holds(self, place: Place) -> Holds:
+        """What is live, and what belongs to it under other names; see ``contracts.Holding``."""
+        return Holds(paths=self.beside(place, place.token).belonging)
 
     def sites(self, place: Place) -> Mapping[str, Path]:
         """All of it beside what is live; see ``contracts.Sited``."""

@@ -49,6 +49,7 @@ from refloat.contracts import (
 )
 from refloat.digest import Json, canonical_json, json_digest
 from refloat.errors import ConnectorError, Retry
+from refloat.holding import Holds
 
 DATABASE, ARTIFACTS = "database", "artifacts"
 ORIGIN = "origin.json"
@@ -185,6 +186,11 @@ class MLflow:
         """The rows beside the database, the files beside the artifacts' folder; see ``contracts.Sited``."""
         settings = _settings(place)
         return {DATABASE: settings.database, ARTIFACTS: settings.root}
+
+    def holds(self, place: Place) -> Holds:
+        """The database, and the artifacts' folder; see ``contracts.Holding``."""
+        settings = _settings(place)
+        return Holds(paths=(settings.database, settings.root))
 
     def passing(self, place: Place) -> str | None:
         """The rows, while their addresses are rewritten; see ``contracts.Passing``."""

@@ -28,6 +28,7 @@ from refloat.contracts import Facts, Health, Layer, Observed, Op, Place, Setting
 from refloat.digest import Json, canonical_json, json_digest
 from refloat.durable import remove_file, replace_file
 from refloat.errors import ConnectorError, DeadlineExceeded, Retry
+from refloat.holding import Holds
 from refloat.limits import HEALTH_SECONDS_MAX
 from refloat.reach import place_of, trusted, why_silent
 from refloat.units import parse_duration
@@ -178,6 +179,22 @@ class Process:
         settings = _settings(place)
         made = settings.environment == "wheels"
         return {"": Path(_python(settings)).parent.parent} if made else {}
+
+    def holds(self, place: Place) -> Holds:
+        """Where it runs, what it writes and where it is asked; its words and variables may name more.
+
+        See ``contracts.Holding``.
+        """
+        settings = _settings(place)
+        fence = [Path(settings.fence_file)] if settings.fence_file else []
+        given = (value.get_secret_value() for value in settings.env.values())
+        return Holds(
+            paths=(_pid_file(settings, place), _log(settings, place), *fence, *self.sites(place).values()),
+            working=(Path(settings.cwd),),
+            ports=tuple(sorted(_ports(settings))),
+            urls=tuple(url for url in (settings.health, settings.ready) if url),
+            mentions=(*settings.command, *given),
+        )
 
     def passing(self, place: Place) -> str | None:
         """The wheels, nearly all that there is, where an environment is made of them; see ``contracts.Passing``."""

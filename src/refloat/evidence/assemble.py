@@ -41,7 +41,7 @@ def evidence(
     measured = [Measurement.model_validate(entry["measurement"]) for entry in known]
     names = [name for name in point.components if not plan.only or name in plan.only]
     return Evidence(
-        kind="recovery",
+        kind="drill" if plan.drill else "recovery",
         pipeline=manifest.pipeline,
         run=view.run,
         state=str(view.state),

@@ -61,6 +61,15 @@ def headline(evidence: Evidence) -> str:
     what = evidence.pipeline
     if "partial" in evidence.flags:
         what = f"{', '.join(evidence.components)} of {what}"
+    if evidence.kind == "drill":
+        answers = {
+            True: "its answers pass",
+            False: "its answers do not pass",
+            None: "its answers are not known",
+        }
+        left = {"rolled_back": "all was put back", "blocked": "nothing was touched"}
+        how = left.get(evidence.state, evidence.state.replace("_", " "))
+        return f"{what} was tried in {evidence.to}: {answers[evidence.verified]}; {how}"
     told = evidence.document()
     if evidence.state != "done":
         return f"{what} was not recovered in {evidence.to}: {evidence.state.replace('_', ' ')}{_missed(_worse(told))}"

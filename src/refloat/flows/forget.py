@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from refloat.clock import Clock
 from refloat.contracts import Progress
@@ -18,7 +19,7 @@ from refloat.errors import Malformed, Missing, RefloatError, Refused, VaultError
 from refloat.evidence.seal import records
 from refloat.flows import points, request
 from refloat.flows.anew import graded_now
-from refloat.flows.recover import unfinished
+from refloat.flows.recover import DRILLS, RUNS, unfinished
 from refloat.flows.suspects import Listings, accepted, overridden, part_of
 from refloat.manifest.model import Keep, Manifest
 from refloat.point.model import Grade, Point
@@ -250,13 +251,17 @@ def _verified(replicas: Sequence[Replica]) -> frozenset[str]:
     for replica in replicas:
         with suppress(VaultError):
             for record in records(replica):
-                names |= {record.point} if record.verified else set()
+                names |= {record.point} if record.verified and record.kind == "recovery" else set()
     return frozenset(names)
 
 
 def _in_use(replicas: Iterable[Replica], clock: Clock) -> tuple[frozenset[str], tuple[str, ...]]:
     """The points that runs which are not over name, and the runs of which that cannot be told."""
-    runs = {run: plan for replica in replicas for run, plan in unfinished(replica, clock)}
+    runs = {
+        run: plan
+        for replica, kind in product(replicas, (RUNS, DRILLS))
+        for run, plan in unfinished(replica, clock, kind)
+    }
     unreadable = tuple(sorted(run for run, plan in runs.items() if plan is None))
     return frozenset(plan.point for plan in runs.values() if plan is not None), unreadable
 

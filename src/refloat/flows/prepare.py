@@ -40,6 +40,9 @@ from refloat.vault.replica import Replica
 from refloat.vault.unfolded import Totals
 from refloat.vault.whole import missing_for
 
+Put = Callable[[Manifest, dict[str, bytes]], tuple[Manifest, dict[str, bytes]]]
+"""What a recovery makes of the manifest and the files that a point carries."""
+
 LOG_DAMAGED = "log_damaged"
 """The rule against a recovery where the log of points is not what was written."""
 
@@ -91,7 +94,11 @@ class Wanted:
 
 
 def prepare(
-    replica: Replica, wanted: Wanted, resolver: Callable[[], Resolver], others: Sequence[Replica] = ()
+    replica: Replica,
+    wanted: Wanted,
+    resolver: Callable[[], Resolver],
+    others: Sequence[Replica] = (),
+    put: Put = lambda manifest, files: (manifest, files),
 ) -> Prepared:
     """Choose the point and build the plan; ``others`` tell more of the points' past.
 
@@ -104,7 +111,7 @@ def prepare(
     reader = Anywhere([replica])
     reader.reading_also(others)
     files = points.manifest_files(reader, point)
-    manifest = parse(files[points.MANIFEST], file=points.MANIFEST)
+    manifest, files = put(parse(files[points.MANIFEST], file=points.MANIFEST), files)
     if wanted.to not in manifest.regions:
         regions = ", ".join(manifest.regions)
         raise UsageError(f"the manifest knows no region {wanted.to!r}", next=f"its regions are {regions}")
@@ -112,14 +119,32 @@ def prepare(
     if wanted.scenario.moves and SOURCE_AHEAD not in wanted.overrides:
         kept = [candidate for candidate in known if not candidate.forgotten]
         _require_last(point, kept[-1], choice, [replica, *others])
-    only = with_their_groups(manifest, wanted.only) if wanted.scenario.grouped else wanted.only
     plan = build(
-        choice.point, point, manifest, wanted.to, components.specs(), only=only, scenario=wanted.scenario
+        choice.point,
+        point,
+        manifest,
+        wanted.to,
+        components.specs(),
+        only=_only(manifest, wanted),
+        scenario=wanted.scenario,
     )
     known_points = frozenset(candidate.name for candidate in known)
     planned = estimate(plan, point, timings(replica, plan.to))
     homes = _homes(replica, known, point, manifest)
     return Prepared(replica, reader, choice, point, components, files, planned, known_points, homes)
+
+
+def _only(manifest: Manifest, wanted: Wanted) -> Sequence[str]:
+    """The components that are brought; none named is all of them."""
+    if wanted.scenario.drill:
+        return tried_with(manifest, wanted.only)
+    return with_their_groups(manifest, wanted.only) if wanted.scenario.grouped else wanted.only
+
+
+def tried_with(manifest: Manifest, names: Collection[str]) -> Sequence[str]:
+    """Components with all that their answers may depend on: what else there is need not be brought to ask them."""
+    known = [answers_depend_on(manifest, name) if name in manifest.components else (name,) for name in names]
+    return tuple(dict.fromkeys(name for each in known for name in each))
 
 
 def with_doubts(prepared: Prepared, replicas: Iterable[Replica]) -> Prepared:
@@ -229,7 +254,8 @@ def history(replica: Replica, to: str) -> Iterator[StepTiming]:
         for step in evidence.steps:
             part = evidence.components.get(step.component or "")
             action = Action(step.id.partition(".")[2].partition(":")[0])
-            if step.result == "done" and not step.observed:
+            tried = evidence.kind == "drill" and step.result == "undone" and not step.error
+            if (step.result == "done" or tried) and not step.observed:
                 yield StepTiming(
                     step_id=step.id,
                     action=action,
@@ -264,6 +290,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         moves=plan.moves,
         token_in_source=lambda name: token(prepared.components, point.primary, name),
         room=lambda: room(prepared, scratch),
+        drill=plan.drill,
     )
 
 

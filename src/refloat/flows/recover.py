@@ -43,6 +43,13 @@ OnUnknown = Callable[[Sequence[Check]], None]
 """Is told all checks of a component of which nobody can tell whether it answers as before."""
 
 
+RUNS, DRILLS = "runs", "drills"
+"""The kinds of journals: of recoveries, and of trials in a sandbox."""
+
+SANDBOX = "sandbox-"
+"""How a sandbox's name as a target begins; no region is called so."""
+
+
 @dataclass(frozen=True)
 class Recovered:
     """A run that ended, its evidence, and where the signed record lies in each region."""
@@ -78,9 +85,14 @@ class Recovered:
         }
 
 
-def journal_of(replica: Replica, run: str, clock: Clock, hide: Callable[[str], str] = str) -> Journal:
-    """The journal of a run, in the target's replica; ``hide`` takes secrets out of what is written there."""
-    return Journal(replica.log(f"runs/{run}", Role.OPERATOR), clock, hide)
+def journal_of(
+    replica: Replica, run: str, clock: Clock, hide: Callable[[str], str] = str, kind: str = RUNS
+) -> Journal:
+    """The journal of a run, in the target's replica; ``hide`` takes secrets out of what is written there.
+
+    Those of drills are of another ``kind``, so that none is taken for a recovery.
+    """
+    return Journal(replica.log(f"{kind}/{run}", Role.OPERATOR), clock, hide)
 
 
 def recover(
@@ -112,7 +124,7 @@ def recover(
         replica.log(f"targets/{plan.to}", Role.OPERATOR),
         run=name,
         view_of=lambda other: journal_of(replica, other, clock).view,
-        journaled=lambda: _streams(replica, "runs"),
+        journaled=lambda: _streams(replica, RUNS),
         clock=clock,
         overrides=overrides,
         progress=progress,
@@ -209,7 +221,7 @@ def runs_of(replica: Replica, region: str) -> list[str]:
     Where a claim cannot be read, every journal that is there may be that of the run which it named.
     """
     found = standing(replica.log(f"targets/{region}", Role.OPERATOR))
-    journaled = [] if found.damage is None else _streams(replica, "runs")
+    journaled = [] if found.damage is None else _streams(replica, RUNS)
     return list(dict.fromkeys((*found.runs, *journaled)))
 
 
@@ -220,7 +232,7 @@ def run_named(replica: Replica, region: str, start: str) -> str:
     """
     runs = runs_of(replica, region)
     found = called(runs, start)
-    if len(found) == 1 or start in _streams(replica, "runs"):
+    if len(found) == 1 or start in (*found, *_streams(replica, RUNS)):
         return found[0] if len(found) == 1 else start
     problem = (
         f"more than one run begins with {start!r}" if found else f"no run {start!r} was begun in this region"
@@ -228,14 +240,14 @@ def run_named(replica: Replica, region: str, start: str) -> str:
     raise UsageError(problem, next=f"refloat run list --to {region}")
 
 
-def unfinished(replica: Replica, clock: Clock) -> Iterator[tuple[str, Plan | None]]:
+def unfinished(replica: Replica, clock: Clock, kind: str = RUNS) -> Iterator[tuple[str, Plan | None]]:
     """The runs whose journals are not at their end, each with its plan; None where the journal is damaged."""
-    for run in _streams(replica, "runs"):
+    for run in _streams(replica, kind):
         try:
-            head = replica.log(f"runs/{run}", Role.OPERATOR).head()
+            head = replica.log(f"{kind}/{run}", Role.OPERATOR).head()
             record = None if head is None else head.body.get("record")
             if not (isinstance(record, Mapping) and record.get("type") == "finished"):
-                view = journal_of(replica, run, clock).view
+                view = journal_of(replica, run, clock, kind=kind).view
                 if view.plan is not None and not view.ended:
                     yield run, view.plan
         except VaultError:
@@ -244,7 +256,8 @@ def unfinished(replica: Replica, clock: Clock) -> Iterator[tuple[str, Plan | Non
 
 def _was_begun(replica: Replica, run: str) -> bool:
     """Whether a claim on any target says that the journal of a run was begun."""
-    claims = (replica.log(f"targets/{region}", Role.OPERATOR) for region in _streams(replica, "targets"))
+    regions = (target for target in _streams(replica, "targets") if not target.startswith(SANDBOX))
+    claims = (replica.log(f"targets/{region}", Role.OPERATOR) for region in regions)
     return any(run in standing(log).begun for log in claims)
 
 

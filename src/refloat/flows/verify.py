@@ -10,7 +10,7 @@ from pathlib import Path
 
 from refloat import registry
 from refloat.clock import Clock
-from refloat.contracts import Probe, Progress, Silent
+from refloat.contracts import Probe, Progress, Reaching, Silent
 from refloat.digest import Json, json_digest, json_form
 from refloat.durable import opened_file
 from refloat.errors import ConnectorError, ManifestError, Retry, UsageError, plug_in
@@ -171,6 +171,22 @@ def _probe(components: Components, asked: Verification, region: str) -> Probe:
     settings = components.resolver.value(address, components.manifest, region)
     with plug_in(f"beginning the probe {kind!r}"):
         return registry.probe(kind)(settings)  # type: ignore[call-arg]  # every probe takes its settings
+
+
+def require_listening(components: Components, name: str, region: str) -> None:
+    """Raises ``ConnectorError`` where nobody listens at the address at which a component is asked."""
+    probe = _probe(components, components.manifest.verify[name], region)
+    try:
+        if isinstance(probe, Reaching) and (silent := probe.unreachable()):
+            raise ConnectorError(
+                f"nobody listens where it is asked: {silent}",
+                component=name,
+                region=region,
+                retry=Retry.LATER,
+                next="see what is to answer there, or correct `probe`",
+            )
+    finally:
+        probe.close()
 
 
 def identities(components: Components, component: str, region: str) -> dict[str, str]:

@@ -152,6 +152,19 @@ class Region(Model):
     addresses: Mapping[Name, str] = Field(default_factory=dict)
 
 
+class Sandbox(Model):
+    """A place for trials, apart from everything that lives: what a region says of where things are, and no vault.
+
+    ``at`` is what differs there from each component's own settings. ``replica`` names the region whose replica of the
+    vault is read and keeps the journals of the trials; without it that is the primary.
+    """
+
+    replica: Name | None = None
+    vars: Mapping[Name, str] = Field(default_factory=dict)
+    addresses: Mapping[Name, str] = Field(default_factory=dict)
+    at: Mapping[Name, Mapping[str, Json]] = Field(default_factory=dict)
+
+
 class Keep(Model):
     """How many points stay: so many of the last ones, and one of each of so many periods."""
 
@@ -302,6 +315,7 @@ class Manifest(Model):
     pipeline: Name
     people: Mapping[Name, Person] = Field(default_factory=dict)
     regions: Mapping[Name, Region] = Field(min_length=1, max_length=REGIONS_MAX)
+    sandboxes: Mapping[Name, Sandbox] = Field(default_factory=dict, max_length=REGIONS_MAX)
     primary: Name
     witness: str | None = None
     tiers: Mapping[TierName, TierChange] = Field(default_factory=dict)

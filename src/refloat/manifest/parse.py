@@ -342,6 +342,13 @@ def _unknown_names(manifest: Manifest) -> Iterator[Mistake]:
         yield from _strangers(("groups", name, "members"), group.members, "component", components)
         yield from _twice(("groups", name, "members"), group.members)
     yield from _strangers(("verify",), manifest.verify, "component", components)
+    for name, sandbox in manifest.sandboxes.items():
+        yield from _strangers(("sandboxes", name, "at"), sandbox.at, "component", components)
+        if sandbox.replica is not None:
+            yield from _stranger(("sandboxes", name, "replica"), sandbox.replica, "region", regions)
+        if name in regions:
+            words = f"a region is called {name!r} too, and a sandbox is none"
+            yield Mistake(("sandboxes", name), words, "call it otherwise", key=True)
     for name, person in manifest.people.items():
         if person.deputy is not None:
             yield from _stranger(("people", name, "deputy"), person.deputy, "person", manifest.people)

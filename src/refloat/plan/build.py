@@ -12,7 +12,7 @@ from refloat.errors import UsageError
 from refloat.manifest.document import nearest
 from refloat.manifest.graph import answers_depend_on, capture_order, order_of_need
 from refloat.manifest.model import Manifest
-from refloat.plan.model import UNMOVED, Action, Phase, Plan, Step
+from refloat.plan.model import APART, UNMOVED, Action, Phase, Plan, Step
 from refloat.plan.scenario import UNNAMED, Scenario
 from refloat.point.model import Point
 
@@ -159,6 +159,8 @@ class _Parts:
         before_activation = [*self.stage(preflight), *self.validate()]
         switching = [*self.activate(before_activation), *self.start()]
         verify = self.verify(switching)
+        if self.scenario.drill:
+            return [*preflight, *before_activation, *switching, *verify]
         traffic = self.traffic([*(verify or switching)])
         return [
             *preflight,
@@ -171,6 +173,11 @@ class _Parts:
 
     def preflight(self) -> list[Step]:
         checks = [_check("point")]
+        if self.scenario.drill:  # before anything in the sandbox is so much as looked at
+            checks += [_check(APART), _check("room", after=(_check(APART).id,))]
+            return checks + [
+                self.of(name, _check(f"target:{name}", after=(checks[-1].id,))) for name in self.names
+            ]
         if self.to != self.point.primary:
             checks.append(_check("source"))
         if self.scenario.moves:
@@ -380,11 +387,12 @@ def _ids(steps: Iterable[Step]) -> tuple[str, ...]:
     return tuple(step.id for step in steps)
 
 
-def _check(subject: str) -> Step:
+def _check(subject: str, *, after: tuple[str, ...] = ()) -> Step:
     return Step(
         id=_id(Phase.PREFLIGHT, Action.CHECK, subject),
         phase=Phase.PREFLIGHT,
         action=Action.CHECK,
         subject=subject,
+        needs=after,
         timeout_s=CHECK_SECONDS_MAX,
     )

@@ -41,6 +41,10 @@ UNMOVED = "unmoved"
 """The subject of the check of a move that what is live in the source is what the point holds."""
 
 
+APART = "apart"
+"""The subject of the check of a drill that what it uses is used by nothing that lives."""
+
+
 class Action(StrEnum):
     """What a step does."""
 
@@ -130,6 +134,11 @@ class Plan(Value):
     def moves(self) -> bool:
         """Whether it moves a pipeline that loses nothing by it."""
         return any(step.subject == UNMOVED for step in self.steps)
+
+    @property
+    def drill(self) -> bool:
+        """Whether it only tries: then everything is put back as soon as it is verified."""
+        return any(step.subject == APART for step in self.steps)
 
     def step(self, id: str) -> Step:
         """The step of an id. Raises ``KeyError``."""

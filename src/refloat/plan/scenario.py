@@ -20,7 +20,8 @@ class Scenario:
 
     One that ``moves`` loses nothing: what is live where the pipeline runs must be what the point holds. ``grouped``
     brings what is named with everything that it is grouped with, in turn. With ``dependents`` what stays is verified
-    too, where its answers depend on what comes back.
+    too, where its answers depend on what comes back. A ``drill`` leads into a sandbox: nothing is served or protected
+    there, and the source may live.
     """
 
     needs: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Scenario:
     moves: bool = False
     grouped: bool = False
     dependents: bool = False
+    drill: bool = False
 
 
 _MOVE = Scenario(excludes=("--only", "--point", "--at", "--before"), moves=True)
@@ -48,6 +50,9 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
 
 UNNAMED = Scenario()
 """What is asked where nobody says what has happened."""
+
+DRILL = Scenario(drill=True)
+"""What is asked of a trial in a sandbox, after which everything is put back."""
 
 
 def named(scenario: str | None) -> Scenario:

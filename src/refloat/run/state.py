@@ -404,6 +404,8 @@ def _message(step: StepView) -> str:
 
 def _forward(plan: Plan, view: View, running: frozenset[str], capacity: int) -> Decision:
     state = _state_of(plan, view)
+    if state is RunState.COMMITTED and plan.drill:
+        return Enter(RunState.ROLLING_BACK, "a drill: everything is put back")
     if state is not view.state:
         return Enter(state)
     over = {step.id for step in plan.steps if _is_over(step, view)}

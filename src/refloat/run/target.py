@@ -56,6 +56,12 @@ def _nobody_looks(name: str) -> Never:
     raise ConnectorError("nobody can look at it", component=name, next="recover it too")
 
 
+def _nobody_compares() -> Never:
+    raise ConnectorError(
+        "whether it shares anything with what lives cannot be told", next="choose another target"
+    )
+
+
 @dataclass(frozen=True)
 class Target:
     """A region that a point is recovered into, and what the checks need to know.
@@ -66,7 +72,9 @@ class Target:
     is known. ``beside`` names the components that may be in the region already and are not recovered, and ``live``
     looks at one of them. In one that ``moves`` nothing may be lost, and ``token_in_source`` is the token of a component
     where the point was made. Both raise what the connector raises, as a ``RefloatError``.
-    ``room`` tells, for each file system, what all components need there. ``scratch`` is a folder for temporary files.
+    In a ``drill`` the region is a sandbox: its places must be empty, and ``apart`` raises ``Refused`` where it shares
+    one with what lives. ``room`` tells, for each file system, what all components need there. ``scratch`` is a folder
+    for temporary files.
     """
 
     region: str
@@ -84,6 +92,8 @@ class Target:
     moves: bool = False
     token_in_source: Callable[[str], str | None] = _nobody_looks
     room: Callable[[], Sequence[Room]] = tuple
+    drill: bool = False
+    apart: Callable[[], None] = _nobody_compares
 
     def component(self, step: Step) -> ComponentTarget:
         """The component that a step is about. Raises ``KeyError`` for a step about none."""

@@ -25,6 +25,7 @@ import pytest
 from refloat.contracts import (
     Connector,
     Facts,
+    Holding,
     Instance,
     Observed,
     Occupied,
@@ -38,6 +39,7 @@ from refloat.contracts import (
 from refloat.deadline import require_wanted
 from refloat.digest import Json, canonical_json
 from refloat.errors import ConnectorError, DeadlineExceeded
+from refloat.holding import shared
 from refloat.testing.memory_snapshot import MemorySink, MemorySource
 
 SOURCE, TARGET = "eu", "us"
@@ -454,6 +456,12 @@ class ConnectorContract(_Hooks):
         assert self.holder(settings) == "point-of-run-1"
         self.connector.revert(op)
         assert self.holder(settings) == ""
+
+    def test_two_places_share_nothing_and_each_all_with_itself(self, tmp_path: Path) -> None:
+        places = (Place("part", SOURCE, self.here(tmp_path)), Place("part", TARGET, self.there(tmp_path)))
+        if isinstance(self.connector, Holding):
+            here, there = map(self.connector.holds, places)
+            assert shared(here, here) and shared(there, there) and not shared(here, there)
 
     def test_an_orchestrator_with_a_stale_epoch_is_refused(self, tmp_path: Path) -> None:
         source, op = self.arrival(tmp_path)

@@ -6,9 +6,10 @@ import pytest
 from pydantic import Field, field_validator
 
 from refloat.contracts import Settings
-from refloat.errors import ManifestError
-from refloat.manifest.model import Manifest
+from refloat.errors import ManifestError, UsageError
+from refloat.manifest.model import Manifest, Sandbox, Verification
 from refloat.manifest.resolve import Resolver, redact
+from refloat.manifest.sandbox import in_sandbox, replica_of
 
 
 class Place(Settings):
@@ -264,3 +265,52 @@ def test_an_address_without_a_counterpart_is_refused(late: Resolver):
 
 def test_the_vaults_address_is_resolved(late: Resolver):
     assert late.vault(manifest(), "eu") == "s3://dr-bucket/eu"
+
+
+# ---------------------------------------------------------------------------------------------- in a sandbox
+
+
+def test_a_sandbox_says_where_things_are_and_the_point_what_they_are() -> None:
+    carried = Manifest.model_validate(
+        {
+            "version": 1,
+            "pipeline": "notes",
+            "regions": {"eu": {"vault": "v"}},
+            "primary": "eu",
+            "components": {
+                "pages": {
+                    "kind": "k",
+                    "with": {"path": "/srv/${region}", "port": 7},
+                    "at": {"bench": {"port": 1}},
+                },
+                "texts": {"kind": "k", "with": {"path": "${region.root}/t"}},
+            },
+            "verify": {
+                "texts": {"probe": {"http": "x"}, "golden": "g", "bounds": {"errors": {"at_most": 0.5}}}
+            },
+        }
+    )
+    asked = {"probe": {"http": "${region.root}"}, "golden": "g", "bounds": {"a": {"at_least": 1.0}}}
+    today = carried.model_copy(
+        update={
+            "sandboxes": {
+                "bench": Sandbox.model_validate({"vars": {"root": "/b"}, "at": {"texts": {"names": ["n"]}}})
+            },
+            "verify": {name: Verification.model_validate(asked) for name in ("pages", "gone")},
+        }
+    )
+    there = in_sandbox(carried, today, "bench")
+    resolver = Resolver({}, lambda path: "")
+    pages = resolver.settings(there, "pages", "bench", Place)
+    assert (pages.path, pages.port) == ("/srv/bench", 7), (
+        "what the point said of a region called so is no matter"
+    )
+    assert resolver.settings(there, "texts", "bench", Place) == Place(path="/b/t", names=["n"])
+    assert there.verify.keys() == {"pages"}, "what today's manifest asks, of what the point has"
+    assert resolver.value(there.verify["pages"].probe, there, "bench") == {"http": "/b"}
+    assert replica_of(today, "bench") == "eu"
+    with pytest.raises(UsageError, match="knows no sandbox 'bnch'") as error:
+        in_sandbox(carried, today, "bnch")
+    assert "bench" in str(error.value.next)
+    with pytest.raises(UsageError, match="knows no sandbox"):
+        in_sandbox(carried, carried, "bench")

@@ -13,6 +13,7 @@ from refloat.errors import UsageError
 from refloat.manifest.model import Manifest
 from refloat.plan.build import build, in_order, reduced
 from refloat.plan.model import Action, Phase, Plan, Step
+from refloat.plan.scenario import DRILL
 from refloat.point.model import Point, Snapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -305,3 +306,16 @@ def test_what_serving_needs_first_is_staged_first() -> None:
     plan = _plan(components=components | {"answers": components["answers"] | {"needs": ["articles"]}})
     staged = [step.component for step in plan.steps if step.action is Action.STAGE]
     assert staged == ["articles", "answers", "vectors", "registry", "assistant", "web", "prompts"]
+
+
+def test_a_drill_looks_at_nothing_before_it_is_known_to_lie_apart_and_serves_and_protects_nothing() -> None:
+    manifest = _manifest()
+    plan = build("p", _point(manifest), manifest, "us", SPECS, scenario=DRILL)
+    assert plan.drill and not build("p", _point(manifest), manifest, "us", SPECS).drill
+    assert not {"preflight.check:source", "preflight.check:unmoved"} & plan.by_id.keys()
+    assert not {step.phase for step in plan.steps} & {Phase.TRAFFIC, Phase.REPROTECT}
+    assert [step.id for step in plan.steps if step.phase is Phase.VERIFY] == ["verify.verify:assistant"]
+    apart = "preflight.check:apart"
+    for step in plan.steps:
+        if step.id not in ("preflight.check:point", apart):
+            assert apart in _before(plan, step.id), step.id

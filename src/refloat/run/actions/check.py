@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from refloat.contracts import Health, Identifiable, Occupied, SetsAside, Staging
 from refloat.digest import Json
 from refloat.errors import Missing, Refused
-from refloat.plan.model import UNMOVED, Step
+from refloat.plan.model import APART, UNMOVED, Step
 from refloat.point.model import Grade
 from refloat.room import how_to_make, short
 from refloat.run.actions.agreement import Agreement
@@ -37,6 +37,9 @@ class Check(ReadOnly):
             return self._source(context)
         if step.subject == UNMOVED:
             return self.agreement.with_source(context)
+        if step.subject == APART:
+            self.target.apart()
+            return {}
         if step.subject == "room":
             return self._room(context)
         return self._place(step, context)
@@ -115,12 +118,24 @@ class Check(ReadOnly):
         holder = connector.holder(component.place)
         if holder is None:
             return {"holder": None}
+        if self.target.drill:
+            raise self._occupied(component, holder)
         if self.target.region in self.target.homes:
             serving = self._serving(component, context) if holder else {}
             return {"holder": holder, **serving, **self._home(component, context)}
         if holder in self.target.known_points:
             return {"holder": holder, **self._serving(component, context)}
         return self._foreign(component, holder, context)
+
+    def _occupied(self, component: ComponentTarget, holder: str | None = None) -> Refused:
+        """A trial puts back what it finds, and finds nothing: what lies there may be somebody's."""
+        what = f"what point {holder[:12]} put there" if holder else FOREIGN
+        return Refused(
+            "sandbox_occupied",
+            f"the place of {component.name} in the sandbox {self.target.region} holds {what}",
+            component=component.name,
+            next="move it away, or give the sandbox another place",
+        )
 
     def _foreign(self, component: ComponentTarget, holder: str, context: Context) -> Mapping[str, Json]:
         """What another put there. What a connector can name stands in the way, whatever rule is overridden."""
@@ -169,6 +184,8 @@ class Check(ReadOnly):
         name = component.name
         if component.connector.spec.staging is Staging.NONE:
             return {"holder": "nothing is put there"}
+        if self.target.drill:
+            raise self._occupied(component)
         message = f"who put what is live at the target of {name} cannot be told"
         hint = ELSEWHERE if self.target.region in self.target.homes else "look at it"
         told = context.refuse("target_foreign", message, component=name, next=hint)
