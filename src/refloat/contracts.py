@@ -293,10 +293,7 @@ class EntryType(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One path of a snapshot. ``path`` is relative, with ``/``; bytes that are not UTF-8 are surrogates.
-
-    ``link`` is the path, from the root of the snapshot, under which the same file stands before this one.
-    """
+    """One path of a snapshot, with ``/``; bytes that are not UTF-8 are surrogates. ``link``: its file's first path."""
 
     path: str
     type: EntryType
