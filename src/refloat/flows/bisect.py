@@ -155,7 +155,7 @@ def opened(
     _require_whole(vault, replica)
     _require_addresses(manifest, name)
     files = golden_files(today, folder)
-    references = {} if good is None else _references(vault, replica, good, today, name)
+    references = {} if good is None else _references(vault, replica, good, today, name, files)
     names = [one for one in manifest.verify if component in (None, one)]
     asked: dict[str, Verification] = {}
     remarks = []
@@ -229,19 +229,24 @@ def _counting(
 
 
 def _references(
-    vault: Vault, replica: Replica, good: str, today: Components, sandbox: str
+    vault: Vault,
+    replica: Replica,
+    good: str,
+    today: Components,
+    sandbox: str,
+    golden: Mapping[str, bytes],
 ) -> dict[str, Reference]:
-    """The baselines of a point that is known to be good, as far as there are any."""
+    """The baselines of a point that is known to be good, as far as there are any, for what is asked of all points."""
     _, point, _ = points.find([replica], good)
-    files = points.manifest_files(replica, point)
-    carried = parse(files[points.MANIFEST], file=points.MANIFEST)
+    carried = parse(points.manifest_files(replica, point)[points.MANIFEST], file=points.MANIFEST)
     manifest = in_sandbox(carried, today.manifest, sandbox)
     kept = baselines.kept(vault.replicas.values())
     found = {
         name: baselines.reference_for(
-            kept, point, manifest, name, files.get(baselines.carried_as(name), b""), today.manifest.primary
+            kept, point, manifest, name, golden[baselines.carried_as(name)], today.manifest.primary
         )
         for name in manifest.verify
+        if name in today.manifest.verify
     }
     return {name: one for name, one in found.items() if one is not None}
 

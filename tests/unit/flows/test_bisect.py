@@ -78,7 +78,7 @@ def test_each_trial_is_on_record_as_a_drill_in_every_region(bench: Bench) -> Non
         assert (record.kind, record.run, record.state) == ("drill", trial.run, "rolled_back")
         assert (record.to, record.point, record.verified) == ("bench", trial.point, True)
         assert record.checks == trial.checks
-    learnt = {timing.step_id for timing in history(vault.replicas["eu"])}
+    learnt = {timing.step_id for timing in history(vault.replicas["eu"], "bench")}
     assert {"stage.stage:pages", "activate.activate:ledger", "verify.verify:pages"} <= learnt
 
 
