@@ -12,7 +12,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
 
 from refloat.errors import RefloatError
 from refloat.limits import KIB, MIB
@@ -44,9 +43,9 @@ class Ranges:
         self._get = get
         self._far_seconds = far_seconds
         self._last_seconds = 0.0
-        self._window = lru_cache(WINDOWS_KEPT)(self._read_window)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(BLOCKS_KEPT, thread_name_prefix="ranges")
+        self._windows: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._blocks: OrderedDict[tuple[str, int], Future[bytes]] = OrderedDict()
         self._ends: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
@@ -64,12 +63,13 @@ class Ranges:
         self._last_seconds = time.monotonic() - began
         return content
 
-    def forget(self) -> None:
-        """Keep nothing: what was read was wrong, and may be right when it is read again."""
-        self._window.cache_clear()
+    def forget(self, pack: str) -> None:
+        """Keep nothing of a pack: what was read of it was wrong, and may be right when it is read again."""
         with self._lock:
-            self._blocks.clear()
-            self._ends.clear()
+            for kept in (self._windows, self._blocks):
+                for key in [key for key in kept if key[0] == pack]:
+                    kept.pop(key)
+            self._ends.pop(pack, None)
 
     def _pays_to_read_ahead(self, pack: str, start: int, length: int) -> bool:
         """Whether the last reads of a pack were near each other, and its store is far."""
@@ -81,8 +81,18 @@ class Ranges:
                 self._ends.popitem(last=False)
         return times >= READS_IN_ORDER and self._last_seconds >= self._far_seconds
 
-    def _read_window(self, pack: str, number: int) -> bytes:
-        return self._timed(pack, number * WINDOW_BYTES, WINDOW_BYTES)
+    def _window(self, pack: str, number: int) -> bytes:
+        with self._lock:
+            window = self._windows.pop((pack, number), None)
+            if window is not None:
+                self._windows[pack, number] = window
+                return window
+        window = self._timed(pack, number * WINDOW_BYTES, WINDOW_BYTES)
+        with self._lock:
+            self._windows[pack, number] = window
+            while len(self._windows) > WINDOWS_KEPT:
+                self._windows.popitem(last=False)
+        return window
 
     def _block(self, pack: str, size: int, number: int) -> bytes:
         """A block, while those behind it are on their way. One that failed is not kept."""

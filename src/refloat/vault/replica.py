@@ -42,6 +42,7 @@ from refloat.vault.unfolded import UNTOLD, Totals
 
 GETS_AT_ONCE = 8  # requests in flight while index objects are read
 INDEX_OBJECTS_AT_ONCE = 16  # in memory; one lists what a capture had new
+WHOLE_READS_MAX = 2  # of a pack of which a piece is bad, where the first one failed
 REPAIR = "refloat vault repair"
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
@@ -85,7 +86,7 @@ class Replica:
         self._cache = cache
         self._logs: dict[tuple[str, Role], SlotLog] = {}
         self._ranges = Ranges(store.get)
-        self._read_whole: set[str] = set()
+        self._reads_left: dict[str, int] = {}
         self.index_damage: dict[str, VaultError] = {}
         self.progress: Progress = Silent()
         """Who is told how far the index is read, where that takes long."""
@@ -235,8 +236,9 @@ class Replica:
             try:
                 return self._open(name, location, depth, base)
             except VaultError as error:
-                self._ranges.forget()
-                self._doubt(layout.pack_name(location.pack.name), error)
+                pack = layout.pack_name(location.pack.name)
+                self._ranges.forget(pack)
+                self._doubt(pack, error)
                 failed = failed or error
         if failed is not None:
             failed.next = failed.next or REPAIR
@@ -247,21 +249,25 @@ class Replica:
     def met_damage(self) -> bool:
         """Whether a piece was read here that is not what was written: its pack may be in quarantine since."""
         with self._lock:
-            return bool(self._read_whole)
+            return bool(self._reads_left)
 
     def _doubt(self, pack: str, error: VaultError) -> None:
-        """Read a pack whole, once, of which a piece is not what was written; where that fails, nobody hears of it."""
+        """Read a pack whole of which a piece is not what was written; where that fails, nobody hears of it.
+
+        Where it failed, whoever comes upon the pack next tries again, but not each of those who follow.
+        """
         if not isinstance(error, Damaged) or error.file != pack:
             return
         with self._lock:
-            if pack in self._read_whole:
-                return
-            self._read_whole.add(pack)
+            left = self._reads_left.get(pack, WHOLE_READS_MAX)
+            self._reads_left[pack] = 0  # while one reads it, no other does
+        if not left:
+            return
         try:
             is_whole(self.store, pack, self.store.get(pack, 0, OBJECT_BYTES_MAX + 1))
         except (VaultError, StoreError):
             with self._lock:
-                self._read_whole.discard(pack)  # whoever comes upon it next tries again
+                self._reads_left[pack] = left - 1
 
     def _no_chunk(self, name: bytes) -> Missing:
         return Missing(

@@ -22,7 +22,7 @@ from refloat.vault.indexrun import Location
 from refloat.vault.pack import CATALOGUE_KEY
 from refloat.vault.quarantine import quarantine, quarantined
 from refloat.vault.repair_names import repair_by_names
-from refloat.vault.replica import create_vault
+from refloat.vault.replica import WHOLE_READS_MAX, create_vault
 from refloat.vault.stores import open_store
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation
 from refloat.vault.tree import chunk_names
@@ -92,9 +92,11 @@ class Sick(FaultyStore):
     """Gives no more than a part of a pack at a time, until it is ``well``."""
 
     well = False
+    refused = 0
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         if not self.well and name.startswith(layout.PACKS) and (length is None or length > OBJECT_BYTES_MAX):
+            self.refused += 1
             raise StoreError("the region is sick")
         return super().get(name, start, length)
 
@@ -188,6 +190,21 @@ def test_a_pack_that_cannot_be_read_whole_is_not_judged_before_it_can(world: Wor
         assert marked(world, "us") == marks
         us.well = True
     assert world.recover().ok and world.live("us") == before
+
+
+def test_a_pack_that_cannot_be_read_whole_is_not_tried_again_for_each_of_its_pieces(
+    world: World,
+) -> None:  # fault 2
+    (hurt,) = rot(world, "us")
+    us = Sick(world.stores["us"])
+    replica = world.vault({"us": us}).replicas["us"]
+    tree = points.read(replica, replica.points()[-1].name).components["pages"].tree
+    names = dict.fromkeys(chunk_names(bytes.fromhex(tree), replica.read_chunk))
+    bad = [name for name in names if next(replica.index.locations(name)).pack.key_id != CATALOGUE_KEY]
+    for name in [*bad, *bad]:
+        with pytest.raises(Damaged, match=hurt):
+            replica.read_chunk(name)
+    assert len(bad) > 1 and us.refused == WHOLE_READS_MAX
 
 
 def test_who_may_not_write_a_mark_goes_on_all_the_same(world: World) -> None:

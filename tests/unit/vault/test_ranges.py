@@ -9,7 +9,7 @@ import pytest
 
 from refloat.errors import Retry, StoreError
 from refloat.limits import KIB, MIB
-from refloat.vault.ranges import BLOCK_BYTES, BLOCKS_KEPT, PACKS_AT_ONCE, WINDOW_BYTES, Ranges
+from refloat.vault.ranges import BLOCK_BYTES, BLOCKS_KEPT, PACKS_AT_ONCE, WINDOW_BYTES, WINDOWS_KEPT, Ranges
 
 PACK_BYTES = 30 * MIB + 12_345
 RECORD_BYTES = 3 * MIB
@@ -129,9 +129,33 @@ def test_after_forgetting_everything_is_read_anew() -> None:
     for start in records(6):
         read(ranges, packs, start, RECORD_BYTES)
     packs.bytes["a"] = np.random.default_rng(2).bytes(PACK_BYTES)
-    ranges.forget()
+    ranges.forget("a")
     for start in records(6):
         read(ranges, packs, start, RECORD_BYTES)
+
+
+def test_forgetting_a_pack_keeps_what_was_read_of_others() -> None:
+    packs = Packs("ab")
+    ranges = Ranges(packs.get, far_seconds=30.0)
+    for name in "abab":
+        read(ranges, packs, 0, KIB, name)
+    ranges.forget("a")
+    for name in "ab":
+        read(ranges, packs, 0, KIB, name)
+    assert [pack for pack, _, _ in packs.asked] == ["a", "b", "a"]
+
+
+def test_of_many_windows_the_latest_are_kept() -> None:
+    names = [chr(ord("a") + number) for number in range(3)]
+    packs = Packs("".join(names))
+    ranges = Ranges(packs.get, far_seconds=30.0)
+    read(ranges, packs, 0, KIB)
+    for name in names[1:]:
+        for number in range(WINDOWS_KEPT // 2):
+            read(ranges, packs, number * WINDOW_BYTES, KIB, name)
+            read(ranges, packs, 0, KIB)  # what is read again and again stays
+    assert packs.asked.count(("a", 0, WINDOW_BYTES)) == 1
+    assert len(ranges._windows) == WINDOWS_KEPT
 
 
 def test_threads_that_read_side_by_side_share_what_is_fetched() -> None:
