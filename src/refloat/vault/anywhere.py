@@ -37,12 +37,17 @@ class Anywhere:
         self._lock = threading.Lock()
         self._instead: dict[tuple[str, str], set[str]] = {}
         self._silent: dict[tuple[str, str], str] = {}
+        for replica in self._replicas:
+            replica.look_again()
 
     def reading_also(self, replicas: Iterable[Replica]) -> None:
         """Look in these regions, too, for what is whole in none before them."""
         with self._lock:
             known = {replica.region for replica in self._replicas}
-            self._replicas += [replica for replica in replicas if replica.region not in known]
+            others = [replica for replica in replicas if replica.region not in known]
+            self._replicas += others
+        for replica in others:
+            replica.look_again()
 
     def remarks(self) -> list[str]:
         """What was read in another region than the first that was asked, and why: for people."""

@@ -92,6 +92,7 @@ def repair(
                 whole.append(name)
             continue
         region = replaced(replica, name, others)
+        replica.look_again()
         if region is not None:
             mended[name] = region
         elif all_answer and (saved := _salvaged(replica, name, others)) is not None:
@@ -99,6 +100,7 @@ def repair(
         else:
             left[name] = NO_GOOD_COPY
     progress.finish(task)
+    replica.look_again()
     if chunks or any(name.startswith(layout.POINTS) for name in mended):
         packs = _packs_cut_short(replica, others)
         mended |= packs
@@ -106,6 +108,7 @@ def repair(
     left |= {name: NOWHERE for name, chunk in chunks.items() if not replica.locate(chunk)}
     for other in others:  # an index object that is gone leaves no name behind, only packs that none lists
         mended |= dict.fromkeys(copy_index(other, replica), other.region)
+    replica.look_again()
     mended |= _listed_anew(replica, [name for name in whole if name.startswith(layout.PACKS)])
     if not mended:
         left |= dict.fromkeys(whole, _WHOLE)
@@ -179,6 +182,7 @@ def _pack_of(chunk: bytes, replica: Replica, others: Sequence[Replica]) -> dict[
                 found = good_copy(pack, [other]) if replica.store.size(pack) is None else None
                 if found is not None:
                     store_checked(replica.store, pack, found[1])
+                    replica.look_again()
                     return {pack: found[0]}
     return None
 

@@ -42,6 +42,7 @@ from refloat.vault.unfolded import UNTOLD, Totals
 
 GETS_AT_ONCE = 8  # requests in flight while index objects are read
 INDEX_OBJECTS_AT_ONCE = 16  # in memory; one lists what a capture had new
+LOOKED_FOR_S = 30.0  # for so long what nothing that is listed tells of is not looked for again
 WHOLE_READS_MAX = 2  # of a pack of which a piece is bad, where the first one failed
 REPAIR = "refloat vault repair"
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
@@ -87,6 +88,7 @@ class Replica:
         self._logs: dict[tuple[str, Role], SlotLog] = {}
         self._ranges = Ranges(store.get)
         self._reads_left: dict[str, int] = {}
+        self._looked_at: float | None = None
         self.index_damage: dict[str, VaultError] = {}
         self.progress: Progress = Silent()
         """Who is told how far the index is read, where that takes long."""
@@ -131,11 +133,7 @@ class Replica:
         same; ``index_damage`` names them.
         """
         with self._lock:
-            if self._index is None:
-                index = Index(self._shelf())
-                self._read_index(index)
-                self._index = index
-            return self._index
+            return self._index if self._index is not None else self._take_in()
 
     def _shelf(self) -> Shelf | None:
         """Where a large index is kept on this machine: for this replica alone."""
@@ -147,16 +145,33 @@ class Replica:
     def refresh_index(self) -> None:
         """Take in the index objects that were added since."""
         with self._lock:
-            if self._index is None:
-                self._index = self.index
-            else:
-                self._read_index(self._index)
+            self._take_in()
 
     def recover_index(self) -> None:
         """Take in new index objects, and what packs that no index object lists say of themselves."""
         with self._lock:
-            self.refresh_index()
-            self._read_directories(self.index)
+            self._take_in(unlisted=True)
+
+    def look_again(self) -> None:
+        """Let ``locate`` look for what is lacking though it just did: a reading begins, or something was added."""
+        with self._lock:
+            self._looked_at = None
+
+    def _look(self) -> None:
+        """``recover_index`` for a chunk that lacks; after that, what lacks as well does not make it list again."""
+        with self._lock:
+            if self._looked_at is None or self.clock.monotonic() - self._looked_at >= LOOKED_FOR_S:
+                self._take_in(unlisted=True, damaged=False)
+                self._looked_at = self.clock.monotonic()
+
+    def _take_in(self, *, unlisted: bool = False, damaged: bool = True) -> Index:
+        """The index with what is new; of ``unlisted`` packs, too, and of those again that were found ``damaged``."""
+        index = Index(self._shelf()) if self._index is None else self._index
+        self._read_index(index)
+        if unlisted or self.index_damage:
+            self._read_directories(index, damaged)
+        self._index, self._looked_at = index, None
+        return index
 
     def learn(self, name: str, packs: Iterable[tuple[PackRecord, Directory]]) -> None:
         """Take in an index object that was just written here."""
@@ -188,8 +203,6 @@ class Replica:
         index.settle()
         if told:
             self.progress.finish(task)
-        if self.index_damage:
-            self._read_directories(index)
 
     def _open_index(self, name: str) -> list[tuple[PackRecord, Directory]] | None:
         what = layout.index_name(name)
@@ -199,11 +212,12 @@ class Replica:
             self.index_damage[what] = error
             return None
 
-    def _read_directories(self, index: Index) -> None:
+    def _read_directories(self, index: Index, damaged: bool) -> None:
         """Take in what packs say of themselves, for those that no index object lists."""
+        known = frozenset() if damaged else frozenset(self.index_damage)
         for info in self.store.list(layout.PACKS):
             name = info.name.rpartition("/")[2]
-            if info.name == layout.pack_name(name) and not index.knows(name):
+            if info.name == layout.pack_name(name) and info.name not in known and not index.knows(name):
                 try:
                     directory = self.read_directory(name, info.size)
                 except VaultError as error:  # whoever left it there, the packs that are whole are read
@@ -297,10 +311,13 @@ class Replica:
         return False
 
     def locate(self, name: bytes) -> list[Location]:
-        """Every place of a chunk; where the index knows none, new index objects and the packs are asked."""
+        """Every place of a chunk; where the index knows none, new index objects and the packs are asked.
+
+        Not for each chunk that lacks: only once in ``LOOKED_FOR_S``, or after ``look_again``.
+        """
         found = list(self.index.locations(name))
         if not found:
-            self.recover_index()
+            self._look()
             found = list(self.index.locations(name))
         return found
 
@@ -397,6 +414,7 @@ class Replica:
         return open_signed_point(self.keyring, name, self._stored_point(name))
 
     def _stored_point(self, name: str) -> bytes:
+        self.look_again()  # what a point needs was written before it
         what = layout.point_name(name)
         try:
             return self.store.get(what, 0, OBJECT_BYTES_MAX + 1)

@@ -111,6 +111,21 @@ def chunks_that_lie(world: World, pack: str) -> list[SealedChunk]:
     return [replace(chunk, name=name) for chunk, name in zip(chunks, names[1:] + names[:1], strict=True)]
 
 
+def test_every_pack_that_nothing_here_names_any_more_is_fetched_in_one_go(tmp_path: Path) -> None:  # fault 3
+    world = World.small(tmp_path)
+    world.protect()
+    world.release(2)
+    world.protect()
+    lost = objects(world, "packs/")
+    for name in [*lost, *objects(world, "index/")]:
+        world.stores["us"].delete(name)
+    damaged = {damage.object for damage in check(world.vault().replicas["us"], read_data=False).damaged}
+    assert not damaged & set(lost), "nothing says what the packs are called"
+    done = mend(world)
+    assert set(lost) <= set(done.mended) and not done.left
+    assert check(world.vault().replicas["us"], read_data=True).ok
+
+
 def test_what_is_damaged_everywhere_is_left_as_it_is_and_said_so(tmp_path: Path) -> None:
     world = World.small(tmp_path)
     world.protect()

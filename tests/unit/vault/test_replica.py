@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from refloat.contracts import Facts, Put
 from refloat.errors import Damaged, Missing, RefloatError, Refused, StoreError, WrongKey
 from refloat.testing.world import WorldClock
 from refloat.vault import layout
+from refloat.vault.anywhere import Anywhere
 from refloat.vault.keys import KeyFile, Role
-from refloat.vault.replica import Begun, Replica, create_vault
+from refloat.vault.replica import LOOKED_FOR_S, Begun, Replica, create_vault
 from refloat.vault.stores.faulty import Crash, FaultyStore, Operation, When
 from refloat.vault.stores.local import LocalStore
 from refloat.vault.stores.memory import MemoryStore
@@ -327,6 +329,52 @@ def test_what_others_add_while_a_replica_is_open_is_found(world: VaultWorld) -> 
     assert len(eu.index) == 0
     point = world.capture(FILES).point
     assert world.restored(point, replica=eu) == FILES
+
+
+def test_many_lacking_chunks_cost_one_look_at_what_is_listed(world: VaultWorld) -> None:
+    point = world.capture(FILES).point
+    world.clock = WorldClock()
+    traced = TracedStore(world.stores["eu"])
+    eu = world.open(store=traced)
+
+    def listed(look: Callable[[bytes], object]) -> list[str]:
+        """What is listed while a hundred chunks are asked for that lack."""
+        traced.calls.clear()
+        for number in range(100):
+            assert not look(number.to_bytes(32, "big"))
+        return [call.name for call in traced.calls if call.op == "list"]
+
+    assert len(eu.index)
+    both = [layout.INDEX, layout.PACKS]
+    assert listed(eu.locate) == both and listed(eu.locate) == []
+    world.clock.sleep(LOOKED_FOR_S)
+    assert listed(eu.locate) == both, "what was written since may be listed by now"
+    for says_so in (eu.look_again, eu.refresh_index, lambda: eu.read_point(point)):
+        says_so()
+        assert listed(eu.locate) == both
+    reader = Anywhere([eu])
+    assert listed(lambda name: reader.any(lambda replica: bool(replica.locate(name)))) == both
+    reader = Anywhere([world.open("us")])
+    reader.reading_also([eu])
+    assert listed(eu.locate) == both and listed(eu.locate) == []
+
+
+def test_a_pack_that_nothing_lists_and_that_is_damaged_is_looked_at_once(world: VaultWorld) -> None:
+    world.capture(FILES)
+    (index,), packs = world.names("index/"), world.names("packs/")
+    world.stores["eu"].delete(index)
+    for pack in packs:
+        world.flip(pack, world.stores["eu"].size(pack) - 1)
+    traced = TracedStore(world.stores["eu"])
+    eu = world.open(store=traced)
+    for number in range(3):
+        assert eu.locate(number.to_bytes(32, "big")) == []
+        eu.look_again()
+    read = [call.name for call in traced.calls if call.op == "get" and call.name in packs]
+    traced.calls.clear()
+    assert set(read) == set(packs) == set(eu.index_damage)
+    eu.recover_index()  # asked for itself, it looks at each anew
+    assert sorted(read) == sorted(call.name for call in traced.calls if call.name in packs)
 
 
 def test_many_small_files_cost_few_requests(world: VaultWorld) -> None:
