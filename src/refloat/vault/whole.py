@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from refloat.errors import VaultError
+from refloat.errors import StoreError, VaultError
 from refloat.vault import layout
 from refloat.vault.anywhere import Anywhere
-from refloat.vault.index import is_there
+from refloat.vault.chunk import BASES_MAX, NO_BASE
 from refloat.vault.indexrun import Location
 from refloat.vault.replica import Replica
 from refloat.vault.tree import chunk_names
@@ -42,14 +42,33 @@ class Wholeness:
         missing: dict[str, None] = {}
         try:
             for name in chunk_names(bytes.fromhex(tree), self._reader.read_chunk):
-                if not self._reader.any(partial(self._is_there, name)):
+                if not self._is_there(name):
                     missing[f"chunk {name.hex()}"] = None
         except VaultError as error:
             missing[error.file or f"tree {tree}"] = None
         return list(missing)
 
-    def _is_there(self, name: bytes, replica: Replica) -> bool:
-        return is_there(name, replica.locate, partial(self._is_whole, replica))
+    def _is_there(self, name: bytes) -> bool:
+        """Whether some region has a chunk, and some region, maybe another, what it rests on: so it is read."""
+        silent: list[StoreError] = []
+        found = self._is_somewhere(name, silent)
+        if silent and not found:
+            raise silent[0]
+        return found
+
+    def _is_somewhere(self, name: bytes, silent: list[StoreError], depth: int = 0) -> bool:
+        try:
+            return depth <= BASES_MAX and self._reader.any(partial(self._is_in, name, silent, depth))
+        except StoreError as error:  # of a base, it says nothing of the region that has the difference
+            silent.append(error)
+            return False
+
+    def _is_in(self, name: bytes, silent: list[StoreError], depth: int, replica: Replica) -> bool:
+        return any(
+            self._is_whole(replica, place)
+            and (place.base == NO_BASE or self._is_somewhere(place.base, silent, depth + 1))
+            for place in replica.locate(name)
+        )
 
     def _is_whole(self, replica: Replica, place: Location) -> bool:
         pack = layout.pack_name(place.pack.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refloat.contracts import Facts
-from refloat.errors import Damaged, VaultError
+from refloat.contracts import Facts, Store
+from refloat.errors import Damaged, StoreError, VaultError
 from refloat.limits import MIB, PACK_BYTES_MAX, PRUNE_GRACE_S
 from refloat.vault import layout
 from refloat.vault.anywhere import Anywhere
@@ -23,6 +23,7 @@ from refloat.vault.forgotten import write_forgotten
 from refloat.vault.keys import Role
 from refloat.vault.prune import plan_prune, prune
 from refloat.vault.repair import repair
+from refloat.vault.stores.faulty import FaultyStore
 from refloat.vault.vault import Vault
 from refloat.vault.whole import missing_for
 from refloat.vault.writer import Writer
@@ -219,6 +220,51 @@ def test_a_lost_base_costs_what_rests_on_it_and_nothing_else(world: VaultWorld, 
     assert lacking and all(name.startswith("chunk ") for name in lacking)
     with pytest.raises(VaultError):
         world.restored(point)
+
+
+class Unmeasured(FaultyStore):
+    """Does not say how large some packs are."""
+
+    def __init__(self, inner: Store, packs: Collection[str]) -> None:
+        super().__init__(inner)
+        self._packs = packs
+
+    def size(self, name: str) -> int | None:
+        if name.rpartition("/")[2] in self._packs:
+            raise StoreError(f"how large {name} is cannot be told")
+        return super().size(name)
+
+
+def test_a_difference_and_its_base_may_lie_in_two_regions(world: VaultWorld, training: Training) -> None:
+    # fault 3
+    training.step(1)
+    _, first = capture(world, training.folder)
+    training.step(2)
+    _, second = capture(world, training.folder, first.tree)
+    index = world.open().index
+    told = bases(world, second.tree)
+    apart = (
+        {index.lookup(name).pack.name for name in told},
+        {index.lookup(name).pack.name for name in told.values()},
+    )
+    assert told and not apart[0] & apart[1]
+    for region, packs in zip(("eu", "us"), apart, strict=True):
+        for pack in packs:
+            world.stores[region].delete(layout.pack_name(pack))
+    for order in (("eu", "us"), ("us", "eu")):
+        reader = Anywhere([world.open(region) for region in order])
+        assert missing_for(reader, [second.tree]) == []
+        name = next(iter(told))
+        assert reader.name_of(reader.read_chunk(name)) == name
+        alone = missing_for(Anywhere([world.open(order[0])]), [second.tree])
+        assert {f"chunk {name.hex()}" for name in told} <= set(alone)
+    eu = Unmeasured(world.stores["eu"], apart[1])
+    with pytest.raises(StoreError, match="how large"):
+        missing_for(Anywhere([world.open("eu", store=eu), world.open("us")]), [second.tree])
+    for pack in apart[1]:
+        world.stores["eu"].delete(layout.pack_name(pack))
+    lacking = missing_for(Anywhere([world.open(region) for region in ("eu", "us")]), [second.tree])
+    assert {f"chunk {name.hex()}" for name in told} <= set(lacking)
 
 
 def test_a_prune_keeps_what_only_a_difference_needs(
