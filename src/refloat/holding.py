@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +20,7 @@ from urllib.parse import urlsplit
 _HERE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""})
 _WORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"',;]+|/[^\s\"',;:=]*|\d{2,5}", re.IGNORECASE)
 _WEB = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+ROOT_PARTS_MAX = 2  # `/` and one folder, such as `/srv`: what all programs of a machine have in common
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,9 @@ class Holds:
 def shared(mine: Holds, theirs: Holds) -> str | None:
     """What of ``theirs`` is used by ``mine`` as well, as people call it; None where they lie apart.
 
-    One path that lies in another is shared. What is only mentioned is shared where it is theirs, lies in what is
-    theirs, or holds it and nothing of mine.
+    One path that lies in another is shared. What a text of either names is shared where it is the other's, lies in what
+    is the other's, or holds it: mine may name what holds my own places as well, but theirs may be anything that looks
+    through all below, so none of it may hold a place of mine.
     """
     own, other = _paths(mine), _paths(theirs)
     mine_on_disk, theirs_on_disk = [*own, *map(_real, mine.working)], [*other, *map(_real, theirs.working)]
@@ -49,10 +54,9 @@ def shared(mine: Holds, theirs: Holds) -> str | None:
     for asked, server in product(_servers(mine), _servers(theirs)):
         if asked.same_as(server):
             return str(server)
-    for bucket, known in product(_buckets(mine), _buckets(theirs)):
-        if bucket.startswith(known) or known.startswith(bucket):
-            return known
-    return _mentioned(mine, mine_on_disk, other, _servers(theirs))
+    if known := _common(_buckets(mine), _buckets(theirs)):
+        return known
+    return _mentioned(mine, theirs, mine_on_disk) or _mentioned(theirs, mine, None)
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,13 @@ class _Server:
     port: int
 
     def same_as(self, other: _Server) -> bool:
-        here = self.host in _HERE or other.host in _HERE
-        return self.port == other.port and (here or self.host == other.host)
+        if self.port != other.port:
+            return False
+        return self.host == other.host or self.is_here or other.is_here
+
+    @property
+    def is_here(self) -> bool:
+        return self.host in _HERE or self.host in _names_of_this_machine()
 
     def __str__(self) -> str:
         return f"port {self.port}" + (f" of {self.host}" if self.host not in _HERE else "")
@@ -109,28 +118,54 @@ def _buckets(holds: Holds) -> list[str]:
     ]
 
 
-def _mentioned(mine: Holds, own: list[Path], paths: list[Path], servers: list[_Server]) -> str | None:
-    """What is theirs and named by a text of mine: a path of theirs, a server, or one of its ports alone."""
-    for word in _words(mine):
+def _mentioned(teller: Holds, other: Holds, own: list[Path] | None) -> str | None:
+    """What is the other's and named by a text of the teller: a path, a server, a bucket, or one of its ports alone.
+
+    ``own`` are the teller's places where it may name what holds these; None where it may not.
+    """
+    paths, servers = _paths(other), _servers(other)
+    for word in _words(teller):
         if word.isdigit():
-            found = next((s for s in servers if s.port == int(word)), None)
+            found = next((str(s) for s in servers if s.port == int(word)), None)
         elif "://" in word and _path_in(word) is None:
-            asked = _server_of(word)
-            found = next((s for s in servers if asked is not None and asked.same_as(s)), None)
+            asked, there = _server_of(word), _buckets(Holds(urls=(word,)))
+            found = next((str(s) for s in servers if asked is not None and asked.same_as(s)), None)
+            found = found or _common(there, _buckets(other))
         else:
             named = _real(_path_in(word) or Path(word))
-            leads = [path for path in paths if _leads_to(named, path, own)]
-            if leads:
-                return str(leads[0])
-            continue
+            found = next((str(path) for path in paths if _leads_to(named, path, own)), None)
         if found is not None:
-            return str(found)
-    return None
+            return found
+    return next((str(path) for path in paths if _is_spelled_out(path, teller)), None)
 
 
-def _leads_to(named: Path, path: Path, own: list[Path]) -> bool:
-    above = path.is_relative_to(named) and not any(one.is_relative_to(named) for one in own)
-    return named.is_relative_to(path) or above
+def _leads_to(named: Path, path: Path, own: list[Path] | None) -> bool:
+    if named.is_relative_to(path):
+        return True
+    if own is None:
+        return path.is_relative_to(named) and len(named.parts) > ROOT_PARTS_MAX
+    return path.is_relative_to(named) and not any(one.is_relative_to(named) for one in own)
+
+
+def _is_spelled_out(path: Path, teller: Holds) -> bool:
+    """Whether a path that is more than one word of a text stands in one all the same."""
+    told = re.compile(re.escape(str(path)) + r"(?![^\s/\"',;:=])")
+    return _WORD.fullmatch(str(path)) is None and any(told.search(text) for text in teller.mentions)
+
+
+def _common(mine: list[str], theirs: list[str]) -> str | None:
+    pairs = product(mine, theirs)
+    return next((known for one, known in pairs if one.startswith(known) or known.startswith(one)), None)
+
+
+@cache
+def _names_of_this_machine() -> frozenset[str]:
+    """What this machine calls itself, and the addresses that its name leads to here; nobody else is asked."""
+    name = socket.gethostname().lower()
+    found = {name, name.partition(".")[0]}
+    with suppress(OSError):
+        found |= {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
+    return frozenset(found)
 
 
 def _words(holds: Holds) -> Iterator[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from refloat import holding
 from refloat.connectors.process import Process, ProcessSettings
 from refloat.contracts import Holding, Place
 from refloat.holding import Holds, shared
@@ -76,6 +77,52 @@ def test_what_a_program_is_told_of_is_shared_as_well(text: str, what: str) -> No
 def test_a_program_may_be_told_of_what_is_everybodys(text: str) -> None:
     """Of its own code too: that is read by whoever runs it."""
     assert shared(Holds(paths=(Path("/srv/bench/answers"),), mentions=(text,)), LIVE) is None
+
+
+BENCH = Holds(paths=(Path("/srv/models/bench"),), ports=(8199,), urls=("s3://models-bench/x",))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            "--model-repository=/srv/models",
+            "/srv/models/bench",
+        ),  # a server that looks through all that is in it
+        ("/srv/models/bench/1", "/srv/models/bench"),
+        ("UPSTREAM=http://127.0.0.1:8199", "port 8199"),
+        ("s3://models-bench/x/1", "s3://models-bench/x/"),
+    ],
+)
+def test_what_a_live_program_is_told_of_is_none_of_the_sandbox(text: str, what: str) -> None:
+    live = Holds(paths=(Path("/srv/models/current"),), working=(Path("/srv/app"),), mentions=("serve", text))
+    assert shared(BENCH, live) == what
+
+
+@pytest.mark.parametrize("text", ["/srv", "/", "/srv/models/benchmarks", "--workers=4", "/usr/bin:/bin"])
+def test_a_live_program_may_be_told_of_what_is_everybodys(text: str) -> None:
+    live = Holds(paths=(Path("/srv/models/current"),), mentions=(text,))
+    assert shared(BENCH, live) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "live", "what"),
+    [
+        ("s3://prod-models/assistant", Holds(urls=("s3://prod-models/",)), "s3://prod-models/"),
+        ("postgresql://db.prod/app", Holds(urls=("postgresql://db.prod/app",)), "postgresql://db.prod/app/"),
+        ("index: /srv/live data/idx", Holds(paths=(Path("/srv/live data/idx"),)), "/srv/live data/idx"),
+        ("--model=/srv/m/v=1/x", Holds(paths=(Path("/srv/m/v=1"),)), "/srv/m/v=1"),
+    ],
+)
+def test_a_bucket_and_a_path_of_many_words_are_known_in_a_text(text: str, live: Holds, what: str) -> None:
+    assert shared(Holds(paths=(Path("/srv/bench"),), mentions=(text,)), live) == what
+
+
+def test_a_port_of_this_machine_is_one_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "_names_of_this_machine", lambda: frozenset({"gpu-box", "10.0.0.5"}))
+    live = Holds(urls=("http://10.0.0.5:8000/health",))
+    assert shared(Holds(urls=("http://gpu-box:8000/health",)), live) == "port 8000 of 10.0.0.5"
+    assert shared(Holds(urls=("http://gpu-box:8001/health",)), live) is None
 
 
 def test_a_secret_that_a_program_is_told_of_is_never_shown() -> None:
