@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from refloat.digest import Json, json_form
 from refloat.errors import RefloatError, UsageError
 from refloat.evidence.model import Evidence
-from refloat.point.select import called
+from refloat.point.select import LATEST, called
 from refloat.units import format_time, parse_time
 from refloat.vault.keys import Role
 from refloat.vault.layout import damaged, slot_name
@@ -63,12 +63,13 @@ def _record(entry: Entry) -> Evidence:
 
 
 def find(replicas: Sequence[Replica], start: str) -> Evidence:
-    """The newest record of the one run whose name begins so, or of the ``latest``, wherever it is kept.
+    """The newest record of the one run whose name begins so, or of the ``latest`` recovery, wherever it is kept.
 
     Raises ``UsageError`` where there is none, or several begin so.
     """
     known = {record.run: record for replica in replicas for record in records(replica)}
-    found = called(sorted(known, key=lambda run: known[run].started_at), start)
+    by_age = sorted(known, key=lambda run: known[run].started_at)
+    found = called([run for run in by_age if start != LATEST or known[run].kind == "recovery"], start)
     if len(found) == 1:
         return known[found[0]]
     problem = "more than one run begins with" if found else "no evidence of a run"

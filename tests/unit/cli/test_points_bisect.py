@@ -101,9 +101,10 @@ def test_a_person_reads_each_trial_and_what_was_not_tried(poisoned) -> None:
     assert f"newer than the first that fails, and not tried: {points[4][:12]}" in out
     assert f"next: {poisoned.pasted(f'recover --to eu --point {points[2][:12]}')}" in out
     assert "drill" in poisoned.read("evidence", "list")
-    assert "was tried in bench: its answers pass; all was put back" in poisoned.read(
-        "evidence", "show", "latest"
-    )
+    (trial, *_) = poisoned.ask("evidence", "list")["evidence"]
+    shown = poisoned.read("evidence", "show", trial["run"])
+    assert "was tried in bench: its answers pass; all was put back" in shown
+    assert poisoned.error("evidence", "show", "latest", exits=2)["next"], "no recovery was made"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,9 @@ def test_no_drill_is_taken_for_a_recovery(bench: Bench) -> None:
             plan_of(replica, trial.run, bench.world.clock)
         with pytest.raises(UsageError, match=f"no run '{trial.run}' was begun"):
             run_named(replica, region, trial.run)
-    assert run_named(bench.world.vault().replicas["us"], "us", "latest") == recovered
+    replica = bench.world.vault().replicas["us"]
+    assert run_named(replica, "us", "latest") == recovered == seal.find([replica], "latest").run
+    assert seal.find([replica], trial.run).kind == "drill"
 
 
 # ------------------------------------------------------------------------------------------- what is asked
