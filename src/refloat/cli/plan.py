@@ -121,8 +121,8 @@ def plan(
 
 
 def _warn(session: Session, reached: Vault, prepared: Prepared, remarks: Sequence[str]) -> None:
-    """What a recovery so planned would pass over: newer points, and regions."""
-    for remark in remarks:
+    """What a recovery so planned would pass over: newer points, and regions; and what was read elsewhere for it."""
+    for remark in (*remarks, *prepared.reader.remarks()):
         session.console.warn(remark)
     warn_unreachable(session, reached)
     warn_rolled_back(session, reached)

@@ -65,6 +65,7 @@ def ls(
     with until_nobody_reads():
         for entry in entries:  # as they come: a snapshot may hold more than anybody wants in memory
             session.console.verbatim(_line(entry))
+    _warn_elsewhere(session, look)
     return 0
 
 
@@ -93,9 +94,13 @@ def cat(
             progress.advance(escaped(path), len(piece))
         sys.stdout.buffer.flush()
         progress.finish(escaped(path))
+    _warn_elsewhere(session, look)
+    return 0
+
+
+def _warn_elsewhere(session: Session, look: _Look) -> None:
     for remark in look.bytes.remarks():
         session.console.warn(remark)
-    return 0
 
 
 def _progress_of(session: Session, size: int) -> Progress:
