@@ -19,7 +19,7 @@ import numpy.typing as npt
 from refloat.plan.model import Action, Estimate, Step
 
 MEASURED_SAMPLES_MIN = 3  # fewer timings of a step say little about its spread
-RUNS_LEARNT = 40  # the newest ones: what a machine took long ago says little of it now
+RUNS_LEARNT = 40  # the newest into the region, and as many others: what is long ago says little of now
 SECONDS_MIN = 0.001  # to which timings are rounded
 SIZES_APART = 2.0  # the largest over the smallest: nearer ones do not tell what is fixed from what grows
 LINE_POINTS = 40  # of which every pair is tried
@@ -160,7 +160,11 @@ class Learnt:
     def __init__(self, history: Iterable[StepTiming], fixed_s: Mapping[Action, float]) -> None:
         """``history`` is in the order of the runs; ``fixed_s`` what is taken to be fixed of an action."""
         timings = list(history)
-        runs = set(list(dict.fromkeys(timing.run for timing in reversed(timings)))[:RUNS_LEARNT])
+        newest = [
+            list(dict.fromkeys(one.run for one in reversed(timings) if one.here is here))
+            for here in (True, False)
+        ]
+        runs = {run for known in newest for run in known[:RUNS_LEARNT]}
         self._fixed_s = fixed_s
         self._own: dict[str, list[StepTiming]] = defaultdict(list)
         self._alike: dict[tuple[Action, str], list[StepTiming]] = defaultdict(list)

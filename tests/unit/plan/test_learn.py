@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from refloat.plan.learn import (
     EXACT_SAMPLES_MIN,
     LONE_SPREAD,
+    MEASURED_SAMPLES_MIN,
     RUNS_LEARNT,
     TOGETHER_ASSUMED,
     Learnt,
@@ -27,8 +29,10 @@ from refloat.plan.model import Action, Phase, Step
 MB = 1_000_000
 
 
-def timing(seconds: float, size: int = 0, *, id: str = "stage:a", run: str = "") -> StepTiming:
-    return StepTiming(id, Action.STAGE, "files", size, seconds, run)
+def timing(
+    seconds: float, size: int = 0, *, id: str = "stage:a", run: str = "", here: bool = True
+) -> StepTiming:
+    return StepTiming(id, Action.STAGE, "files", size, seconds, run, here)
 
 
 def step(id: str = "stage:a", size: int = 0) -> Step:
@@ -139,6 +143,25 @@ def test_what_is_long_ago_is_forgotten() -> None:
     new = [timing(1.0, run=f"new-{n}") for n in range(RUNS_LEARNT)]
     found = learnt(*old, *new).of(step(), "files")
     assert (found.p50_s, found.p95_s, found.samples) == (pytest.approx(1.0), pytest.approx(1.0), RUNS_LEARNT)
+
+
+def test_many_runs_elsewhere_push_out_none_of_the_region() -> None:
+    real = [timing(120.0, run=f"real-{n}") for n in range(MEASURED_SAMPLES_MIN)]
+    trials = [timing(2.0, run=f"trial-{n}", here=False) for n in range(RUNS_LEARNT)]
+    found = learnt(*real, *trials).of(step(), "files")
+    assert (found.p50_s, found.basis, found.samples) == (
+        pytest.approx(120.0),
+        "measured",
+        MEASURED_SAMPLES_MIN,
+    )
+
+
+def test_many_runs_into_the_region_push_out_none_elsewhere() -> None:
+    elsewhere = [timing(9.0, run=f"far-{n}", here=False) for n in range(MEASURED_SAMPLES_MIN)]
+    other = StepTiming("stage:b", Action.STAGE, "process", 0, 1.0)
+    here = [replace(other, run=f"near-{n}") for n in range(RUNS_LEARNT)]
+    found = learnt(*elsewhere, *here).of(step(), "files")
+    assert (found.p50_s, found.basis, found.samples) == (pytest.approx(9.0), "learnt", MEASURED_SAMPLES_MIN)
 
 
 def test_a_timing_of_no_time_is_no_trouble() -> None:
