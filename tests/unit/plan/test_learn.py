@@ -105,7 +105,25 @@ def test_the_spread_of_other_steps_has_a_say_where_there_are_few() -> None:
 
 
 def test_one_single_timing_says_nothing_of_its_spread() -> None:
-    assert above([1.0], Spread()) == 1.0 + math.log(LONE_SPREAD)
+    assert above([1.0], Spread()) == pytest.approx(1.0 + math.log(LONE_SPREAD))
+
+
+@pytest.mark.parametrize("seconds", [(1, 1), (1, 3), (1, 10), (1, 60)])
+@pytest.mark.parametrize("others", [Spread(), Spread(squares=0.01, free=0.5)])
+def test_two_timings_foretell_no_more_than_a_few_times_the_larger(seconds, others) -> None:
+    foretold = math.exp(above([math.log(each) for each in seconds], others))
+    assert max(seconds) < foretold < 10 * max(seconds)
+
+
+def test_timings_that_could_not_lie_further_apart_are_no_trouble() -> None:
+    found = learnt(timing(0.0, run="a"), timing(1e9, run="b")).of(step(), "files")
+    assert found.p50_s < found.p95_s < math.inf
+
+
+def test_two_timings_of_machines_that_vary_as_is_assumed_hold_what_comes() -> None:
+    dice = np.random.default_rng(7)
+    draws = dice.standard_normal((2000, 3)) * 0.3
+    assert 0.93 <= sum(last <= above([one, other], Spread()) for one, other, last in draws) / 2000 <= 0.975
 
 
 @pytest.mark.parametrize("count", [3, 5, 10, 18, 19, 40])
