@@ -19,11 +19,13 @@ import numpy.typing as npt
 from refloat.plan.model import Action, Estimate, Step
 
 MEASURED_SAMPLES_MIN = 3  # fewer timings of a step say little about its spread
-RUNS_LEARNT = 40  # the newest ones: what a machine took long ago says little of it now
+RUNS_LEARNT = 40  # the newest into the region, and as many others: what is long ago says little of now
 SECONDS_MIN = 0.001  # to which timings are rounded
 SIZES_APART = 2.0  # the largest over the smallest: nearer ones do not tell what is fixed from what grows
 LINE_POINTS = 40  # of which every pair is tried
 LONE_SPREAD = 2.0  # p95 over p50 where one single timing is all there is
+LONE_WEIGHT = 4  # up to how many degrees of freedom that spread makes good
+FREE_MIN = 2  # with fewer Student's t is so wide that two timings, 1 s and 3 s, would foretell many minutes
 ALIKE_WEIGHT = 4  # for how many timings of its own the spread of all other steps counts
 TOGETHER_ASSUMED = 0.5  # until runs have shown what share of the variation is of the run as a whole
 EXACT_SAMPLES_MIN = 19  # of so many the largest is exceeded one time in twenty, whatever the distribution
@@ -136,20 +138,27 @@ class Spread:
         return Spread(self.squares * share, self.free * share)
 
 
+ASSUMED_SPREAD = Spread(
+    LONE_WEIGHT * (math.log(LONE_SPREAD) / STUDENT_95[LONE_WEIGHT - 1]) ** 2 / 2, LONE_WEIGHT
+)
+"""By which the p95 of one single timing is ``LONE_SPREAD`` times it."""
+
+
 def above(offs: Sequence[float], others: Spread, fitted: int = 0) -> float:
     """What the next one will exceed one time in twenty, on the scale of ``offs``.
 
     Of 19 or more by rank, which holds for any distribution; of fewer Student's prediction interval, in which the
-    spread of ``others`` has a say, since so few tell little of their own.
+    spread of ``others`` has a say, since so few tell little of their own. Where even that leaves fewer than two degrees
+    of freedom, the spread that is assumed makes good what lacks: it alone has its say beside one single timing.
     """
     if len(offs) >= EXACT_SAMPLES_MIN:
         rank = min(len(offs), math.ceil(0.95 * (len(offs) + 1)))
         return sorted(offs)[rank - 1]
     middle = sum(offs) / len(offs)
     known = Spread.of(offs, fitted) + others.counting(ALIKE_WEIGHT)
+    if known.free < FREE_MIN - 1e-9:
+        known += ASSUMED_SPREAD.counting(LONE_WEIGHT - known.free)
     free = math.floor(known.free + 1e-9)
-    if free < 1:
-        return middle + math.log(LONE_SPREAD)
     deviation = math.sqrt(known.squares / known.free * (1 + 1 / len(offs)))
     return middle + STUDENT_95[min(free, len(STUDENT_95)) - 1] * deviation
 
@@ -160,7 +169,11 @@ class Learnt:
     def __init__(self, history: Iterable[StepTiming], fixed_s: Mapping[Action, float]) -> None:
         """``history`` is in the order of the runs; ``fixed_s`` what is taken to be fixed of an action."""
         timings = list(history)
-        runs = set(list(dict.fromkeys(timing.run for timing in reversed(timings)))[:RUNS_LEARNT])
+        newest = [
+            list(dict.fromkeys(one.run for one in reversed(timings) if one.here is here))
+            for here in (True, False)
+        ]
+        runs = {run for known in newest for run in known[:RUNS_LEARNT]}
         self._fixed_s = fixed_s
         self._own: dict[str, list[StepTiming]] = defaultdict(list)
         self._alike: dict[tuple[Action, str], list[StepTiming]] = defaultdict(list)

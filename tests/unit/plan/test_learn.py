@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from refloat.plan.learn import (
     EXACT_SAMPLES_MIN,
     LONE_SPREAD,
+    MEASURED_SAMPLES_MIN,
     RUNS_LEARNT,
     TOGETHER_ASSUMED,
     Learnt,
@@ -27,8 +29,10 @@ from refloat.plan.model import Action, Phase, Step
 MB = 1_000_000
 
 
-def timing(seconds: float, size: int = 0, *, id: str = "stage:a", run: str = "") -> StepTiming:
-    return StepTiming(id, Action.STAGE, "files", size, seconds, run)
+def timing(
+    seconds: float, size: int = 0, *, id: str = "stage:a", run: str = "", here: bool = True
+) -> StepTiming:
+    return StepTiming(id, Action.STAGE, "files", size, seconds, run, here)
 
 
 def step(id: str = "stage:a", size: int = 0) -> Step:
@@ -101,7 +105,25 @@ def test_the_spread_of_other_steps_has_a_say_where_there_are_few() -> None:
 
 
 def test_one_single_timing_says_nothing_of_its_spread() -> None:
-    assert above([1.0], Spread()) == 1.0 + math.log(LONE_SPREAD)
+    assert above([1.0], Spread()) == pytest.approx(1.0 + math.log(LONE_SPREAD))
+
+
+@pytest.mark.parametrize("seconds", [(1, 1), (1, 3), (1, 10), (1, 60)])
+@pytest.mark.parametrize("others", [Spread(), Spread(squares=0.01, free=0.5)])
+def test_two_timings_foretell_no_more_than_a_few_times_the_larger(seconds, others) -> None:
+    foretold = math.exp(above([math.log(each) for each in seconds], others))
+    assert max(seconds) < foretold < 10 * max(seconds)
+
+
+def test_timings_that_could_not_lie_further_apart_are_no_trouble() -> None:
+    found = learnt(timing(0.0, run="a"), timing(1e9, run="b")).of(step(), "files")
+    assert found.p50_s < found.p95_s < math.inf
+
+
+def test_two_timings_of_machines_that_vary_as_is_assumed_hold_what_comes() -> None:
+    dice = np.random.default_rng(7)
+    draws = dice.standard_normal((2000, 3)) * 0.3
+    assert 0.93 <= sum(last <= above([one, other], Spread()) for one, other, last in draws) / 2000 <= 0.975
 
 
 @pytest.mark.parametrize("count", [3, 5, 10, 18, 19, 40])
@@ -139,6 +161,25 @@ def test_what_is_long_ago_is_forgotten() -> None:
     new = [timing(1.0, run=f"new-{n}") for n in range(RUNS_LEARNT)]
     found = learnt(*old, *new).of(step(), "files")
     assert (found.p50_s, found.p95_s, found.samples) == (pytest.approx(1.0), pytest.approx(1.0), RUNS_LEARNT)
+
+
+def test_many_runs_elsewhere_push_out_none_of_the_region() -> None:
+    real = [timing(120.0, run=f"real-{n}") for n in range(MEASURED_SAMPLES_MIN)]
+    trials = [timing(2.0, run=f"trial-{n}", here=False) for n in range(RUNS_LEARNT)]
+    found = learnt(*real, *trials).of(step(), "files")
+    assert (found.p50_s, found.basis, found.samples) == (
+        pytest.approx(120.0),
+        "measured",
+        MEASURED_SAMPLES_MIN,
+    )
+
+
+def test_many_runs_into_the_region_push_out_none_elsewhere() -> None:
+    elsewhere = [timing(9.0, run=f"far-{n}", here=False) for n in range(MEASURED_SAMPLES_MIN)]
+    other = StepTiming("stage:b", Action.STAGE, "process", 0, 1.0)
+    here = [replace(other, run=f"near-{n}") for n in range(RUNS_LEARNT)]
+    found = learnt(*elsewhere, *here).of(step(), "files")
+    assert (found.p50_s, found.basis, found.samples) == (pytest.approx(9.0), "learnt", MEASURED_SAMPLES_MIN)
 
 
 def test_a_timing_of_no_time_is_no_trouble() -> None:
