@@ -147,8 +147,11 @@ class Process:
         _Venv(_settings(op.place), op).mark(active=False)
 
     def discard(self, op: Op) -> None:
-        """Remove an environment that this operation made and that is not in use."""
-        _Venv(_settings(op.place), op).discard()
+        """Remove an environment that this operation made and that is not in use, and a fence of its own."""
+        settings = _settings(op.place)
+        _Venv(settings, op).discard()
+        if settings.fence_file and _read_json(Path(settings.fence_file)).get("token") == op.token:
+            _remove_durably(Path(settings.fence_file))
 
     def observe(self, op: Op) -> Observed:
         """Active when the process of this operation runs and answers, partial when it does not answer yet."""

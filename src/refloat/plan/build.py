@@ -204,7 +204,7 @@ class _Parts:
             Phase.STAGE,
             Action.STAGE,
             needs=needs,
-            reversible=self.spec(name).staging is not Staging.NONE,
+            reversible=self.scenario.drill or self.spec(name).staging is not Staging.NONE,
             touches_live=in_place,
             bytes=self.point.components[name].bytes,
         )

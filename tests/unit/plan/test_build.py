@@ -312,6 +312,7 @@ def test_a_drill_looks_at_nothing_before_it_is_known_to_lie_apart_and_serves_and
     manifest = _manifest()
     plan = build("p", _point(manifest), manifest, "us", SPECS, scenario=DRILL)
     assert plan.drill and not build("p", _point(manifest), manifest, "us", SPECS).drill
+    assert all(step.reversible for step in plan.steps if step.action is Action.STAGE)
     assert not {"preflight.check:source", "preflight.check:unmoved"} & plan.by_id.keys()
     assert not {step.phase for step in plan.steps} & {Phase.TRAFFIC, Phase.REPROTECT}
     assert [step.id for step in plan.steps if step.phase is Phase.VERIFY] == ["verify.verify:assistant"]
