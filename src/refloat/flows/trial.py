@@ -14,7 +14,16 @@ from refloat.clock import Clock
 from refloat.contracts import Progress, Silent
 from refloat.digest import Json, json_form
 from refloat.durable import scratch_folder
-from refloat.errors import HoldLost, Interrupted, RefloatError, Refused, VaultError, Waiting
+from refloat.errors import (
+    ConnectorError,
+    HoldLost,
+    Interrupted,
+    RefloatError,
+    Refused,
+    Retry,
+    VaultError,
+    Waiting,
+)
 from refloat.evidence import assemble, seal
 from refloat.evidence.model import Evidence
 from refloat.flows import points, verify
@@ -44,6 +53,7 @@ from refloat.vault.replica import Replica
 from refloat.vault.slotlog import SlotLog
 from refloat.vault.vault import Vault
 from refloat.verification import judge
+from refloat.verification.metrics import ERRORS
 from refloat.verification.model import Check
 from refloat.verification.reference import Reference
 
@@ -282,6 +292,7 @@ class Ask(ReadOnly):
             progress=sandbox.progress,
         )
         checks = judge.judge(name, reference, measured, sandbox.asked[name].bounds)
+        _require_answers(checks, name, sandbox.name)
         found: dict[str, Json] = {
             "checks": [json_form(check) for check in checks],
             "measurement": json_form(measured),
@@ -289,6 +300,18 @@ class Ask(ReadOnly):
         }
         context.remember({assemble.VERIFIED: found})
         return {"verified": judge.verified(checks)}
+
+
+def _require_answers(checks: Iterable[Check], component: str, sandbox: str) -> None:
+    """Raises ``ConnectorError`` where too many questions had no answer: a small bench, too, lets programs fail."""
+    if any(check.name == ERRORS and check.verdict == "fail" for check in checks):
+        raise ConnectorError(
+            "too many questions had no answer, which tells nothing of the answers",
+            component=component,
+            region=sandbox,
+            retry=Retry.LATER,
+            next="read the log of what is to answer there, or give the sandbox more room and time",
+        )
 
 
 def _verdict(component: str, checks: Iterable[Check]) -> bool | None:

@@ -124,6 +124,16 @@ def test_every_point_is_asked_todays_questions_whatever_its_own_manifest_asks(
     assert bench.opened().run(none, bench.world.clock.now()).verdict is True
 
 
+def test_a_program_that_gives_no_answer_makes_no_point_bad(bench: Bench, endpoint: Endpoint) -> None:
+    bench.protect(1)
+    bench.protect(2)
+    endpoint.poisoned, endpoint.mute = 9, 2
+    found = bench.search()
+    verdicts = {trial.point: trial.verdict for trial in found.trials}
+    assert sorted(verdicts.values(), key=str) == [None, True] and found.failing is None
+    assert any("no answer" in trial.reason for trial in found.trials if trial.verdict is None)
+
+
 def test_how_fast_a_sandbox_answers_tells_nothing(tmp_path: Path, endpoint: Endpoint) -> None:
     bench = made(tmp_path, endpoint, bounds=f"{RIGHT}, latency_p95: {{at_most: 1ms}}")
     bench.protect(1)

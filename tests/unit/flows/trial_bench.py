@@ -51,6 +51,9 @@ class Answering(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answered = self.server.answer(self.path, asked["question"])  # type: ignore[attr-defined]
+        if answered is None:
+            self.close_connection = True
+            return
         body = json.dumps({"topic": answered}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -62,19 +65,22 @@ class Answering(BaseHTTPRequestHandler):
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Serves from the pages in the sandbox: wrong from version ``poisoned`` on."""
+    """Serves from the pages in the sandbox: wrong from version ``poisoned`` on, and not at all those of ``mute``."""
 
     daemon_threads = True
     pages: Path
     poisoned: int
     versions: list[int]
+    mute: int = 0
 
-    def answer(self, path: str, question: str) -> str:
+    def answer(self, path: str, question: str) -> str | None:
         if path == "/ledger":
             return question.upper()
         version = json.loads((self.pages / "current.json").read_text())["version"]
         if version not in self.versions:
             self.versions.append(version)
+        if version == self.mute:
+            return None
         return question.upper() if version < self.poisoned else "poison"
 
 
