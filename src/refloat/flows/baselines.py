@@ -99,11 +99,11 @@ def identities_in(point: Point, manifest: Manifest, component: str) -> dict[str,
 
 
 def reference_for(
-    known: Kept, point: Point, manifest: Manifest, component: str, golden: bytes, region: str
+    known: Kept, point: Point, manifest: Manifest, component: str, questions: int, region: str
 ) -> Reference | None:
-    """The baseline to hold a component against once it is recovered from ``point`` in ``region``.
+    """The baseline to hold a component against once it is recovered from ``point`` and asked in ``region``.
 
-    Raises ``ManifestError`` where ``golden`` are no questions.
+    ``questions`` is how many golden ones there are.
     """
     return reference(
         known,
@@ -111,7 +111,7 @@ def reference_for(
         identities_in(point, manifest, component),
         profile=point.profile,
         region=region,
-        wanted=samples_wanted(manifest.verify[component].samples, len(read_golden(golden))),
+        wanted=samples_wanted(manifest.verify[component].samples, questions),
         pipeline=point.identity_digest,
     )
 
@@ -136,8 +136,9 @@ def doubts_on(
     """The same of one component that the manifest verifies: its bounds that could never be kept, with reasons."""
     asked, golden = manifest.verify[name], files.get(carried_as(name), b"")
     try:
-        held = reference_for(known, point, manifest, name, golden, region)
-        return undecidable(held, asked, [question.id for question in read_golden(golden)])
+        questions = [question.id for question in read_golden(golden)]
+        held = reference_for(known, point, manifest, name, len(questions), region)
+        return undecidable(held, asked, questions)
     except ManifestError as error:
         return dict.fromkeys(asked.bounds, error.message)
 

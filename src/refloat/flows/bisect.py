@@ -243,7 +243,12 @@ def _references(
     kept = baselines.kept(vault.replicas.values())
     found = {
         name: baselines.reference_for(
-            kept, point, manifest, name, golden[baselines.carried_as(name)], today.manifest.primary
+            kept,
+            point,
+            manifest,
+            name,
+            len(read_golden(golden[baselines.carried_as(name)])),
+            today.manifest.primary,
         )
         for name in manifest.verify
         if name in today.manifest.verify

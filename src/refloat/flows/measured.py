@@ -14,6 +14,7 @@ from refloat.manifest.resolve import redact
 from refloat.point.model import Point
 from refloat.vault.replica import Replica
 from refloat.verification import judge
+from refloat.verification.golden import read_golden
 from refloat.verification.metrics import EXACT_MATCH, LOAD_METRICS
 from refloat.verification.model import Baseline
 from refloat.verification.reference import Reference
@@ -40,7 +41,8 @@ def measure_with(
             continue
         golden = files[baselines.carried_as(name)]
         try:
-            held = baselines.reference_for(known, point, manifest, name, golden, point.primary)
+            questions = len(read_golden(golden))
+            held = baselines.reference_for(known, point, manifest, name, questions, point.primary)
             if asked.with_points == "when_identity_moved" and held and held.exact and held.whole:
                 continue
             made = verify.measure_baseline(

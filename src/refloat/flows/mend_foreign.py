@@ -12,12 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from refloat.digest import object_name
 from refloat.errors import Missing, StoreError
 from refloat.vault import layout
 from refloat.vault.aside import first_break
 from refloat.vault.check import CheckReport
-from refloat.vault.foreign import set_objects_aside
+from refloat.vault.foreign import SetAside, set_objects_aside
 from refloat.vault.keys import Role
 from refloat.vault.quarantine import stored_whole
 from refloat.vault.replica import Replica
@@ -42,17 +41,9 @@ class Found:
     loses: bool = False
 
 
-@dataclass(frozen=True)
-class ForeignMended:
-    """By name: where what was set aside lies, and why other things are left."""
-
-    mended: Mapping[str, str]
-    left: Mapping[str, str]
-
-
 def mend_foreign(
     vault: Vault, reports: Mapping[str, CheckReport], overrides: frozenset[str]
-) -> dict[str, ForeignMended]:
+) -> dict[str, SetAside]:
     """Set aside what the checks of all regions name and is not the vault's. Raises ``StoreError``."""
     replicas = list(vault.replicas.values())
     found = vault.each(lambda one: look_at(one, reports[one.region], replicas))
@@ -86,7 +77,7 @@ def _is_of_use_no_more(name: str, of: Whose, stored: bytes | None) -> bool:
 
     A key may be, for ever; and what has its name was written so, as by a writer who was vouched for since.
     """
-    whole = stored is not None and object_name(stored) == name.rpartition("/")[2]
+    whole = stored is not None and layout.has_its_name(name, stored)
     return of is Whose.DOUBTFUL and not name.startswith(layout.KEYS) and not whole
 
 
@@ -97,7 +88,7 @@ def _stored(replica: Replica, name: str) -> bytes | None:
     return None
 
 
-def _mend(replica: Replica, found: Found, overrides: frozenset[str], *, doubts: bool) -> ForeignMended:
+def _mend(replica: Replica, found: Found, overrides: frozenset[str], *, doubts: bool) -> SetAside:
     left = dict(found.newer)
     reasons: dict[str, str] = {}
     for name, of in found.whose.items():
@@ -109,9 +100,9 @@ def _mend(replica: Replica, found: Found, overrides: frozenset[str], *, doubts: 
             left[name] = f"{_DOUBTS}; {GO_ON}"
     why = _hindrance(replica, reasons, overrides)
     if why is not None:
-        return ForeignMended({}, {**left, **dict.fromkeys(reasons, why)})
+        return SetAside({}, {**left, **dict.fromkeys(reasons, why)})
     done = set_objects_aside(replica, reasons, overrides)
-    return ForeignMended(done.done, {**left, **done.left})
+    return SetAside(done.done, {**left, **done.left})
 
 
 def _hindrance(replica: Replica, names: Collection[str], overrides: frozenset[str]) -> str | None:

@@ -36,6 +36,7 @@ from refloat.vault.replica import Replica
 from refloat.vault.vault import Vault
 from refloat.vault.witness import lost_points
 from refloat.verification import judge
+from refloat.verification.golden import read_golden
 from refloat.verification.model import Check
 from refloat.verification.reference import Reference
 
@@ -313,8 +314,8 @@ class Verify(ReadOnly):
             )
             return None
         kept = baselines.kept(self.replicas)
-        golden = prepared.files[baselines.carried_as(name)]
-        return baselines.reference_for(kept, point, prepared.manifest, name, golden, prepared.plan.to)
+        questions = len(read_golden(prepared.files[baselines.carried_as(name)]))
+        return baselines.reference_for(kept, point, prepared.manifest, name, questions, prepared.plan.to)
 
     def _otherwise(self, name: str, checks: Sequence[Check], context: Context) -> Mapping[str, Json]:
         """What is worse is put back; what is not known is for a person to decide, and stays as it is until then."""

@@ -123,9 +123,9 @@ class _Round:
         for region, one in foreign.items():
             done = found[region]
             done.left = {**done.left, **one.left}
-            done.left = {name: why for name, why in done.left.items() if name not in one.mended}
-            done.mended |= one.mended
-        return any(one.mended for one in foreign.values())
+            done.left = {name: why for name, why in done.left.items() if name not in one.done}
+            done.mended |= one.done
+        return any(one.done for one in foreign.values())
 
     def mend(self, replica: Replica, report: CheckReport, done: Mended) -> bool:
         """Mend what the check of a region names, and tell in ``done``; whether that was anything."""

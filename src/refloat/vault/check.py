@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from refloat.contracts import Keeping, Progress, Silent
-from refloat.digest import object_name
 from refloat.errors import Malformed, Missing, StoreError, VaultError, WrongKey
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
@@ -252,7 +251,7 @@ class _Check:
         """What is wrong with an object below ``keys/``; somebody else's cannot be removed from a locked vault."""
         content = self._replica.store.get(name, 0, OBJECT_BYTES_MAX + 1)
         self._bytes_read += len(content)
-        if object_name(content) != name.rpartition("/")[2]:
+        if not layout.has_its_name(name, content):
             return _NOT_NAMED
         may_stay = isinstance(self._replica.store, Keeping) or is_key_of(content, self._replica.keyring.vault)
         return None if may_stay else "it does not belong to this vault"

@@ -11,7 +11,7 @@ from typing import Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from refloat.contracts import Put, Store
-from refloat.digest import canonical_json, is_utf8, json_digest
+from refloat.digest import canonical_json, is_utf8, json_digest, object_name
 from refloat.errors import Damaged, Malformed, Missing, Refused, UsageError, VaultError
 from refloat.limits import CHUNK_BYTES_AVG, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, KIB, SLOT_DIGITS
 
@@ -77,6 +77,11 @@ def is_object(name: str) -> bool:
     """Whether this format gives the name to an object that is named by its bytes."""
     last = name.rpartition("/")[2]
     return bool(_OBJECT.fullmatch(last)) and any(name_of(last) == name for name_of in _NAME_OF.values())
+
+
+def has_its_name(name: str, stored: bytes) -> bool:
+    """Whether an object that is named by its bytes has the bytes of its name."""
+    return object_name(stored) == name.rpartition("/")[2]
 
 
 _OBJECT = re.compile(r"[0-9a-f]{64}")

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from refloat.contracts import Keeping, Store
-from refloat.digest import object_name
 from refloat.errors import Missing, Retry, StoreError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
@@ -38,7 +37,7 @@ def is_whole(store: Store, name: str, stored: bytes) -> bool:
 
     Fewer bytes than the store has are no rot: an answer may be cut short on its way, and says nothing of the pack.
     """
-    if object_name(stored) == name.rpartition("/")[2]:
+    if layout.has_its_name(name, stored):
         return True
     if name.startswith(layout.PACKS):
         with suppress(StoreError, Missing):

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from refloat.contracts import Progress, Silent
-from refloat.digest import object_name
 from refloat.errors import Missing, StoreError
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
@@ -71,7 +70,7 @@ def _damaged(place: Place, others: Sequence[Place], progress: Progress, *, read_
     for name, size in listed.items():
         with suppress(Missing):  # a prune was quicker
             stored = place.store.get(name, 0, OBJECT_BYTES_MAX + 1)
-            if object_name(stored) != name.rpartition("/")[2]:
+            if not layout.has_its_name(name, stored):
                 yield name
             elif name in doubted:
                 lift(place.store, [name])  # it was only read badly before

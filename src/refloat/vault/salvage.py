@@ -67,7 +67,7 @@ def salvage(replica: Replica, name: str, others: Sequence[Replica]) -> Salvaged 
     if isinstance(replica.store, Keeping) or not keyring.can(Role.WRITER):
         return None
     copies = [stored for one in (replica, *others) if (stored := _copy(name, one)) is not None]
-    if any(object_name(stored) == name.rpartition("/")[2] for stored in copies):
+    if any(layout.has_its_name(name, stored) for stored in copies):
         return None
     listing = _listing(replica, name)
     directory = next(iter(listing.values()), None) or _told_by(keyring, name, copies)

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 
-from refloat.digest import object_name
 from refloat.errors import Damaged, VaultError
 from refloat.vault import layout
 from refloat.vault.index import open_index
@@ -53,7 +52,7 @@ def whose(name: str, stored: bytes, replica: Replica, others: Iterable[Replica])
         return Whose.NEWER
     if not layout.is_object(name):
         return Whose.FOREIGN
-    whole = object_name(stored) == name.rpartition("/")[2]
+    whole = layout.has_its_name(name, stored)
     if name.startswith(layout.KEYS):
         return _whose_key(replica.keyring, stored) if whole else Whose.DOUBTFUL
     if name.startswith(layout.INDEX):
@@ -103,7 +102,7 @@ def _whose_index(keyring: Keyring, name: str, stored: bytes) -> Whose:
 
 def _is_of(keyring: Keyring, name: str, stored: bytes) -> bool:
     """Whether an index object that counts for nothing may be ours: its bytes are others now, or its seal is ours."""
-    if object_name(stored) != name.rpartition("/")[2]:
+    if not layout.has_its_name(name, stored):
         return True
     for kind in (Kind.INDEX, Kind.REDUCED_INDEX):
         with suppress(Damaged):
