@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import FrameType
@@ -30,21 +30,50 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 def arguments(line: Sequence[str]) -> argparse.Namespace:
     """What was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.set_defaults(results=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="small and few: only shows that it works")
-    parser.add_argument("--only", choices=SECTIONS, help="this section alone")
+    return parsed(parser_of(__doc__, RESULTS, SECTIONS), line)
+
+
+def parser_of(
+    about: str | None,
+    results: Path,
+    only: Collection[str],
+    *,
+    quick: str = "small and few",
+    alone: str = "this section",
+) -> argparse.ArgumentParser:
+    """What every run of this folder may be asked: ``only`` are its parts, of which one is measured ``alone``."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.set_defaults(results=results)
+    parser.add_argument("--quick", action="store_true", help=f"{quick}: only shows that it works")
+    parser.add_argument("--only", choices=only, help=f"{alone} alone")
     parser.add_argument("--date", type=date.fromisoformat, help="the date that the results carry; else today")
     parser.add_argument("--folder", type=Path, help="where to read and write; else the temporary folder")
     parser.add_argument(
         "--output",
         type=Path,
-        help="the file to write; a whole run writes bench/RESULTS.md, a quick or partial one only prints",
+        help=f"the file to write; a whole run writes bench/{results.name}, a quick or partial one only prints",
     )
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, line: Sequence[str]) -> argparse.Namespace:
+    """What a line asks for; one that names no place to write ends here, and not after all the measuring."""
     asked = parser.parse_args(line)
     if asked.output is not None and not asked.output.parent.is_dir():
-        parser.error(f"there is no folder {asked.output.parent}")  # said now, not after all the measuring
+        parser.error(f"there is no folder {asked.output.parent}")
     return asked
+
+
+def teller(console: Console) -> Callable[[str], None]:
+    """Says what goes on, and how long after now."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(
+            f"{time.monotonic() - began:6.1f} s  {text}", style="dim", highlight=False, markup=False
+        )
+
+    return say
 
 
 def destination(asked: argparse.Namespace) -> Path | None:
@@ -95,12 +124,10 @@ def carried_out(
 def _measured(name: str, work: Path, console: Console, *, quick: bool) -> Section:
     """Measure one section in a folder of its own and show it."""
     (work / name).mkdir()
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"{time.monotonic() - began:6.1f} s  {name}: {text}", style="dim", highlight=False)
-
-    section: Section = importlib.import_module(name).measure(Setting(work / name, quick, say))
+    say = teller(console)
+    section: Section = importlib.import_module(name).measure(
+        Setting(work / name, quick, lambda text: say(f"{name}: {text}"))
+    )
     draw(section, console)
     return section
 

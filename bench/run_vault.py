@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +20,7 @@ import training
 from machine import vault_versions
 from measure import Setting
 from report import Section, draw
-from run import EXIT_INTERRUPTED, carried_out
+from run import EXIT_INTERRUPTED, carried_out, parsed, parser_of, teller
 
 ROUNDS, QUICK_ROUNDS = 5, 1
 RESULTS = Path(__file__).with_name("VAULT.md")
@@ -31,28 +29,16 @@ SOURCES = Path(tempfile.gettempdir()) / "refloat-bench-sources"
 
 def arguments(line: Sequence[str]) -> argparse.Namespace:
     """What was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.set_defaults(results=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="small and once: only shows that it works")
+    parser = parser_of(__doc__, RESULTS, beside.STORIES, quick="small and once", alone="these sources")
     parser.add_argument(
         "--rounds", type=int, help=f"how often everything is measured; {ROUNDS}, or 1 if quick"
     )
-    parser.add_argument("--only", choices=beside.STORIES, help="these sources alone")
     parser.add_argument(
         "--sources", type=Path, default=SOURCES, help=f"where what training made is kept; else {SOURCES}"
     )
-    parser.add_argument("--date", type=date.fromisoformat, help="the date that the results carry; else today")
-    parser.add_argument("--folder", type=Path, help="where to read and write; else the temporary folder")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="the file to write; a whole run writes bench/VAULT.md, a quick or partial one only prints",
-    )
-    asked = parser.parse_args(line)
+    asked = parsed(parser, line)
     if asked.rounds is not None and asked.rounds < 1:
         parser.error("--rounds is at least 1")
-    if asked.output is not None and not asked.output.parent.is_dir():
-        parser.error(f"there is no folder {asked.output.parent}")  # said now, not after all the measuring
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
     return asked
 
@@ -69,13 +55,7 @@ def main(line: Sequence[str]) -> int:
 
 
 def _measured(asked: argparse.Namespace, work: Path, console: Console) -> tuple[Section, ...]:
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(
-            f"{time.monotonic() - began:6.1f} s  {text}", style="dim", highlight=False, markup=False
-        )
-
+    say = teller(console)
     made = training.sources(asked.sources.resolve(), quick=asked.quick, say=say)
     setting = Setting(work, asked.quick, say)
     sections = [beside.measure(setting, made, rounds=asked.rounds, only=asked.only)]
