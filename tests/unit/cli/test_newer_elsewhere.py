@@ -35,8 +35,9 @@ def missed(desk: Desk) -> str:
 
 
 @pytest.fixture(params=[gone, missed])
-def newest(request: pytest.FixtureRequest, desk: Desk) -> str:
-    """A point that ``eu`` holds and ``us`` does not."""
+def newest(request: pytest.FixtureRequest, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A point that ``eu`` holds and ``us`` does not, a moment younger than the first, however old that is by now."""
+    set_clock(desk, monkeypatch, 1)
     point = request.param(desk)
     assert isinstance(point, str)
     return point
