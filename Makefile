@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 unexport PYTHONDONTWRITEBYTECODE  # each command and each test would compile all that it imports once more
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-quick flaky bench bench-vault bench-recovery lock clean format mutants sim soak coverage score
+.PHONY: help demo test trials check test-quick flaky bench bench-vault bench-recovery lock clean format mutants sim soak coverage score
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,8 +43,18 @@ demo: $(STAMP)  ## the whole story: a real pipeline lost in one region, recovere
 
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP) $(AZURITE)/.installed  ## every test but the house rules, or what ARGS names; servers come from packages and run on loopback
-	@$(BIN)/python -m pytest --ignore tests/tidy $(PARALLEL) $(ARGS)
+# One story played many times over, with a kill, a cut, a lie or a loss of power at another place each time.
+TRIALS := tests/sim \
+  $(patsubst %,tests/scenarios/test_%.py,disks killed_at_random killed_protect killed_recovery repair_cut_short signals_at_work truncated) \
+  $(patsubst %,tests/services/test_%.py,sick_bucket toxic_store) \
+  tests/unit/flows/test_cut_anywhere.py tests/unit/run/test_killed_at_every_step.py tests/unit/test_fuzz_limits.py \
+  tests/unit/vault/test_bit_flips.py
+
+test: $(STAMP) $(AZURITE)/.installed  ## every test but the trials and the house rules, or what ARGS names; servers come from packages
+	@$(BIN)/python -m pytest $(addprefix --ignore=,tests/tidy $(TRIALS)) $(PARALLEL) $(ARGS)
+
+trials: $(STAMP)  ## the trials: kills, cuts, sick stores and losses of power, each at many places
+	@$(BIN)/python -m pytest $(TRIALS) $(PARALLEL) $(ARGS)
 
 test-quick: $(STAMP)  ## the unit tests that take little, without the example
 	@$(BIN)/python -m pytest tests/unit --ignore tests/unit/examples -m 'not soak and not slow' $(PARALLEL) $(ARGS)
