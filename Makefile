@@ -57,7 +57,7 @@ trials: $(STAMP)  ## the trials: kills, cuts, sick stores and losses of power, e
 	@$(BIN)/python -m pytest $(TRIALS) $(PARALLEL) $(ARGS)
 
 test-quick: $(STAMP)  ## the unit tests that take little, without the example
-	@$(BIN)/python -m pytest tests/unit --ignore tests/unit/examples -m 'not soak and not slow' $(PARALLEL) $(ARGS)
+	@$(BIN)/python -m pytest tests/unit --quick --ignore tests/unit/examples -m 'not soak and not slow' $(PARALLEL) $(ARGS)
 
 flaky: $(STAMP) $(AZURITE)/.installed  ## the suite five times, in random order beside two busy loops: whose outcome differs?
 	@$(BIN)/python tests/flaky.py $(PARALLEL) $(ARGS)

@@ -23,35 +23,81 @@ settings.load_profile("refloat")
 TESTS = Path(__file__).parent
 LONGEST_FIRST = (
     "sim/test_simulation.py",
+    "scenarios/test_killed_at_random.py",
     "scenarios/test_demo_story.py",
     "unit/flows/test_cut_anywhere.py",
+    "unit/examples/test_pydocs_endpoint.py",
     "services/test_object_lock.py",
-    "scenarios/test_killed_at_random.py",
-    "scenarios/test_signals_at_work.py",
-    "scenarios/test_unreadable_files.py",
+    "scenarios/test_disks.py",
+    "unit/flows/test_vault_heals.py",
+    "unit/run/test_killed_at_every_step.py",
+    "services/test_stores.py",
+    "unit/connectors/test_process.py",
+    "unit/cli/test_sick_region.py",
+    "services/test_sick_bucket.py",
+    "scenarios/test_signals.py",
+    "unit/cli/test_recover_verb.py",
+    "sim/test_power_loss.py",
+    "unit/connectors/test_mlflow.py",
+    "unit/cli/test_bad_input.py",
+    "unit/connectors/test_lancedb.py",
+    "unit/point/test_evaluate.py",
+    "scenarios/test_two_at_once.py",
+    "unit/cli/test_vault_init_again.py",
     "scenarios/test_ten_minutes_of_a_newcomer.py",
     "services/test_toxic_store.py",
-    "scenarios/test_disks.py",
-    "unit/examples/test_pydocs_endpoint.py",
-    "unit/cli/test_bad_vaults.py",
-    "unit/run/test_killed_at_every_step.py",
-    "unit/connectors/test_beside.py",
-    "services/test_stores.py",
-    "unit/flows/test_forget.py",
-    "scenarios/test_secrets.py",
     "unit/cli/test_contract.py",
-    "unit/connectors/test_mlflow.py",
-    "unit/connectors/test_lancedb.py",
-    "unit/examples/test_pydocs_texts.py",
-    "unit/cli/test_bad_input.py",
-    "unit/vault/test_replica.py",
-    "unit/run/test_engine.py",
-    "unit/connectors/test_process.py",
-    "sim/test_power_loss.py",
-    "scenarios/test_bytes_only.py",
+    "unit/test_api.py",
     "services/test_s3_end_to_end.py",
+    "unit/cli/test_scenarios_page.py",
+    "unit/cli/test_bad_vaults.py",
+    "scenarios/test_signals_at_work.py",
+    "scenarios/test_killed_recovery.py",
+    "format/test_golden.py",
+    "scenarios/test_killed_protect.py",
+    "unit/run/test_engine.py",
+    "scenarios/test_unreadable_files.py",
+    "services/test_first_week.py",
+    "unit/examples/test_pydocs_texts.py",
+    "unit/flows/test_forged_trees.py",
+    "services/test_store_of_a_region.py",
+    "services/test_azure_and_gcs.py",
+    "unit/connectors/test_beside.py",
+    "unit/cli/test_every_region_sick.py",
+    "unit/flows/test_bisect_cut.py",
+    "unit/vault/test_hostile.py",
+    "scenarios/test_going_on.py",
+    "unit/cli/test_vault_regions.py",
+    "scenarios/test_bytes_only.py",
+    "unit/flows/test_foreign_objects.py",
+    "unit/flows/test_bisect.py",
+    "unit/bench/test_bench_recovery.py",
+    "scenarios/test_truncated.py",
+    "unit/cli/test_alerts.py",
+    "unit/evidence/test_assemble.py",
+    "unit/vault/test_damage.py",
+    "unit/cli/test_newer_elsewhere.py",
+    "unit/vault/test_bit_flips.py",
+    "unit/cli/test_main.py",
+    "unit/flows/test_forget.py",
+    "unit/cli/test_completion.py",
+    "unit/vault/test_holders.py",
+    "unit/cli/test_verify_verb.py",
+    "unit/flows/test_rotten_packs.py",
+    "unit/vault/test_replica.py",
+    "scenarios/test_kit_in_shares.py",
+    "unit/cli/test_protect_verb.py",
+    "sim/test_state_machine.py",
+    "scenarios/test_ransomware.py",
+    "unit/test_fuzz_limits.py",
+    "scenarios/test_components_at_fault.py",
+    "unit/vault/test_local_store.py",
+    "services/test_credentials.py",
+    "unit/flows/test_partial_recovery.py",
+    "scenarios/test_long_work.py",
 )
-"""Files of half a minute and more: one that came last would keep one worker busy and the others waiting."""
+"""Files of three seconds of processor time and more: one that came last would keep one worker busy and the others
+waiting. ``--quick`` leaves them out."""
 
 SLOW_S = 300
 STUCK_S = 600  # what trains models or starts servers for a whole session counts here, not as its first test's
@@ -67,8 +113,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--all-tried`` is for machines that are known to have all that a test may need."""
+    """``--all-tried`` is for machines that have all that a test may need, ``--quick`` for people who wait."""
     parser.addoption("--all-tried", action="store_true", help="fail where any test was skipped")
+    parser.addoption("--quick", action="store_true", help="leave out the files that take longest")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--quick`` a file that takes long is not even read."""
+    return True if config.getoption("--quick") and collection_path in _PLACES else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -122,14 +174,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _asked_once() -> Iterator[None]:
-    """Whether a signature is one, and what key a passphrase stands for: pure and dear, and many tests ask the same.
+    """Whether a signature is one, what key a passphrase stands for, what a manifest's YAML says: pure and dear.
 
-    Both for each input once in a process, which keeps nothing else of it.
+    Many tests ask the same. Each input is asked once in a process, which keeps nothing else of it.
     """
+    from refloat.manifest import document, parse
     from refloat.vault import keyfile, keys, kit
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "is_signed", functools.cache(keys.is_signed))
+        patch.setattr(parse, "read_document", functools.cache(document.read_document))
         key_of = functools.cache(keyfile.passphrase_key)
         for room in (keyfile, kit):
             patch.setattr(room, "passphrase_key", key_of)
