@@ -95,8 +95,24 @@ LONGEST_FIRST = (
     "services/test_credentials.py",
     "unit/flows/test_partial_recovery.py",
     "scenarios/test_long_work.py",
+    "unit/vault/test_prune.py",
+    "unit/cli/test_contract_of_looking.py",
+    "unit/cli/test_points_bisect.py",
+    "unit/vault/test_prune_index.py",
+    "unit/flows/test_recover_flow.py",
+    "unit/flows/test_unknown_points.py",
+    "unit/cli/test_recover_options.py",
+    "format/test_keys_of_others.py",
+    "unit/vault/test_bases.py",
+    "unit/vault/test_writer.py",
+    "unit/flows/test_where_it_runs.py",
+    "unit/cli/test_closed_streams.py",
+    "unit/cli/test_check_verify.py",
+    "unit/vault/test_indexfile.py",
+    "unit/cli/test_evidence_verb.py",
+    "unit/cli/test_vault_keys.py",
 )
-"""Files of three seconds of processor time and more: one that came last would keep one worker busy and the others
+"""Files of two seconds of processor time and more: one that came last would keep one worker busy and the others
 waiting. ``--quick`` leaves them out."""
 
 SLOW_S = 300
