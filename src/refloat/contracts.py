@@ -128,15 +128,6 @@ class Versioned(Protocol):
         """
 
 
-@runtime_checkable
-class Answering(Protocol):
-    """A store behind a line, which may be dead: it knows whether anybody was ever heard there."""
-
-    @property
-    def has_answered(self) -> bool:
-        """Whether the store has said a word yet, be it that something is missing."""
-
-
 # ----------------------------------------------------------------------------------------------- facts
 
 

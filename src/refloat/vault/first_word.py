@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from refloat.contracts import Answering, Store
+from refloat.contracts import Store
 from refloat.deadline import begun
 from refloat.errors import Retry, StoreError
 from refloat.vault.layout import VAULT
@@ -21,6 +21,15 @@ T = TypeVar("T")
 FIRST_WORD_S = (
     3.0  # beyond what another region took for all: the first word of a far one, TLS and all, takes one
 )
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A store behind a line, which may be dead: it knows whether anybody was ever heard there."""
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the store has said a word yet, be it that something is missing."""
 
 
 class Asking(Generic[T]):

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from refloat.clock import Clock
-from refloat.contracts import Answering, ObjectInfo
+from refloat.contracts import ObjectInfo
 from refloat.errors import Retry, StoreError
 from refloat.testing.world import World
 from refloat.vault import first_word
 from refloat.vault import vault as vaults
-from refloat.vault.first_word import Asking, answers, silent
+from refloat.vault.first_word import Answering, Asking, answers, silent
 from refloat.vault.stores.memory import MemoryStore
 from refloat.vault.vault import Vault
 
