@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from contract_pins import require_pinned
 from refloat.cli.main import run
 from refloat.flows import newer
 from refloat.testing.toxic import (
@@ -329,3 +330,5 @@ def test_status_and_vault_check_are_not_well_where_nobody_can_tell_who_is_behind
     assert not found["well"] and all("not known" in one["unknown"] for one in found["regions"].values())
     checked = clinic.ask("vault", "check", well=False)
     assert not checked["ok"] and set(checked["unknown"]) == {"eu", "us"}
+    require_pinned("status", "who is behind is not known", found)
+    require_pinned("vault check", "who is behind is not known", checked)
