@@ -20,7 +20,7 @@ from measure import CommandFailed, Setting
 from refloat.errors import RefloatError
 from report import Report, Section, draw, markdown
 
-SECTIONS = ("start", "evaluate", "vault", "example")
+SECTIONS = ("start", "evaluate", "vault", "silent", "example")
 """Each a module of this folder with ``measure(setting)``; they run one after the other, never at once."""
 
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143

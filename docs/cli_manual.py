@@ -106,6 +106,11 @@ anything; who prunes, delete as well (`d`). An endpoint of plain `http://` is us
 `GOOGLE_ALLOW_HTTP`). `AWS_CA_BUNDLE` names a PEM file of authorities to trust beside the system's, and `HTTPS_PROXY` and `NO_PROXY` count.
 Where regions differ, the manifest's [`store`](MANIFEST.md#a-store-of-its-own) says all of this for each.
 
+A bucket that takes connections and never says a word is given up after 10 s. `protect`, `status`, `check`, `plan`, `recover`, `metrics`,
+`vault check`, `vault repair` and what reads points wait only 3 s for its first word once another region is open, go on without it, and say that it
+was not heard: what it holds is not known then. The region that is recovered from has all of its time, as has every region
+where a move, `vault prune`, `points forget` or a change of keys needs all of them.
+
 ## Exit codes
 
 | code | meaning |
@@ -378,6 +383,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         ("regions.NAME.behind.since", "since when the first that it lacks is in another region"),
         ("regions.NAME.behind.message", "what is wrong, for people"),
         ("regions.NAME.behind.next", "what to do"),
+        (
+            "regions.NAME.unknown",
+            "only where nobody can tell whether it lacks a newer point, since a log could not be read meanwhile: why",
+        ),
         ("regions.NAME.lock_s", "for how long the vault locks a point, in seconds; 0 for not at all"),
         ("regions.NAME.locked_until", "when the lock of its newest point ends; `null`: it was never locked"),
         (
@@ -773,6 +782,10 @@ DOCUMENTS: Mapping[str, Rows] = {
         (
             "behind.NAME",
             "`point`, `held_by`, `since`, `message` and `next`, as of `status`, only where there is some: by region, what it lacks of the end of another region's log for more than five minutes",
+        ),
+        (
+            "unknown.NAME",
+            "only where there is some: by region, why nobody can tell whether it lacks a newer point",
         ),
         ("read.NAME.since", "every pack that this machine ever read was read since; with `--read-data`"),
         ("read.NAME.unread_bytes", "of packs that this machine never read"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -96,6 +97,20 @@ def _overdue(
     if running.ends(grace_s):
         return DeadlineExceeded(f"{late} and was ended", retry=Retry.LATER, next=next)
     return Unended(f"{late} and has not ended {grace_s:g} s after it was told to", next=next)
+
+
+def begun(call: Callable[[], T]) -> Future[T]:
+    """What becomes of ``call``, in a thread of its own, which never holds up an exit: nobody has to wait for it."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - handed to who asks for the result, whatever it is
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def require_wanted(cancelled: threading.Event, doing: str) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,11 +14,11 @@ import typer
 from refloat.cli.common import Session, examples, has_key, key_file, load_manifest, resolver, session_of
 from refloat.cli.completion import components as known_components
 from refloat.cli.system import local_state_dir
-from refloat.errors import ConnectorError, ManifestError, RefloatError, UsageError, plug_in
+from refloat.errors import ConnectorError, ManifestError, RefloatError, StoreError, UsageError, plug_in
 
 if TYPE_CHECKING:
     from refloat.cli.findings import ComponentSeen, Problem, RegionSeen, Seen
-    from refloat.contracts import Facts, Place
+    from refloat.contracts import Facts, Place, Store
     from refloat.digest import Json
     from refloat.flows.baselines import Doubts
     from refloat.flows.newer import Behind
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from refloat.vault.replica import Replica
 
 LOOK_SECONDS_MAX = 20.0  # a component or region that takes longer is reported as not answering
+NOT_COMPARED = "see whether every region's store answers, and check again"
 LOOKS_AT_ONCE = 8  # enough to hide the latency of regions, few enough for a small machine
 
 
@@ -142,18 +144,19 @@ def _look(look: _Look) -> Seen:
     key = key_file(look.session, [u for u in urls.values() if isinstance(u, str)]) if has_key() else None
     with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
         looks = {name: pool.submit(_component, manifest, name, place) for name, place in places.items()}
-        opens = {region: pool.submit(_region, look.session, region, url, key) for region, url in urls.items()}
+        regions = _regions(look.session, urls, key)
     components = {name: done.result() for name, done in looks.items()}
-    regions = {region: done.result() for region, done in opens.items()}
     opened = [replica for _, _, replica in regions.values() if replica is not None]
+    standings, behind, unknown = _compared(opened)
     return Seen(
         manifest=manifest,
         components=components,
         regions={region: seen for region, (seen, _, _) in regions.items()},
         protected=None if key is None else frozenset[str]().union(*(held for _, held, _ in regions.values())),
         missing=missing,
-        standings=_standings(opened),
-        behind=_behind(opened),
+        standings=standings,
+        behind=behind,
+        unknown=unknown,
         doubts=_doubts(opened),
         verdicts=_verdicts(manifest, components),
         unheard=look.late.lacking(
@@ -281,26 +284,29 @@ def _component(manifest: Manifest, name: str, place: Place | RefloatError) -> Co
     return ComponentSeen(facts=facts, health=health, ailment=ailment, remarks=remarks)
 
 
-def _standings(replicas: Sequence[Replica]) -> Mapping[str, Standing]:
-    """How the regions' logs stand to each other; nothing where one stops answering."""
-    from refloat.deadline import within
-    from refloat.flows.rejoin import standings
-
-    try:
-        return within(LOOK_SECONDS_MAX, "comparing the regions' logs", lambda: standings(replicas))
-    except RefloatError:
-        return {}
-
-
-def _behind(replicas: Sequence[Replica]) -> Mapping[str, Behind]:
-    """The regions that lack a newer point; nothing where one stops answering."""
+def _compared(
+    replicas: Sequence[Replica],
+) -> tuple[Mapping[str, Standing], Mapping[str, Behind], Mapping[str, RefloatError]]:
+    """How the regions' logs stand to each other, and who lacks a newer point; by region, why that is not known."""
     from refloat.deadline import within
     from refloat.flows.newer import late
+    from refloat.flows.rejoin import standings
 
+    unknown: dict[str, RefloatError] = {}
     try:
-        return within(LOOK_SECONDS_MAX, "comparing the regions' newest points", lambda: late(replicas))
-    except RefloatError:
-        return {}
+        stand = within(LOOK_SECONDS_MAX, "comparing the regions' logs", lambda: standings(replicas))
+        told: dict[str, RefloatError] = {}
+        behind = within(
+            LOOK_SECONDS_MAX, "comparing the regions' newest points", lambda: late(replicas, told)
+        )
+    except RefloatError as error:
+        for replica in replicas:
+            message = f"how the log of {replica.region} stands to the others is not known: {error.message}"
+            unknown[replica.region] = StoreError(
+                message, region=replica.region, file=error.file, retry=error.retry, next=NOT_COMPARED
+            )
+        return {}, {}, unknown
+    return stand, behind, told
 
 
 def _doubts(replicas: Sequence[Replica]) -> Doubts:
@@ -319,50 +325,77 @@ def _doubts(replicas: Sequence[Replica]) -> Doubts:
         return {}  # what is wrong with a region is told of it
 
 
-def _region(
-    session: Session, region: str, url: str | RefloatError, key: KeyFile | None
-) -> tuple[RegionSeen, frozenset[str], Replica | None]:
-    """One region, the components that its newest point holds, and its replica where it can be opened."""
+_Opened = tuple["RegionSeen", frozenset[str], "Replica | None"]
+"""A region, the components that its newest point holds, and its replica where it can be opened."""
+
+
+def _regions(
+    session: Session, urls: Mapping[str, str | RefloatError], key: KeyFile | None
+) -> dict[str, _Opened]:
+    """Every region, looked at in the same time; one that says nothing holds up no other for long."""
+    from refloat.cli.findings import RegionSeen
+    from refloat.vault.first_word import Asking, answers
+    from refloat.vault.stores import open_store
+
+    asked: dict[str, Asking[_Opened]] = {}
+    unnamed: dict[str, _Opened] = {}
+    for region, url in urls.items():
+        if isinstance(url, RefloatError):
+            unnamed[region] = (RegionSeen(url="", error=url), frozenset(), None)
+        else:
+            store = open_store(url)
+            asked[region] = Asking(store, partial(_region, session, region, url, store, key))
+    heard = answers(asked, _answered, awaited=())
+    found: dict[str, _Opened | StoreError] = {**unnamed, **heard}
+    return {
+        region: (RegionSeen(url=str(urls[region]), error=seen), frozenset(), None)
+        if isinstance(seen, RefloatError)
+        else seen
+        for region in urls
+        if (seen := found[region])
+    }
+
+
+def _answered(seen: _Opened) -> bool:
+    return seen[0].error is None
+
+
+def _region(session: Session, region: str, url: str, store: Store, key: KeyFile | None) -> _Opened:
     from refloat.cli.findings import RegionSeen
     from refloat.deadline import within
 
-    if isinstance(url, RefloatError):
-        return RegionSeen(url="", error=url), frozenset(), None
     try:
         return within(
-            LOOK_SECONDS_MAX, f"opening the vault of {region}", lambda: _open(session, region, url, key)
+            LOOK_SECONDS_MAX,
+            f"opening the vault of {region}",
+            lambda: _open(session, region, url, store, key),
         )
     except RefloatError as error:
-        return RegionSeen(url=url, error=error, occupied=_is_occupied(url, error)), frozenset(), None
+        return RegionSeen(url=url, error=error, occupied=_is_occupied(store, error)), frozenset(), None
 
 
-def _is_occupied(url: str, error: RefloatError) -> bool:
+def _is_occupied(store: Store, error: RefloatError) -> bool:
     """Whether something lies at an address that has no descriptor: as much as a listing tells."""
     from refloat.deadline import within
     from refloat.errors import Missing
     from refloat.vault import layout
-    from refloat.vault.stores import open_store
 
     if not isinstance(error, Missing) or error.file != layout.VAULT:
         return False
     aside = (layout.TRIAL, layout.KEYS)  # what the making of a replica leaves where it was cut
     try:
-        listed = within(LOOK_SECONDS_MAX, f"listing {url}", lambda: list(open_store(url).list("")))
+        listed = within(LOOK_SECONDS_MAX, f"listing {store.url}", lambda: list(store.list("")))
     except RefloatError:
         return False
     return any(not info.name.startswith(aside) for info in listed)
 
 
-def _open(
-    session: Session, region: str, url: str, key: KeyFile | None
-) -> tuple[RegionSeen, frozenset[str], Replica | None]:
+def _open(session: Session, region: str, url: str, store: Store, key: KeyFile | None) -> _Opened:
     from refloat.cli.findings import RegionSeen
     from refloat.vault.forgotten import kept_points
     from refloat.vault.layout import read_descriptor
     from refloat.vault.replica import Replica
-    from refloat.vault.stores import open_store
 
-    store = open_store(url)
     descriptor = read_descriptor(store)
     there = RegionSeen(url=url, pipeline=descriptor.pipeline, descriptor=descriptor)
     if key is None:

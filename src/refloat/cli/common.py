@@ -6,7 +6,7 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,9 +178,11 @@ def open_vault(
     manifest: Manifest,
     resolver: Resolver,
     silent: Mapping[str, RefloatError] | None = None,
+    awaited: Collection[str] | None = None,
 ) -> Vault:
     """The manifest's vault, opened with the key; regions that do not answer are its ``unreachable``.
 
-    Those that are known to be ``silent`` are not asked again.
+    Those that are known to be ``silent`` are not asked again. A verb that can do without a region names those that it
+    needs as ``awaited``: any other that says nothing is not waited for long.
     """
-    return opener(session).of_manifest(manifest, resolver, silent)
+    return opener(session).of_manifest(manifest, resolver, silent, awaited)

@@ -97,6 +97,8 @@ class Seen:
     standings: Mapping[str, Standing] = field(default_factory=dict)
     behind: Mapping[str, Behind] = field(default_factory=dict)
     """The regions that lack a newer point for longer than it takes to arrive."""
+    unknown: Mapping[str, RefloatError] = field(default_factory=dict)
+    """The regions of which nobody can tell whether they lack a newer point, or how their log stands: why."""
     unheard: Sequence[str] = ()
     """What ``notify`` refers to and is not there."""
     verification: Sequence[Problem] = ()
@@ -174,6 +176,8 @@ def _regions(seen: Seen) -> Iterator[Problem]:
         elif region.pipeline != seen.manifest.pipeline:
             message = f"the vault in {region.url} is for the pipeline {region.pipeline!r}"
             yield _error(where, message, "give this pipeline a vault of its own, or correct `pipeline`")
+        elif name in seen.unknown:
+            yield _met(where, seen.unknown[name])
         elif name in seen.standings:
             yield from _standing(where, seen.standings[name], seen.behind.get(name))
 

@@ -36,7 +36,7 @@ def metrics(
 
     session = session_of(context)
     manifest, _ = load_manifest(session.file)
-    vault = open_vault(session, manifest, resolver(session))
+    vault = open_vault(session, manifest, resolver(session), awaited=())
     measured = flow.metrics(manifest, vault, session.clock)
     if output is not None:
         hand_out(output, measured.text().encode())

@@ -23,11 +23,14 @@ VaultOption = Annotated[
 ]
 
 
-def open_place(session: Session, vault: str | None) -> Vault:
-    """The vault of the manifest; with ``vault`` that one replica, under the region's name that it carries."""
+def open_place(session: Session, vault: str | None, awaited: Collection[str] | None = None) -> Vault:
+    """The vault of the manifest; with ``vault`` that one replica, under the region's name that it carries.
+
+    Regions that say nothing are waited for as ``open_vault`` says.
+    """
     if vault is None:
         manifest, _ = load_manifest(session.file)
-        return open_vault(session, manifest, resolver(session))
+        return open_vault(session, manifest, resolver(session), awaited=awaited)
     return opener(session).at(vault)
 
 
@@ -74,8 +77,8 @@ def pin_heads(session: Session, vault: Vault, but: Collection[str]) -> None:
 
 
 def sound_place(session: Session, vault: str | None) -> Vault:
-    """As ``open_place``, without the regions whose log is damaged, of which a warning speaks."""
-    opened = open_place(session, vault).sound()
+    """As ``open_place``, without the regions that say nothing or whose log is damaged, of which a warning speaks."""
+    opened = open_place(session, vault, awaited=()).sound()
     warn_unreachable(session, opened)
     return opened
 

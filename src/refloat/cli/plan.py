@@ -80,9 +80,9 @@ def plan(
     from refloat.plan.estimate import longest, rto
 
     session = session_of(context)
-    reached = open_place(session, vault)
-    replica = target_replica(reached, to, vault)
     wanted = wanted_in(scenario, to, point=point, at=at, only=only, overrides=override, before=before)
+    reached = open_place(session, vault, wanted.needs)
+    replica = target_replica(reached, to, vault)
     others = list(reached.replicas.values())
     with naming_newer(replica, others, wanted):
         prepared = with_doubts(prepare(replica, wanted, lambda: resolver(session), others), others)

@@ -75,7 +75,7 @@ def protect(
     ringing = bell(session, manifest, work.late)
     turn = our_turn(session, manifest, work.late) if due else nullcontext(True)
     with protecting(session, ringing), turn as ours:
-        vault = open_vault(session, manifest, work.late)
+        vault = open_vault(session, manifest, work.late, awaited=())
         found = look(manifest, vault, session.clock, region) if due else None
         asked = found is None or (ours and found.now)
         made = work.make(vault, found.now if found else None) if asked else None

@@ -156,7 +156,7 @@ def of_region(region: str) -> Iterator[None]:
 
 
 def _recover(session: Session, request: Request, to: str, vault: str | None) -> int:
-    reached = open_place(session, vault)
+    reached = open_place(session, vault, request.wanted.needs)
     with of_region(to if vault is None else next(iter(reached.replicas))):
         return _recover_from(session, request, to, vault, reached)
 
@@ -228,7 +228,7 @@ def _bring(
     from refloat.flows.opening import require_not_rolled_back
 
     folder = place(into)
-    reached = open_place(session, vault)
+    reached = open_place(session, vault, awaited=())
     chosen = flow.choose(list(reached.replicas.values()), point=point, at=at, only=only, overrides=override)
     for region, error in {**reached.unreachable, **chosen.passed_over}.items():
         session.console.warn(f"{region} is passed over: {error.message}")

@@ -40,7 +40,7 @@ def status(
     session = session_of(context)
     manifest, _ = load_manifest(session.file)
     late = resolver(session)
-    vault = open_vault(session, manifest, late)
+    vault = open_vault(session, manifest, late, awaited=())
     found = flow.status(manifest, vault, session.clock)
     regions = list(manifest.regions)
     session.console.table(
@@ -58,6 +58,8 @@ def status(
             session.console.warn(f"{name}: its newest point is not locked (until {ended}): refloat protect")
     for one in found.behind.values():
         session.console.warn(f"{one.told}: {REPAIR}")
+    for error in found.unknown.values():
+        session.console.warn(error.told)
     if suspect := {name: told.suspect for name, told in found.components.items() if told.suspect}:
         session.console.warn(f"the newest point is suspect, and does not count: {spoken(suspect)}")
     for remark in _of_the_newest(found):

@@ -180,7 +180,7 @@ def check(
 
     session = session_of(context)
     part = _share(share, read_data=read_data)
-    opened = open_place(session, vault)
+    opened = open_place(session, vault, awaited=())
     progress = session.console.progress()
     shorter = rolled_back(list(opened.replicas.values()))
     reports = opened.each(
@@ -193,7 +193,8 @@ def check(
             shorter=shorter,
         )
     )
-    behind = late(list(opened.replicas.values()))
+    unknown: dict[str, RefloatError] = {}
+    behind = late(list(opened.replicas.values()), unknown)
     session.console.close()
     for region, report in reports.items():
         _show(session.console.print, region, report)
@@ -202,15 +203,18 @@ def check(
         session.console.warn(f"{region} does not answer: {error.message}")
     for one in behind.values():
         session.console.warn(f"{one.told}: {REPAIR}")
+    for error in unknown.values():
+        session.console.warn(error.told)
     wrong: list[dict[str, object]] = [
         {"object": error.file, "region": region, "affects": [], "reason": error.message, "next": error.next}
         for region, error in opened.unreachable.items()
         if isinstance(error, Damaged | WrongKey)
     ]
-    session.console.emit(_checked(reports, sorted(opened.unreachable), wrong, behind))
+    session.console.emit(_checked(reports, sorted(opened.unreachable), wrong, behind, unknown))
     if wrong or any(not report.ok for report in reports.values()):
         return VaultError.exit_code
-    return 1 if opened.unreachable or behind or any(report.lapsed for report in reports.values()) else 0
+    short = opened.unreachable or behind or unknown
+    return 1 if short or any(report.lapsed for report in reports.values()) else 0
 
 
 def _checked(
@@ -218,13 +222,14 @@ def _checked(
     unreachable: list[str],
     wrong: list[dict[str, object]],
     behind: Mapping[str, Behind],
+    unknown: Mapping[str, RefloatError],
 ) -> dict[str, object]:
     """The JSON document of a check; ``wrong`` is what is damaged in regions that could not be opened."""
     from refloat.units import format_time
 
     return {
         "ok": all(report.ok and not report.lapsed for report in reports.values())
-        and not (unreachable or behind),
+        and not (unreachable or behind or unknown),
         "packs": sum(report.packs for report in reports.values()),
         "chunks": sum(report.chunks for report in reports.values()),
         "bytes_read": sum(report.bytes_read for report in reports.values()),
@@ -232,6 +237,7 @@ def _checked(
         "covered": [found for report in reports.values() for found in _told(report.covered)],
         "unreachable": unreachable,
         **({"behind": {region: one.document() for region, one in behind.items()}} if behind else {}),
+        **({"unknown": {region: error.told for region, error in unknown.items()}} if unknown else {}),
         "read": {
             region: {
                 "since": None if far.since is None else format_time(far.since),
@@ -380,7 +386,7 @@ def _repaired(session: Session, *, read_data: bool, overrides: Iterable[str]) ->
     described, silent = _descriptors_mended(urls, key_file(session, urls.values()))
 
     def opened(unasked: Mapping[str, RefloatError]) -> Vault:
-        return open_vault(session, manifest, resolver(session), {**silent, **unasked})
+        return open_vault(session, manifest, resolver(session), {**silent, **unasked}, awaited=())
 
     progress = session.console.progress()
     done = repair_vault(opened, session.clock, read_data=read_data, overrides=rules, progress=progress)
@@ -435,12 +441,14 @@ def _descriptors_mended(
     """
     from refloat.errors import StoreError
     from refloat.vault.described import keep_notes, known_notes, mend_descriptor
+    from refloat.vault.first_word import silent as unheard
     from refloat.vault.layout import VAULT
     from refloat.vault.stores import open_store
 
     described: dict[str, dict[str, str]] = {}
-    silent: dict[str, RefloatError] = {}
     stores = {region: open_store(url) for region, url in urls.items()}
+    silent: dict[str, RefloatError] = dict(unheard(stores))
+    stores = {region: store for region, store in stores.items() if region not in silent}
     notes = known_notes(stores.values(), keys)
     for region, store in stores.items():
         try:

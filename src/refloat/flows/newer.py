@@ -74,20 +74,32 @@ class Behind:
         return abs(now - self.since) > timedelta(seconds=BEHIND_GRACE_S)
 
 
-def behind(replica: Replica, others: Iterable[Replica], until: datetime | None = None) -> Behind | None:
+def behind(
+    replica: Replica,
+    others: Iterable[Replica],
+    until: datetime | None = None,
+    unknown: dict[str, RefloatError] | None = None,
+) -> Behind | None:
     """What a region lacks of what the others commit after its last point, as far as it was made by ``until``.
 
-    A log that cannot be read says nothing here, nor does a point that is signed and none.
+    A damaged log says nothing here, nor does a point that is signed and none. Where a store does not answer, nobody
+    can tell: ``unknown`` has why, by the region that may lack something.
     """
     missed: dict[Replica, dict[str, CommittedPoint]] = {}
     for other in others:
-        if other is not replica:
-            with suppress(VaultError, StoreError):
-                missed[other] = {
-                    one.name: one
-                    for one in missed_points(other, replica)
-                    if (until is None or one.created_at <= until) and not _is_malformed(other, one.name)
-                }
+        if other is replica:
+            continue
+        try:
+            missed[other] = {
+                one.name: one
+                for one in missed_points(other, replica)
+                if (until is None or one.created_at <= until) and not _is_malformed(other, one.name)
+            }
+        except StoreError as error:
+            if unknown is not None:
+                unknown.setdefault(replica.region, _unknown(replica, other, error))
+        except VaultError:
+            pass
     order = in_order([[candidate(point) for point in points.values()] for points in missed.values()])
     if not order:
         return None
@@ -98,6 +110,16 @@ def behind(replica: Replica, others: Iterable[Replica], until: datetime | None =
         missed=tuple(every[name] for name in order),
         held_by=tuple(holder.region for holder in holders),
         address=holders[0].store.url,
+    )
+
+
+def _unknown(replica: Replica, other: Replica, error: StoreError) -> StoreError:
+    return StoreError(
+        f"whether {replica.region} lacks a newer point that {other.region} holds is not known: {error.message}",
+        region=replica.region,
+        file=error.file,
+        retry=error.retry,
+        next=error.next,
     )
 
 
@@ -112,9 +134,9 @@ def _is_malformed(replica: Replica, name: str) -> bool:
     return False
 
 
-def late(replicas: Collection[Replica]) -> dict[str, Behind]:
-    """The regions that lack a newer point for longer than it takes to arrive."""
-    found = ((replica, behind(replica, replicas)) for replica in replicas)
+def late(replicas: Collection[Replica], unknown: dict[str, RefloatError] | None = None) -> dict[str, Behind]:
+    """The regions that lack a newer point for longer than it takes to arrive; ``unknown`` as for ``behind``."""
+    found = ((replica, behind(replica, replicas, unknown=unknown)) for replica in replicas)
     return {
         replica.region: one for replica, one in found if one is not None and one.is_late(replica.clock.now())
     }
@@ -147,9 +169,13 @@ def newer_than(prepared: Prepared, wanted: Wanted, replicas: Iterable[Replica]) 
     Nothing where a point was asked for by its name; of a time, what was made by then. Raises ``Refused`` (rule
     ``source_ahead``) for a move, which may lose nothing.
     """
-    found = behind(prepared.replica, replicas, wanted.at) if wanted.point in (None, LATEST) else None
-    if found is None:
+    if wanted.point not in (None, LATEST):
         return []
+    unknown: dict[str, RefloatError] = {}
+    found = behind(prepared.replica, replicas, wanted.at, unknown)
+    said = [error.message for error in unknown.values()]
+    if found is None:
+        return said
     if wanted.scenario.moves and SOURCE_AHEAD not in wanted.overrides:
         raise Refused(
             SOURCE_AHEAD,
@@ -157,4 +183,4 @@ def newer_than(prepared: Prepared, wanted: Wanted, replicas: Iterable[Replica]) 
             region=found.region,
             next=f"{REPAIR}, and begin again, or name the rule: --override {SOURCE_AHEAD}",
         )
-    return [f"{found.told}; an older one is taken; next: {found.way(wanted.to)}"]
+    return [f"{found.told}; an older one is taken; next: {found.way(wanted.to)}", *said]

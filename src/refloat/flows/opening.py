@@ -283,9 +283,16 @@ class Opener:
     state: Path | None = None
 
     def of_manifest(
-        self, manifest: Manifest, resolver: Resolver, silent: Mapping[str, RefloatError] | None = None
+        self,
+        manifest: Manifest,
+        resolver: Resolver,
+        silent: Mapping[str, RefloatError] | None = None,
+        awaited: Collection[str] | None = None,
     ) -> Vault:
-        """The manifest's vault; regions that do not answer are its ``unreachable``, the ``silent`` unasked."""
+        """The manifest's vault; regions that do not answer are its ``unreachable``, the ``silent`` unasked.
+
+        Those that say nothing are not waited for long, but for the ``awaited``, as ``Vault.open``.
+        """
         silent = silent or {}
         asked = [region for region in manifest.regions if region not in silent]
         urls, unknown = _addresses(manifest, resolver, asked)
@@ -298,7 +305,7 @@ class Opener:
                 f"the key is that of the pipeline {key.pipeline!r}, and the manifest that of {manifest.pipeline!r}",
                 next="give each pipeline a vault and a key of its own, or correct `pipeline`",
             )
-        opened = self._opened(urls, key)
+        opened = self._opened(urls, key, awaited)
         return Vault(opened.replicas, {**opened.unreachable, **unknown}) if unknown else opened
 
     def at(self, address: str) -> Vault:
@@ -306,23 +313,39 @@ class Opener:
         region = read_descriptor(view(open_store(address))).region or "here"
         return self._opened({region: address}, self.key([address]))
 
-    def _opened(self, urls: Mapping[str, str], key: KeyFile) -> Vault:
-        vault = Vault.open(urls, key, self.clock, self.cache)
+    def _opened(
+        self,
+        urls: Mapping[str, str],
+        key: KeyFile,
+        awaited: Collection[str] | None = None,
+        beside: Collection[str] = (),
+    ) -> Vault:
+        vault = Vault.open(urls, key, self.clock, self.cache, awaited, beside)
         seen = {} if self.state is None else load_seen(self.state, key.vault)
         for replica in vault.replicas.values():
             replica.progress = self.progress()
             replica.keyring.adopt_seen(seen)
         return vault
 
-    def with_others(self, reached: Vault, manifest: Manifest, resolver: Resolver) -> Vault:
-        """What was reached, and every other region of the manifest that a point carried, as far as it answers."""
+    def with_others(
+        self,
+        reached: Vault,
+        manifest: Manifest,
+        resolver: Resolver,
+        awaited: Collection[str] | None = (),
+    ) -> Vault:
+        """What was reached, and every other region of the manifest that a point carried, as far as it answers.
+
+        Those that say nothing are not waited for long, but for the ``awaited``, as ``Vault.open``.
+        """
         known = {*reached.replicas, *reached.unreachable}
         urls, unknown = _addresses(manifest, resolver, [one for one in manifest.regions if one not in known])
         reached = Vault(reached.replicas, {**reached.unreachable, **unknown}) if unknown else reached
         if not urls:
             return reached
         try:  # with the key of what was reached: what lies at another address may have one of its own
-            more = self._opened(urls, self.key(replica.store.url for replica in reached.replicas.values()))
+            key = self.key(replica.store.url for replica in reached.replicas.values())
+            more = self._opened(urls, key, awaited, beside=reached.replicas)
         except RefloatError as error:
             return Vault(reached.replicas, {**reached.unreachable, **dict.fromkeys(urls, error)})
         return Vault({**reached.replicas, **more.replicas}, {**reached.unreachable, **more.unreachable})

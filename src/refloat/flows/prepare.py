@@ -92,6 +92,14 @@ class Wanted:
         """Whether a point, a time or some components only are asked for."""
         return bool(self.point or self.at or self.only)
 
+    @property
+    def needs(self) -> tuple[str, ...] | None:
+        """The regions that must be waited for as long as their stores are, see ``Vault.open``; None is all.
+
+        A move may lose nothing, so whoever may hold something newer is heard.
+        """
+        return None if self.scenario.moves else (self.to,)
+
 
 def prepare(
     replica: Replica,

@@ -104,7 +104,9 @@ class Request:
             if prepared.plan.to != to:
                 place = prepared.plan.to
                 raise UsageError(f"run {self.resume} recovers into {place}", next=f"--to {place}")
-        everywhere = opener.with_others(reached, prepared.manifest, prepared.components.resolver)
+        late = prepared.components.resolver
+        awaited = None if self.wanted.scenario.moves else ()  # as ``needs``, and where to is reached by now
+        everywhere = opener.with_others(reached, prepared.manifest, late, awaited)
         remarks = [
             f"{region} is passed over: {error.message}" for region, error in everywhere.unreachable.items()
         ]

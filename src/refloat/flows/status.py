@@ -96,12 +96,20 @@ class Status:
     newest: Newest | None
     behind: Mapping[str, newer.Behind] = field(default_factory=dict)
     """The regions that lack a newer point for longer than it takes to arrive."""
+    unknown: Mapping[str, RefloatError] = field(default_factory=dict)
+    """The regions of which nobody can tell whether they lack a newer point: why."""
 
     @property
     def well(self) -> bool:
         """Whether every region answers and has the newest point, which is sound, and every component its objective."""
         kept = all(component.inside for component in self.components.values())
-        return self.all_told and not self.behind and kept and self.newest is not None and self.newest.sound
+        return (
+            self.all_told
+            and not (self.behind or self.unknown)
+            and kept
+            and self.newest is not None
+            and self.newest.sound
+        )
 
     @property
     def all_told(self) -> bool:
@@ -167,7 +175,8 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
         raise most_hopeful(errors.values())
     sound = [replica for name, replica in vault.replicas.items() if name not in errors]
     errors |= not_recoverable(sound)
-    behind = newer.late([replica for replica in sound if replica.region not in errors])
+    unknown: dict[str, RefloatError] = {}
+    behind = newer.late([replica for replica in sound if replica.region not in errors], unknown)
     counts = newest.keys() - errors.keys()
     held = [Held(name, _as_of(newest[name]) if name in counts else None) for name in manifest.regions]
     runs_in = _runs_in(manifest, newest.values())
@@ -177,13 +186,17 @@ def status(manifest: Manifest, vault: Vault, clock: Clock) -> Status:
     return Status(
         pipeline=manifest.pipeline,
         runs_in=runs_in,
-        regions={name: _region(name, vault, errors, behind.get(name)) for name in manifest.regions},
+        regions={
+            name: _region(name, vault, errors, behind.get(name), unknown.get(name))
+            for name in manifest.regions
+        },
         components={
             name: replace(_component(name, manifest, runs_in, held, now), suspect=suspect.get(name, ()))
             for name in manifest.components
         },
         newest=_newest(made_last, known, sound, manifest) if made_last else None,
         behind=behind,
+        unknown=unknown,
     )
 
 
@@ -236,13 +249,18 @@ def _component(
 
 
 def _region(
-    name: str, vault: Vault, errors: Mapping[str, RefloatError], behind: newer.Behind | None
+    name: str,
+    vault: Vault,
+    errors: Mapping[str, RefloatError],
+    behind: newer.Behind | None,
+    unknown: RefloatError | None,
 ) -> dict[str, Json]:
     replica, error = vault.replicas.get(name), errors.get(name)
     if replica is None or error is not None:
         message = error.told if error is not None else "it is not part of this vault"
         return {"reachable": replica is not None, "head": None, "error": message}
     late: dict[str, Json] = {} if behind is None else {"behind": behind.document()}
+    late |= {} if unknown is None else {"unknown": unknown.told}
     return {"reachable": True, "head": replica.head(), **_lock(replica), **late}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from refloat.clock import Clock
+from refloat.contracts import Store
 from refloat.errors import (
     Damaged,
     Missing,
@@ -18,6 +19,7 @@ from refloat.errors import (
     WrongKey,
     most_hopeful,
 )
+from refloat.vault.first_word import Asking, answers
 from refloat.vault.keys import KeyFile
 from refloat.vault.layout import VAULT, Descriptor
 from refloat.vault.replica import Replica
@@ -69,31 +71,41 @@ class Vault:
 
     @classmethod
     def open(
-        cls, urls: Mapping[str, str], key_file: KeyFile, clock: Clock, cache: Path | None = None
+        cls,
+        urls: Mapping[str, str],
+        key_file: KeyFile,
+        clock: Clock,
+        cache: Path | None = None,
+        awaited: Collection[str] | None = None,
+        beside: Collection[str] = (),
     ) -> Vault:
         """Open every region's replica, at the same time; a region that is not to be had is no error here.
 
-        So one that was lost to somebody else, or to a flipped bit, keeps no other from a recovery. Raises
-        ``WrongKey`` where the key opens none, ``StoreError`` where none answers, ``VaultError`` where none is whole.
+        So one that was lost to somebody else, or to a flipped bit, keeps no other from a recovery. Nor does one that
+        is silent hold up the others, or those ``beside`` them, for long, but for the ``awaited``: see ``answers``.
+        Raises ``WrongKey`` where the key opens none, ``StoreError`` where none answers, ``VaultError`` where none is
+        whole.
         """
-        with ThreadPoolExecutor(max_workers=len(urls)) as pool:
-            opening = {
-                region: pool.submit(_open, region, url, key_file, clock, cache)
-                for region, url in urls.items()
-            }
         replicas: dict[str, Replica] = {}
         unreachable: dict[str, RefloatError] = {}
-        for region, opened in opening.items():
-            result = opened.result()
+        opening: dict[str, Asking[Replica | RefloatError]] = {}
+        for region, url in urls.items():
+            try:
+                store = open_store(url)
+            except RefloatError as error:
+                unreachable[region] = error.at(region=region)
+            else:
+                opening[region] = Asking(store, partial(_open, region, store, key_file, clock, cache))
+        for region, result in answers(opening, _is_open, awaited, beside).items():
             if isinstance(result, Replica):
                 replicas[region] = result
             else:
                 unreachable[region] = result
         if not replicas:
             raise _none_answers(unreachable)
-        for region, error in unreachable.items():
-            if isinstance(error, Missing) and error.file == VAULT:
-                error.next = f"refloat vault add-region {region}"
+        for region, met in unreachable.items():
+            if isinstance(met, Missing) and met.file == VAULT:
+                met.next = f"refloat vault add-region {region}"
         return cls(replicas, unreachable)
 
     def each(self, ask: Callable[[Replica], T]) -> dict[str, T]:
@@ -160,10 +172,14 @@ def _none_answers(unreachable: Mapping[str, RefloatError]) -> RefloatError:
     )
 
 
+def _is_open(opened: Replica | RefloatError) -> bool:
+    return isinstance(opened, Replica)
+
+
 def _open(
-    region: str, url: str, key_file: KeyFile, clock: Clock, cache: Path | None
+    region: str, store: Store, key_file: KeyFile, clock: Clock, cache: Path | None
 ) -> Replica | RefloatError:
     try:
-        return Replica.open(region, open_store(url), key_file, clock, cache)
+        return Replica.open(region, store, key_file, clock, cache)
     except RefloatError as error:
         return error.at(region=region)

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from contract_pins import require_pinned
 from refloat.cli.main import run
+from refloat.flows import newer
 from refloat.testing.toxic import (
     Line,
     Toxic,
@@ -26,6 +28,7 @@ from refloat.testing.toxic import (
     lose_reply,
     reset,
 )
+from refloat.vault import first_word
 from refloat.vault.stores.patience import Patience
 from small_bucket import NAME, Bucket
 from small_desk import Desk, seated
@@ -262,3 +265,70 @@ def test_a_repair_goes_over_the_well_region_and_says_that_the_other_does_not_ans
     assert set(found["regions"]) == ({"eu", "us"} if sick.reads else {"eu"})
     assert all(not region["mended"] and not region["left"] for region in found["regions"].values())
     assert found["unreachable"] == ([] if sick.reads else ["us"])
+
+
+ENDLESS = Patience(first_word_s=3600.0, first_call_s=3600.0, silence_s=3600.0)
+"""A verb that waits for the region as long as its store does would not end."""
+GO_ON = {
+    "protect": ("protect",),
+    "status": ("status",),
+    "check": ("check",),
+    "vault check": ("vault", "check"),
+    "vault repair": ("vault", "repair"),
+    "points list": ("points", "list"),
+    "plan": ("plan", "--to", "eu"),
+    "recover": ("recover", "--to", "us", "--vault", "eu/vault"),
+}
+READERS = ("points list", "plan", "recover")
+"""Verbs that have all they need in one region, so that they end well."""
+
+
+@pytest.mark.parametrize("verb", GO_ON)
+def test_no_verb_waits_long_for_a_region_that_never_says_a_word_and_each_names_it(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    # fault 8
+    monkeypatch.setattr(first_word, "FIRST_WORD_S", 0.05)
+    clinic.fall(Sick(lambda: hang, patience=ENDLESS))
+    code, found = clinic.desk.answer(*GO_ON[verb])
+    assert code == (0 if verb in READERS else 1), clinic.desk.said
+    assert "us was not heard" in f"{found}{clinic.desk.said}"
+
+
+def test_check_tells_that_it_could_not_compare_the_logs_instead_of_calling_nobody_behind(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fault 7
+    compare = newer.late
+
+    def late_once_it_is_busy(*arguments: Any) -> Any:
+        clinic.proxy.poison(BUSY)
+        return compare(*arguments)
+
+    monkeypatch.setattr(newer, "late", late_once_it_is_busy)
+    found = clinic.ask("check", well=False)
+    told = {one["where"]: one for one in found["problems"] if "not known" in one["message"]}
+    assert set(told) == {"regions.eu", "regions.us"}
+    assert {(one["level"], one["retry"]) for one in told.values()} == {("error", "later")}
+
+
+def test_status_and_vault_check_are_not_well_where_nobody_can_tell_who_is_behind(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fault 7
+    compare = newer.late
+
+    def late_in_an_outage(*arguments: Any) -> Any:
+        clinic.proxy.poison(BUSY)
+        try:
+            return compare(*arguments)
+        finally:
+            clinic.proxy.heal()
+
+    monkeypatch.setattr(newer, "late", late_in_an_outage)
+    found = clinic.ask("status", well=False)
+    assert not found["well"] and all("not known" in one["unknown"] for one in found["regions"].values())
+    checked = clinic.ask("vault", "check", well=False)
+    assert not checked["ok"] and set(checked["unknown"]) == {"eu", "us"}
+    require_pinned("status", "who is behind is not known", found)
+    require_pinned("vault check", "who is behind is not known", checked)

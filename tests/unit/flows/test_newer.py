@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from refloat.flows.newer import BEHIND_GRACE_S, Behind, behind, late
+from refloat.errors import RefloatError, Retry, StoreError
+from refloat.flows.newer import BEHIND_GRACE_S, Behind, behind, late, newer_than
+from refloat.flows.prepare import Wanted
+from refloat.plan.scenario import SCENARIOS
 from refloat.testing.world import World
 from refloat.vault.replica import Replica
 from refloat.vault.writer import Writer
@@ -122,3 +125,41 @@ def test_a_clock_that_went_wrong_hides_no_region_that_is_behind(tmp_path: Path) 
     world.clock.jump(-10 * 86400.0)
     cut(world, "us", 1)
     assert list(late(replicas(world).values())) == ["us"]
+
+
+def test_a_log_that_cannot_be_read_leaves_it_unknown_who_is_behind(tmp_path: Path) -> None:
+    # fault 7
+    world = protected(tmp_path, 2)
+    cut(world, "us", 1)
+    there = replicas(world)
+    fall_busy(there["us"])
+    unknown: dict[str, RefloatError] = {}
+    assert late(there.values(), unknown) == {}
+    assert set(unknown) == {"eu", "us"}
+    error = unknown["us"]
+    assert (error.region, error.retry) == ("us", Retry.LATER)
+    assert "whether us lacks a newer point that eu holds is not known" in error.message
+
+
+def fall_busy(replica: Replica) -> None:
+    def busy(*_: object) -> None:
+        raise StoreError("it is busy", retry=Retry.LATER)
+
+    for name in ("get", "size", "list"):
+        setattr(replica.store, name, busy)
+
+
+def test_a_recovery_says_that_it_does_not_know_whether_there_is_a_newer_point(tmp_path: Path) -> None:
+    # fault 7
+    world = protected(tmp_path, 1)
+    vault = world.vault()
+    prepared = world.prepared(vault)
+    assert newer_than(prepared, Wanted("us"), vault.replicas.values()) == []
+    fall_busy(vault.replicas["eu"])
+    (said,) = newer_than(prepared, Wanted("us"), vault.replicas.values())
+    assert "whether us lacks a newer point that eu holds is not known: it is busy" in said
+
+
+def test_a_move_waits_for_every_region_and_a_recovery_for_the_one_that_it_reads() -> None:
+    assert Wanted("us").needs == ("us",)
+    assert Wanted("us", scenario=SCENARIOS["planned_move"]).needs is None

@@ -31,6 +31,7 @@ from refloat.testing.disk import folder_in_memory
 from refloat.testing.remembered import StandIn, remembered
 from refloat.vault import (
     check,
+    first_word,
     keyfile,
     keyobjects,
     lane,
@@ -117,6 +118,7 @@ def in_step(dice: random.Random) -> Iterator[None]:
     """Let refloat run without threads and without chance of its own while the context is open."""
     stand_ins: list[StandIn] = [
         (check, "ThreadPoolExecutor", InPlace),
+        (first_word, "begun", InPlace().submit),
         (lane, "ThreadPoolExecutor", InPlace),
         (writer, "ThreadPoolExecutor", InPlace),
         (ranges, "ThreadPoolExecutor", InPlace),

@@ -34,7 +34,7 @@ from refloat.manifest.resolve import Resolver
 from refloat.point.retain import RULES
 from refloat.run import claim
 from refloat.run.state import FINAL
-from refloat.testing.simulation.lockstep import InPlace, Lockstep, in_step
+from refloat.testing.simulation.lockstep import Lockstep, in_step
 from refloat.testing.simulation.oracle import Broken, Oracle, error_is_clear
 from refloat.testing.simulation.places import NONE, Faults, LaggingStore, Process, Region
 from refloat.testing.simulation.shelves import ANSWERS, GROUP, LEDGER, PAGES, Disks, Shelved, freeze
@@ -108,7 +108,6 @@ class SimulatedWorld:
         with ExitStack() as stack:
             stack.enter_context(in_step(self.dice))
             for where, name, stand_in in (
-                (vaults, "ThreadPoolExecutor", InPlace),
                 (vaults, "open_store", lambda url: self._process.store(url)),
                 (opening, "open_store", lambda url: self._process.store(url)),
                 (claim, "this_process", lambda: self._process.holder),

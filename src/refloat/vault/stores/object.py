@@ -133,6 +133,11 @@ class ObjectStore:
         self._rests_until = 0.0
         self._keeping: Keeping | None = None
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the store has said a word yet, be it that something is missing."""
+        return self._bucket_seen
+
     def create(self, name: str, content: bytes | memoryview) -> Put:
         """Write ``content`` unless the name is taken; a reply that was lost is settled by reading back."""
         checked(name)
