@@ -278,7 +278,12 @@ class _Check:
         except WrongKey:
             raise  # it is the key that lacks something, not the vault
         except (VaultError, ValueError) as error:
-            self._blame(layout.point_name(point), str(error), {point})
+            self._blame(name := layout.point_name(point), str(error), {point})
+            letting_go = f"refloat points forget {point[:12]}"
+            whole = isinstance(error, Malformed)
+            self._next[name] = (
+                letting_go if whole else f"{Damage.next}; where no region has it whole, {letting_go}"
+            )
             return
         self._newest, self._newest_trees = committed_point, trees
         for tree in trees:
