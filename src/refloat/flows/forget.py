@@ -15,7 +15,7 @@ from itertools import product
 
 from refloat.clock import Clock
 from refloat.contracts import Progress
-from refloat.errors import Malformed, Missing, RefloatError, Refused, UsageError, VaultError
+from refloat.errors import Damaged, Malformed, Missing, RefloatError, Refused, UsageError, VaultError
 from refloat.evidence.seal import Unread, each_record
 from refloat.flows import points, request
 from refloat.flows.anew import graded_now
@@ -100,7 +100,8 @@ def plan_forget(
     Raises ``WrongKey`` without the admin's role; ``Refused`` (``log_rolled_back``) where a log of points is not the
     one that was seen; ``UsageError`` for an override of no rule of ``point.retain``; the error of a region whose logs
     cannot be read to their end. With ``named`` also ``UsageError`` where no point is called so, or several;
-    ``Refused`` (``point_kept``) where a run or a hold keeps it, or it cannot be read and a region does not answer.
+    ``Refused`` (``point_kept``) where a run or a hold keeps it, or it cannot be read and a region does not answer; the
+    error of a point that another version or another key can read.
     """
     rules = known_rules(overrides)
     replicas = list(vault.replicas.values())
@@ -130,6 +131,11 @@ def _named(seen: Seen, start: str, holds: Mapping[str, float], vault: Vault) -> 
         problem = "more than one point begins with" if found else "no point that is not forgotten begins with"
         raise UsageError(f"{problem} {start!r}", next="refloat points list")
     decided = decide_named(seen, found[0], holds)
+    for replica in vault.replicas.values() if found[0] not in seen.parts else ():
+        with suppress(
+            Missing, Damaged
+        ):  # nobody recovers it; what another version or key can read somebody may
+            points.read(replica, found[0])
     if found[0] not in seen.parts and found[0] not in seen.malformed and vault.unreachable:
         away = ", ".join(vault.unreachable)
         decided = replace(

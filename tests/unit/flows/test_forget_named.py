@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refloat.errors import Damaged, Refused, StoreError, UsageError
+from refloat.errors import Damaged, Refused, StoreError, UsageError, VaultError
 from refloat.flows.forget import NAMED, ForgetPlan, forget, plan_forget, spared
 from refloat.manifest.parse import parse
 from refloat.testing.world import World
@@ -132,3 +132,19 @@ def test_what_a_region_that_does_not_answer_may_have_whole_is_not_forgotten(worl
     away = Vault({"eu": vault.replicas["eu"]}, {"us": StoreError("it does not answer", region="us")})
     with pytest.raises(Refused, match="may be whole in us"):
         planned(world, bad, vault=away)
+
+
+def test_a_point_that_a_newer_version_can_read_is_not_taken_for_a_lost_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = world.protect().name
+
+    def read(*_: object, **__: object) -> None:
+        raise layout.newer_format(layout.point_name(newer), 9)
+
+    monkeypatch.setattr(vault_points, "parse_object", read)
+    with pytest.raises(VaultError, match="written in vault format 9"):
+        planned(world, newer, "last_good")
+    with pytest.raises(Damaged) as stopped:
+        prunes(world)
+    assert "install a refloat that reads format 9" in str(stopped.value.next)
