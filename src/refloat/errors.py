@@ -179,9 +179,10 @@ class Missing(VaultError):
 
 
 class Damaged(VaultError):
-    """An object's bytes do not match its name, its seal or its signature."""
+    """An object's bytes do not match its name, its seal or its signature; ``reason`` says what is wrong, if told."""
 
     code = "vault_damaged"
+    reason = ""
 
 
 class Malformed(Damaged):

@@ -1,4 +1,4 @@
-"""``refloat points forget``: let go of the points that `keep` has no use for; a prune then frees their data."""
+"""``refloat points forget``: let go of the points that `keep` has no use for, or of one; a prune frees them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refloat.cli.common import Session, examples, load_manifest, open_vault, resolver, session_of
-from refloat.cli.completion import forget_rules
+from refloat.cli.completion import POINT_HELP, forget_rules, points
 
 if TYPE_CHECKING:
     from refloat.digest import Json
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FORGET = examples(
     "refloat points forget --dry-run",
     "refloat points forget",
+    "refloat points forget 3f2a",
     "refloat points forget --override forgets_most",
     "refloat points forget --json",
 )
@@ -24,6 +25,10 @@ FORGET = examples(
 
 def forget(
     context: typer.Context,
+    point: Annotated[
+        str | None,
+        typer.Argument(help=f"Only this one. {POINT_HELP}", autocompletion=points, show_default=False),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be forgotten.")] = False,
     override: Annotated[
         list[str],
@@ -35,7 +40,10 @@ def forget(
         ),
     ] = [],  # noqa: B006 - typer copies it
 ) -> int:
-    """Let go of every point that `keep` and `hold` of the manifest have no use for. `vault prune` frees their data."""
+    """Let go of every point that `keep` and `hold` of the manifest have no use for, or of POINT alone.
+
+    `vault prune` frees their data. POINT may be one that cannot be read; a run that is not over and a `hold` keep it.
+    """
     from refloat.flows import forget as flow
 
     session = session_of(context)
@@ -45,7 +53,7 @@ def forget(
     for region, error in opened.unreachable.items():
         session.console.warn(f"{region} keeps what it has until it answers: {error.message}")
     plan = flow.plan_forget(
-        manifest, opened, session.clock, overrides=overrides, progress=session.console.progress()
+        manifest, opened, session.clock, overrides=overrides, progress=session.console.progress(), named=point
     )
     session.console.close()
     _show(session, plan, dry_run=dry_run)
@@ -56,7 +64,6 @@ def forget(
 
 
 def _show(session: Session, plan: ForgetPlan, *, dry_run: bool) -> None:
-    from refloat.flows.forget import spoken
     from refloat.units import format_size
 
     console = session.console
@@ -66,7 +73,7 @@ def _show(session: Session, plan: ForgetPlan, *, dry_run: bool) -> None:
             f"{one.point.created_at:%Y-%m-%dT%H:%M:%SZ}",
             str(one.point.grade),
             "stays" if one.kept else "goes",
-            ", ".join(one.reasons) or f"beyond {spoken(plan.keep)}",
+            ", ".join(one.reasons) or plan.why,
         )
         for one in plan.decided
     ]

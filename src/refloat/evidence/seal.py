@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import ValidationError
 
 from refloat.digest import Json, json_form
-from refloat.errors import RefloatError, UsageError
+from refloat.errors import Damaged, RefloatError, UsageError
 from refloat.evidence.model import Evidence
 from refloat.point.select import LATEST, called
 from refloat.units import format_time, parse_time
@@ -42,7 +45,10 @@ def _sealed_in(replica: Replica, evidence: Evidence) -> int:
 
 
 def _told(entry: Entry) -> tuple[Json, str]:
-    return entry.body.get("run"), format_time(parse_time(str(entry.body.get("finished_at"))))
+    finished = str(entry.body.get("finished_at"))
+    with suppress(ValueError):  # what another version wrote is none that this one would write again
+        finished = format_time(parse_time(finished))
+    return entry.body.get("run"), finished
 
 
 def records(replica: Replica) -> Iterator[Evidence]:
@@ -52,6 +58,36 @@ def records(replica: Replica) -> Iterator[Evidence]:
     """
     entries = [entry for entry in replica.log(STREAM, Role.OPERATOR).entries() if not entry.void]
     yield from sorted(map(_record, entries), key=lambda evidence: evidence.finished_at)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A record that is signed, and that this version cannot read: where it stands, and what it says all the same."""
+
+    name: str
+    body: Mapping[str, Json]
+
+    @property
+    def point(self) -> str:
+        """The point that it names, empty for none."""
+        return str(self.body.get("point") or "")
+
+    def may_tell_after(self, moment: datetime) -> bool:
+        """Whether its run may have ended after ``moment``; one that does not say when may have."""
+        try:
+            return parse_time(str(self.body.get("finished_at"))) > moment
+        except ValueError:
+            return True
+
+
+def each_record(replica: Replica) -> Iterator[Evidence | Unread]:
+    """Every record of a region, each by itself, in the order of the log. Raises ``Damaged`` for the log."""
+    for entry in replica.log(STREAM, Role.OPERATOR).entries():
+        if not entry.void:
+            try:
+                yield _record(entry)
+            except Damaged:
+                yield Unread(slot_name(STREAM, entry.slot), entry.body)
 
 
 def _record(entry: Entry) -> Evidence:

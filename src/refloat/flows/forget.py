@@ -15,16 +15,26 @@ from itertools import product
 
 from refloat.clock import Clock
 from refloat.contracts import Progress
-from refloat.errors import Malformed, Missing, RefloatError, Refused, VaultError
-from refloat.evidence.seal import records
+from refloat.errors import Damaged, Malformed, Missing, RefloatError, Refused, UsageError, VaultError
+from refloat.evidence.seal import Unread, each_record
 from refloat.flows import points, request
 from refloat.flows.anew import graded_now
 from refloat.flows.recover import DRILLS, RUNS, unfinished
 from refloat.flows.suspects import Listings, accepted, overridden, part_of
 from refloat.manifest.model import Keep, Manifest
 from refloat.point.model import Grade, Point
-from refloat.point.retain import RULES, Decided, Listed, Objection, Seen, decide, objections
-from refloat.point.select import Candidate
+from refloat.point.retain import (
+    RULES,
+    Decided,
+    Listed,
+    Objection,
+    Seen,
+    decide,
+    decide_named,
+    named_objections,
+    objections,
+)
+from refloat.point.select import Candidate, called
 from refloat.point.suspicion import Part, Suspects, judge
 from refloat.vault.forgotten import Forgotten, forgotten, write_forgotten
 from refloat.vault.keys import Role
@@ -32,6 +42,8 @@ from refloat.vault.prune import plan_prune
 from refloat.vault.replica import GETS_AT_ONCE, CommittedPoint, Replica
 from refloat.vault.vault import Vault
 from refloat.vault.witness import rolled_back, rolled_back_message
+
+NAMED = "a person named it"
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,8 @@ class Freed:
 class ForgetPlan:
     """What is kept and forgotten, what speaks against it, and what each region is told.
 
-    ``frees`` is empty where it cannot be told, and ``unknown`` says why then.
+    ``frees`` is empty where it cannot be told, and ``unknown`` says why then. ``why`` is what is put on
+    record of the points that go.
     """
 
     keep: Keep
@@ -65,6 +78,7 @@ class ForgetPlan:
     entries: Mapping[str, Entry]
     frees: Mapping[str, Freed] = field(default_factory=dict)
     unknown: str | None = None
+    why: str = ""
 
     @property
     def goes(self) -> frozenset[str]:
@@ -79,14 +93,17 @@ def plan_forget(
     *,
     overrides: Collection[str] = (),
     progress: Progress | None = None,
+    named: str | None = None,
 ) -> ForgetPlan:
-    """Decide of every point. Nothing is changed.
+    """Decide of every point, or only of the one whose name begins with ``named``. Nothing is changed.
 
     Raises ``WrongKey`` without the admin's role; ``Refused`` (``log_rolled_back``) where a log of points is not the
     one that was seen; ``UsageError`` for an override of no rule of ``point.retain``; the error of a region whose logs
-    cannot be read to their end.
+    cannot be read to their end. With ``named`` also ``UsageError`` where no point is called so, or several;
+    ``Refused`` (``point_kept``) where a run or a hold keeps it, or it cannot be read and a region does not answer; the
+    error of a point that another version or another key can read.
     """
-    named = known_rules(overrides)
+    rules = known_rules(overrides)
     replicas = list(vault.replicas.values())
     for replica in replicas:
         replica.keyring.signer(Role.ADMIN)
@@ -94,14 +111,43 @@ def plan_forget(
     logs = {replica.region: (replica.points(), forgotten(replica)) for replica in replicas}
     seen = _seen(vault, logs, clock)
     holds = {n: component.hold for n, component in manifest.components.items() if component.hold is not None}
-    decided = decide(seen, manifest.keep, holds)
+    if named is None:
+        decided = decide(seen, manifest.keep, holds)
+        against = objections(seen, decided)
+    else:
+        one = _named(seen, named, holds, vault)
+        decided, against = (one,), named_objections(seen, one)
+    why = f"beyond {spoken(manifest.keep)}" if named is None else NAMED
     entries = {
-        region: _entry(region, decided, logs[region], manifest.keep, seen)
-        for region, (log, _) in logs.items()
-        if log
+        region: _entry(region, decided, logs[region], why, seen) for region, (log, _) in logs.items() if log
     }
-    plan = ForgetPlan(manifest.keep, decided, objections(seen, decided), named, entries)
+    plan = ForgetPlan(manifest.keep, decided, against, rules, entries, why=why)
     return _with_freed(plan, vault, clock, progress) if plan.goes else plan
+
+
+def _named(seen: Seen, start: str, holds: Mapping[str, float], vault: Vault) -> Decided:
+    found = called([point.name for point in reversed(seen.points)], start)
+    if len(found) != 1:
+        problem = "more than one point begins with" if found else "no point that is not forgotten begins with"
+        raise UsageError(f"{problem} {start!r}", next="refloat points list")
+    decided = decide_named(seen, found[0], holds)
+    for replica in vault.replicas.values() if found[0] not in seen.parts else ():
+        with suppress(
+            Missing, Damaged
+        ):  # nobody recovers it; what another version or key can read somebody may
+            points.read(replica, found[0])
+    if found[0] not in seen.parts and found[0] not in seen.malformed and vault.unreachable:
+        away = ", ".join(vault.unreachable)
+        decided = replace(
+            decided, reasons=(*decided.reasons, f"cannot be read here, and may be whole in {away}")
+        )
+    if decided.kept:
+        raise Refused(
+            "point_kept",
+            f"point {found[0]} is not forgotten: {', '.join(decided.reasons)}",
+            next="forget it when that is over: refloat points list",
+        )
+    return decided
 
 
 def forget(vault: Vault, plan: ForgetPlan) -> None:
@@ -174,6 +220,7 @@ def _seen(vault: Vault, logs: Mapping[str, tuple[Sequence[CommittedPoint], Forgo
     missing = {name for found in bodies.values() for name, held in found.items() if held is None}
     let_go = {name for _, told in logs.values() for name in told.points}
     in_use, unreadable = _in_use(replicas, clock)
+    verified, maybe_verified = _verified(replicas)
     known = {point.name: point for points in listed.values() for point in points if point.name in parts}
     oldest_first = sorted(known.values(), key=lambda point: (point.created_at, point.name))
     suspects = judge(
@@ -186,7 +233,8 @@ def _seen(vault: Vault, logs: Mapping[str, tuple[Sequence[CommittedPoint], Forgo
             for replica in replicas
         },
         parts=parts,
-        verified=_verified(replicas),
+        verified=verified,
+        maybe_verified=maybe_verified,
         in_use=in_use,
         gone=frozenset() if vault.unreachable else frozenset((missing & let_go) - parts.keys()),
         accepted=overridden(logs.values()),
@@ -245,14 +293,21 @@ def _bodies(
         return dict(found for found in pool.map(read, listed) if found is not None)
 
 
-def _verified(replicas: Sequence[Replica]) -> frozenset[str]:
-    """The points of which a recovery was verified, as far as the evidence can be read."""
+def _verified(replicas: Sequence[Replica]) -> tuple[frozenset[str], frozenset[str]]:
+    """The points of which a recovery was verified, as far as a log can be read; and those of which it may have been.
+
+    The latter are named by a record that this version cannot read.
+    """
     names: set[str] = set()
+    unknown: set[str] = set()
     for replica in replicas:
         with suppress(VaultError):
-            for record in records(replica):
-                names |= {record.point} if record.verified and record.kind == "recovery" else set()
-    return frozenset(names)
+            for record in each_record(replica):
+                if isinstance(record, Unread):
+                    unknown.add(record.point)
+                elif record.verified and record.kind == "recovery":
+                    names.add(record.point)
+    return frozenset(names), frozenset(unknown)
 
 
 def _in_use(replicas: Iterable[Replica], clock: Clock) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -273,13 +328,12 @@ def _entry(
     region: str,
     decided: Sequence[Decided],
     logs: tuple[Sequence[CommittedPoint], Forgotten],
-    keep: Keep,
+    why: str,
     seen: Seen,
 ) -> Entry:
     log, told = logs
-    beyond = f"beyond {spoken(keep)}"
     goes = {
-        one.point.name: "its data is gone" if one.point.name in seen.gone else beyond
+        one.point.name: "its data is gone" if one.point.name in seen.gone else why
         for one in decided
         if not one.kept and region in one.regions
     }

@@ -14,7 +14,7 @@ from refloat.contracts import Facts, Health, Occupied, Staging, Tokened
 from refloat.deadline import within
 from refloat.errors import RefloatError, Refused, StoreError, UsageError, VaultError, plug_in
 from refloat.evidence.model import Evidence
-from refloat.evidence.seal import records
+from refloat.evidence.seal import Unread, each_record, records
 from refloat.flows import baselines, points
 from refloat.flows.anew import point_anew
 from refloat.flows.components import Components
@@ -186,7 +186,14 @@ def _require_last(point: Point, newest: Candidate, choice: Choice, replicas: Seq
             f"{newest.name[:12]} is newer than {choice.point[:12]}, and what it alone holds would be lost",
             next=f"refloat points why {newest.name[:12]}, mend what is wrong and protect again, {override}",
         )
-    if (run := _led_elsewhere(point, replicas)) is not None:
+    run = _led_elsewhere(point, replicas)
+    if isinstance(run, Unread):
+        raise Refused(
+            SOURCE_AHEAD,
+            f"{run.name} cannot be read here, and may tell of a run that brought the pipeline elsewhere",
+            next=f"recover with the refloat that wrote it, {override}",
+        )
+    if run is not None:
         raise Refused(
             SOURCE_AHEAD,
             f"run {run.run} brought the pipeline into {run.to} after the last point was made in {point.primary}",
@@ -194,15 +201,22 @@ def _require_last(point: Point, newest: Candidate, choice: Choice, replicas: Seq
         )
 
 
-def _led_elsewhere(point: Point, replicas: Sequence[Replica]) -> Evidence | None:
-    """A run that brought the whole pipeline elsewhere after the point was made, as far as evidence can be read."""
+def _led_elsewhere(point: Point, replicas: Sequence[Replica]) -> Evidence | Unread | None:
+    """A run that brought the whole pipeline elsewhere after the point was made, as far as a log can be read.
+
+    Otherwise a record that this version cannot read, and that may tell of one.
+    """
+    unread: Unread | None = None
     for replica in replicas:
         with contextlib.suppress(VaultError, StoreError):
-            for run in records(replica):
+            for run in each_record(replica):
+                if isinstance(run, Unread):
+                    unread = run if run.may_tell_after(point.created_at) else unread
+                    continue
                 whole = run.state == "done" and "partial" not in run.flags
                 if whole and run.to != point.primary and run.finished_at > point.created_at:
                     return run
-    return None
+    return unread
 
 
 def candidates(replica: Replica, overrides: Collection[str] = ()) -> list[Candidate]:

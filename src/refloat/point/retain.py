@@ -7,6 +7,9 @@ newest point stays that is consistent and not suspect, and one that is where the
 Never forgotten is, of each region, the last point of its log, the newest exact one, the newest that a recovery would
 choose, the newest that was recovered and verified, one that a run which is not over names, one that is newer than
 the clock, and one that cannot be read.
+
+A point that a person names goes for no reason but that: a run and a hold keep it, and to let go of a region's newest
+good one takes an override.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from refloat.units import format_time
 CLOCK_BEHIND = "clock_behind"
 FORGETS_MOST = "forgets_most"
 RUN_UNREADABLE = "run_unreadable"
-RULES = (CLOCK_BEHIND, FORGETS_MOST, RUN_UNREADABLE, SOURCE_REWRITTEN, SOURCE_SHRANK)
+LAST_GOOD = "last_good"
+RULES = (CLOCK_BEHIND, FORGETS_MOST, LAST_GOOD, RUN_UNREADABLE, SOURCE_REWRITTEN, SOURCE_SHRANK)
 """The safety rules that are asked before a point is forgotten, and can be overridden."""
 
 SKEW_MAX = timedelta(hours=1)  # two writers' clocks differ by less; one that runs back further was set wrong
@@ -60,13 +64,15 @@ class Seen:
     ``suspects`` are what ``suspicion.judge`` found. ``accepted`` are by safety rule the points that were there when a
     person overrode it,
     ``unreadable_runs`` those that may name any point. ``malformed`` are signed and no points: nothing can be recovered
-    from them, so they go when their time has come.
+    from them, so they go when their time has come. ``maybe_verified`` are named by evidence that this version cannot
+    read.
     """
 
     now: datetime
     regions: Mapping[str, Sequence[Listed]]
     parts: Mapping[str, Mapping[str, Part]] = field(default_factory=dict)
     verified: Collection[str] = frozenset()
+    maybe_verified: Collection[str] = frozenset()
     in_use: Collection[str] = frozenset()
     gone: Collection[str] = frozenset()
     accepted: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -127,6 +133,21 @@ def decide(seen: Seen, keep: Keep, holds: Mapping[str, float]) -> tuple[Decided,
     )
 
 
+def decide_named(seen: Seen, name: str, holds: Mapping[str, float]) -> Decided:
+    """What becomes of the point that a person names, whether it can be read or not; only a run and a hold keep it."""
+    point = next(point for point in seen.points if point.name == name)
+    listing = {region: points for region, points in seen.regions.items() if name in {p.name for p in points}}
+    bound = (_bound(points, seen, holds) for points in listing.values())
+    reasons = dict.fromkeys(reason for found, reason in chain.from_iterable(bound) if found == name)
+    return Decided(point, tuple(listing), tuple(reasons))
+
+
+def named_objections(seen: Seen, named: Decided) -> tuple[Objection, ...]:
+    """The safety rules that say no to letting go of one point that a person names."""
+    found = (_last_good(seen, named), _run_unreadable(seen, [named]))
+    return tuple(one for one in found if one is not None)
+
+
 def objections(seen: Seen, decided: Sequence[Decided]) -> tuple[Objection, ...]:
     """The safety rules that say no; none where nothing would be forgotten."""
     if all(one.kept for one in decided):
@@ -144,23 +165,37 @@ def _reasons(
     """The points that a region keeps by itself, each with a reason; a point may have several."""
     newest_first = sorted(points, key=lambda point: point.slot, reverse=True)
 
-    def good(point: Listed) -> bool:
-        return point.grade.consistent and point.name not in seen.suspects
-
     for place, point in enumerate(newest_first[: keep.last], 1):
         yield point.name, f"last {place}"
     for period, label in _PERIODS.items():
         yield from _of_periods(points, seen, period, getattr(keep, period), label)
-    yield from _newest(newest_first, lambda point: good(point) and point.grade is Grade.EXACT, "newest exact")
-    yield from _newest(newest_first, good, "newest consistent")
-    yield from _newest(newest_first, lambda point: point.name in seen.verified, "last verified")
+    yield from _good_ones(newest_first, seen)
     for point in points:
-        if point.name in seen.in_use:
-            yield point.name, "named by a run that is not over"
         if point.created_at > seen.now:
             yield point.name, "newer than the clock"
         if point.name not in seen.parts and point.name not in seen.malformed:
             yield point.name, "cannot be read"
+        if point.name in seen.maybe_verified:
+            yield point.name, "named by evidence that cannot be read"
+    yield from _bound(points, seen, holds)
+
+
+def _good_ones(newest_first: Sequence[Listed], seen: Seen) -> Iterator[tuple[str, str]]:
+    """The points that a region falls back on, whatever its policy says."""
+
+    def good(point: Listed) -> bool:
+        return point.grade.consistent and point.name not in seen.suspects
+
+    yield from _newest(newest_first, lambda point: good(point) and point.grade is Grade.EXACT, "newest exact")
+    yield from _newest(newest_first, good, "newest consistent")
+    yield from _newest(newest_first, lambda point: point.name in seen.verified, "last verified")
+
+
+def _bound(points: Sequence[Listed], seen: Seen, holds: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """The points that nobody may let go of yet."""
+    for point in points:
+        if point.name in seen.in_use:
+            yield point.name, "named by a run that is not over"
     yield from _held(points, seen, holds)
 
 
@@ -272,6 +307,22 @@ def _forgets_most(seen: Seen, decided: Sequence[Decided]) -> Objection | None:
         "see what `keep` says, and what goes: refloat points forget --dry-run; the first time it may be right"
     )
     return Objection(FORGETS_MOST, message, hint)
+
+
+def _last_good(seen: Seen, named: Decided) -> Objection | None:
+    """The point can be read, and a region falls back on it, or may."""
+    if named.point.name in seen.maybe_verified:
+        message = (
+            f"the point {named.point.name[:12]} is named by evidence that cannot be read, and may be verified"
+        )
+        return Objection(LAST_GOOD, message, "see that a newer point is good: refloat points list")
+    for region in named.regions if named.point.name in seen.parts else ():
+        newest_first = sorted(seen.regions[region], key=lambda point: point.slot, reverse=True)
+        for name, reason in _good_ones(newest_first, seen):
+            if name == named.point.name:
+                message = f"the point {name[:12]} is the {reason} of {region}"
+                return Objection(LAST_GOOD, message, "refloat protect, so that there is a newer one")
+    return None
 
 
 def _run_unreadable(seen: Seen, decided: Sequence[Decided]) -> Objection | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from refloat.contracts import Keeping, Progress, Silent
-from refloat.errors import Malformed, Missing, StoreError, VaultError, WrongKey
+from refloat.errors import Damaged, Malformed, Missing, StoreError, VaultError, WrongKey
 from refloat.limits import OBJECT_BYTES_MAX
 from refloat.vault import layout
 from refloat.vault.aside import role_of, sound_entries
@@ -278,7 +278,14 @@ class _Check:
         except WrongKey:
             raise  # it is the key that lacks something, not the vault
         except (VaultError, ValueError) as error:
-            self._blame(layout.point_name(point), str(error), {point})
+            self._blame(name := layout.point_name(point), str(error), {point})
+            letting_go = f"refloat points forget {point[:12]}"
+            if isinstance(error, Malformed | ValueError):
+                self._next[name] = letting_go
+            elif isinstance(error, Damaged | Missing):
+                self._next[name] = f"{Damage.next}; where no region has it whole, {letting_go}"
+            else:
+                self._next[name] = error.next or Damage.next
             return
         self._newest, self._newest_trees = committed_point, trees
         for tree in trees:

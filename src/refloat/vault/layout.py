@@ -276,10 +276,14 @@ def newer_format(name: str, number: int) -> VaultError:
 
 def damaged(name: str, reason: str) -> Damaged:
     """The error for an object that is not what was written."""
-    return Damaged(f"{name} is damaged: {reason}", file=name, next="refloat vault repair")
+    error = Damaged(f"{name} is damaged: {reason}", file=name, next="refloat vault repair")
+    error.reason = reason
+    return error
 
 
 def malformed(name: str, reason: str) -> Malformed:
     """The error for an object that is just what its signer signed, and nothing that refloat writes."""
     hint = "`refloat vault keys list` names who may write; choose another point"
-    return Malformed(f"{name} is signed, and malformed: {reason}", file=name, next=hint)
+    error = Malformed(f"{name} is signed, and malformed: {reason}", file=name, next=hint)
+    error.reason = reason
+    return error

@@ -63,8 +63,10 @@ def _parsed(content: bytes, what: str) -> Mapping[str, Json]:
         roots(body)
     except Malformed:
         raise
-    except (Damaged, ValueError) as error:
-        raise malformed(what, str(error).rpartition(" is damaged: ")[2]) from error
+    except Damaged as error:
+        raise malformed(what, error.reason) from error
+    except ValueError as error:
+        raise malformed(what, str(error)) from error
     return body
 
 

@@ -168,7 +168,7 @@ def _incomplete(found: Damage) -> RefloatError:
         f"nothing is pruned, since what the points need cannot be told: {found.object}: {found.reason}",
         region=found.region,
         file=found.object,
-        next="refloat vault repair, then prune again",
+        next=f"{found.next}, then prune again",
     )
 
 

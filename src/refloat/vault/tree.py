@@ -319,7 +319,7 @@ def _read_pages(name: bytes, read: Read) -> Iterator[tuple[bytes, Page]]:
         try:
             page = decode_page(raw, what=what)
         except Damaged as error:  # it has the name that whoever named it gave it: so it was stored
-            raise malformed(what, error.message.rpartition(" is damaged: ")[2]) from error
+            raise malformed(what, error.reason) from error
         if last and not (page.nodes and page.nodes[0].name > last):
             raise malformed(what, "it does not go on where the page before it ended")
         yield name, page

@@ -120,3 +120,13 @@ def test_a_region_that_is_away_is_told_the_next_time(three) -> None:
 
 def test_the_rules_are_completed() -> None:
     assert forget_rules("source_") == ["source_rewritten", "source_shrank"]
+
+
+def test_one_point_that_is_named_goes_and_the_others_stay(three) -> None:
+    newest, middle, oldest = names(three)
+    planned = three.ask("points", "forget", middle[:20], "--dry-run")
+    assert [(one["point"], one["kept"]) for one in planned["points"]] == [(middle, False)]
+    assert names(three) == [newest, middle, oldest]
+    assert three.ask("points", "forget", middle[:20]) == {**planned, "dry_run": False}
+    assert names(three) == [newest, oldest]
+    assert three.ask("points", "forget", newest, exits=3)["error"]["rule"] == "last_good"

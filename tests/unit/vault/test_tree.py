@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from refloat.attributes import PLAIN, Attributes, Principal
 from refloat.contracts import EntryType
 from refloat.digest import canonical_json
-from refloat.errors import ConnectorError, Damaged, Missing
+from refloat.errors import ConnectorError, Damaged, Malformed, Missing
 from refloat.limits import CHUNK_BYTES_MAX, TREE_DEPTH_MAX
 from refloat.vault import tree as tree_module
 from refloat.vault.tree import (
@@ -247,3 +247,14 @@ def test_a_file_of_more_chunks_than_an_entry_holds_is_refused_by_name() -> None:
     with pytest.raises(ConnectorError, match="too many chunks") as caught:
         store_folder([Node(b"huge.bin", EntryType.FILE, size=1, chunks=chunks)], Shelf().store)
     assert caught.value.file == "huge.bin"
+
+
+def test_what_is_no_listing_says_why_whatever_the_reason_itself_says() -> None:
+    shelf = Shelf()
+    name = shelf.store(b"7")
+    with pytest.raises(Malformed) as caught:
+        list(read_folder(name, shelf.read))
+    with pytest.raises(Damaged) as first:
+        decode_page(b"7", what="x is damaged: y")
+    assert caught.value.reason == first.value.reason != ""
+    assert first.value.message == f"x is damaged: y is damaged: {first.value.reason}"
