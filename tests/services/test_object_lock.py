@@ -572,8 +572,9 @@ def test_a_region_that_lost_the_word_of_the_lock_commits_nothing_until_it_is_men
 # ------------------------------------------------------------------------------------------------- set aside
 
 
-def claims(replica: Replica) -> Any:
-    return replica.log("targets/us", Role.OPERATOR)
+def claims(replica: Replica, target: str = "us") -> Any:
+    """The claims of a target: each test that leaves something behind in them has a target of its own."""
+    return replica.log(f"targets/{target}", Role.OPERATOR)
 
 
 def test_what_operators_sign_is_set_aside_in_a_locked_vault_and_the_log_goes_on(
@@ -628,16 +629,18 @@ def test_what_a_stranger_says_was_set_aside_counts_for_nothing_in_a_locked_vault
 ) -> None:
     # fault 52
     replica = shared.vault().replicas["eu"]
-    entry = claims(replica).append({"type": "note", "n": 1})
+    entry = claims(replica, "stranger").append({"type": "note", "n": 1})
     stranger = KeyFile.create(shared.key_file.vault, "small")
     theirs = create_vault({"eu": MemoryStore()}, stranger, shared.clock, "small")["eu"]
     slot = replica.log("audit", Role.OPERATOR).last_slot() + 1
-    said = {"type": "set_aside", "stream": "targets/us", "slots": [entry.slot], "entries": [entry.hash]}
+    said = {"type": "set_aside", "stream": "targets/stranger", "slots": [entry.slot], "entries": [entry.hash]}
     theirs.log("audit", Role.OPERATOR)._write(slot, "0" * 64, said, ())
     name = layout.slot_name("audit", slot)
     seaweedfs.client().put_object(Bucket=bucket_of(shared), Key=f"v/{name}", Body=theirs.store.get(name))
     fresh = shared.vault().replicas["eu"]
-    assert [one.hash for one in claims(fresh).entries()][-1] == entry.hash and audited(fresh) == []
+    assert [one.hash for one in claims(fresh, "stranger").entries()][-1] == entry.hash and audited(
+        fresh
+    ) == []
     fresh.log("audit", Role.OPERATOR).append({"type": "note"})
 
 
@@ -647,11 +650,16 @@ def test_what_a_removed_operator_says_was_set_aside_counts_where_it_was_said_bef
     assert not holders.add(shared.vault(), shared.key_file, made, "on call", shared.clock.now()).lagging
     on_call = World(shared.root, shared.group, shared.clock, made, shared.stores)
     stale = on_call.vault().replicas["us"]
-    own = claims(shared.vault().replicas["us"])
+    own = claims(shared.vault().replicas["us"], "removed")
     entries = [own.append({"type": "note", "n": n}) for n in (7, 8)]
 
     def set_aside(entry: Any) -> None:
-        said = {"type": "set_aside", "stream": "targets/us", "slots": [entry.slot], "entries": [entry.hash]}
+        said = {
+            "type": "set_aside",
+            "stream": "targets/removed",
+            "slots": [entry.slot],
+            "entries": [entry.hash],
+        }
         stale.log("audit", Role.OPERATOR).append(said)
 
     set_aside(entries[0])
@@ -664,7 +672,7 @@ def test_what_a_removed_operator_says_was_set_aside_counts_where_it_was_said_bef
     fresh = shared.vault().replicas["us"]
     told = [said["entries"] for said in audited(fresh)]
     assert [entries[0].hash] in told and [entries[1].hash] not in told
-    there = [entry.hash for entry in claims(fresh).entries() if not entry.void]
+    there = [entry.hash for entry in claims(fresh, "removed").entries() if not entry.void]
     assert entries[1].hash in there and fresh.keyring.removals()
 
 
