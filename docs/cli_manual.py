@@ -107,7 +107,7 @@ anything; who prunes, delete as well (`d`). An endpoint of plain `http://` is us
 Where regions differ, the manifest's [`store`](MANIFEST.md#a-store-of-its-own) says all of this for each.
 
 A bucket that takes connections and never says a word is given up after 10 s. `protect`, `status`, `check`, `plan`, `recover`, `metrics`,
-`vault check`, `vault repair` and what reads points wait only 3 s for its first word once another region is open, go on without it, and say that it
+`vault check`, `vault repair` and what reads points wait only 5 s for its first word once another region is open, go on without it, and say that it
 was not heard: what it holds is not known then. The region that is recovered from has all of its time, as has every region
 where a move, `vault prune`, `points forget` or a change of keys needs all of them.
 

@@ -338,22 +338,23 @@ def _regions(
     from refloat.vault.stores import open_store
 
     asked: dict[str, Asking[_Opened]] = {}
-    unnamed: dict[str, _Opened] = {}
+    found: dict[str, _Opened] = {}
     for region, url in urls.items():
         if isinstance(url, RefloatError):
-            unnamed[region] = (RegionSeen(url="", error=url), frozenset(), None)
-        else:
+            found[region] = (RegionSeen(url="", error=url), frozenset(), None)
+            continue
+        try:
             store = open_store(url)
+        except RefloatError as error:
+            found[region] = (RegionSeen(url=url, error=error.at(region=region)), frozenset(), None)
+        else:
             asked[region] = Asking(store, partial(_region, session, region, url, store, key))
-    heard = answers(asked, _answered, awaited=())
-    found: dict[str, _Opened | StoreError] = {**unnamed, **heard}
-    return {
-        region: (RegionSeen(url=str(urls[region]), error=seen), frozenset(), None)
-        if isinstance(seen, RefloatError)
-        else seen
-        for region in urls
-        if (seen := found[region])
-    }
+    for region, seen in answers(asked, _answered, awaited=()).items():
+        if isinstance(seen, RefloatError):
+            found[region] = (RegionSeen(url=str(urls[region]), error=seen), frozenset(), None)
+        else:
+            found[region] = seen
+    return {region: found[region] for region in urls}
 
 
 def _answered(seen: _Opened) -> bool:

@@ -19,7 +19,7 @@ from refloat.vault.layout import VAULT
 T = TypeVar("T")
 
 FIRST_WORD_S = (
-    3.0  # beyond what another region took for all: the first word of a far one, TLS and all, takes one
+    5.0  # beyond what another region took for all: a first word waits 3 s where two packets are lost
 )
 
 
