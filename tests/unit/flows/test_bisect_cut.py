@@ -199,7 +199,7 @@ def test_a_trial_has_no_share_in_what_is_verified_or_where_the_pipeline_runs(ben
     (point,) = bench.protect(1)
     assert bench.search().ok
     replicas = list(bench.world.vault().replicas.values())
-    assert forget._verified(replicas) == frozenset()
+    assert forget._verified(replicas) == (frozenset(), frozenset())
     assert {record.verified for replica in replicas for record in seal.records(replica)} == {True}
     assert trial.SPOKEN[True] == "pass" and point
 
