@@ -17,7 +17,8 @@ import typer.main
 from ruamel.yaml import YAML
 
 from refloat.alerts.model import Alarm, Kind, document, news, seen
-from refloat.cli.main import hoisted, whole
+from refloat.cli.line import hoisted
+from refloat.cli.main import whole
 from refloat.flows.metrics import METRICS
 from refloat.testing.world import WorldClock
 

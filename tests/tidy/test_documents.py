@@ -28,7 +28,8 @@ import typer.main
 
 import refloat
 from refloat import errors, registry
-from refloat.cli.main import VERBS, hoisted, run, whole
+from refloat.cli.line import hoisted
+from refloat.cli.main import VERBS, run, whole
 from refloat.flows import protect as protecting
 from refloat.limits import PRUNE_GRACE_S
 from refloat.testing.world import World

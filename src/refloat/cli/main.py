@@ -20,6 +20,7 @@ from refloat.cli import helptext
 from refloat.cli.common import MANIFEST, Session, examples, session_of
 from refloat.cli.completion import InstallOption, ShowOption
 from refloat.cli.console import Console, let_go
+from refloat.cli.line import LENGTH_MAX, behind_globals, hoisted
 from refloat.cli.next_step import Typed
 from refloat.cli.system import SIGNALS, wait_for_threads
 from refloat.durable import as_error
@@ -42,29 +43,9 @@ VERBS = (
 )
 """The verbs, as help lists them: each a module of this package with ``register(app)``, light to import."""
 
-AGAIN_LENGTH_MAX = 500  # characters of a command line that is shown again
-_FLAGS = frozenset({"--json", "--debug", "--quiet", "-q", "--no-color"})
-_VALUED = frozenset({"-f", "--file"})
 
 # The base of everything that typer complains about; typer does not export it by name.
 _BadUsage: type[Exception] = typer.BadParameter.__mro__[1]
-
-
-def hoisted(arguments: Sequence[str]) -> list[str]:
-    """The global options first, wherever they stood, so that ``refloat check --json`` works too."""
-    before: list[str] = []
-    after: list[str] = []
-    ahead = iter(arguments)
-    for argument in ahead:
-        if argument == "--":
-            return [*before, *after, argument, *ahead]
-        if argument in _VALUED:
-            before += [argument, *([value] if (value := next(ahead, None)) is not None else [])]
-        elif argument in _FLAGS or argument.startswith("--file="):
-            before.append(argument)
-        else:
-            after.append(argument)
-    return before + after
 
 
 class Root(TyperGroup):
@@ -145,13 +126,8 @@ def put_together(arguments: Sequence[str]) -> Any:
 
 def _verb(arguments: Sequence[str]) -> str | None:
     """The first word behind the global options, where it is a verb; anything else is for typer to make something of."""
-    ahead = iter(hoisted(arguments))
-    for argument in ahead:
-        if argument in _VALUED:
-            next(ahead, None)
-        elif argument not in _FLAGS and not argument.startswith("--file="):
-            return argument if argument in VERBS else None
-    return None
+    first = next(iter(behind_globals(arguments)), None)
+    return first if first in VERBS else None
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -197,19 +173,19 @@ def _failed(session: Session, error: BaseException, arguments: Sequence[str]) ->
 def _interrupted(arguments: Sequence[str]) -> Interrupted:
     """What is said of a command that was ended before it came to its work, or whose work is begun anew."""
     command = shlex.join(["refloat", *arguments])
-    again = command if len(command) <= AGAIN_LENGTH_MAX else "the same command again"
+    again = command if len(command) <= LENGTH_MAX else "the same command again"
     return Interrupted("interrupted", retry=Retry.NOW, next=again)
 
 
-def verb_of(words: Sequence[str]) -> tuple[int, bool]:
-    """How many of the words after ``refloat`` are a verb, and whether that takes ``--vault``."""
+def verb_of(words: Sequence[str]) -> tuple[int, frozenset[str]]:
+    """How many of the words after ``refloat`` are a verb, and the options that it takes."""
     command: Any = put_together(words)
     count = 0
     for word in words:
         if word not in getattr(command, "commands", {}):
             break
         command, count = command.commands[word], count + 1
-    return count, any("--vault" in parameter.opts for parameter in command.params)
+    return count, frozenset(option for parameter in command.params for option in parameter.opts)
 
 
 def _as_known(error: BaseException, arguments: Sequence[str]) -> RefloatError:

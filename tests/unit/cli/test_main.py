@@ -14,7 +14,8 @@ import pytest
 import typer
 
 from refloat import errors
-from refloat.cli.main import VERBS, hoisted, put_together, run, whole
+from refloat.cli.line import hoisted
+from refloat.cli.main import VERBS, put_together, run, whole
 from refloat.errors import Damaged, ManifestError, Refused, StoreError, Waiting
 
 Verb = Callable[[Callable[..., object]], None]

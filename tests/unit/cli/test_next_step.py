@@ -14,8 +14,9 @@ import pytest
 import typer.main
 
 import refloat
-from refloat.cli.main import hoisted, verb_of, whole
-from refloat.cli.next_step import Typed, commands
+from refloat.cli.line import hoisted
+from refloat.cli.main import verb_of, whole
+from refloat.cli.next_step import Typed, commands, spans
 
 SOURCE = Path(refloat.__file__).parent
 PLACEHOLDERS = {"REGION": "us", "RUN": "3f2a9c01d4e5", "POINT": "3f2a", "FILE": "file", "DIR": "dir"}
@@ -104,6 +105,57 @@ def test_and_so_it_can_with_what_the_user_had_typed(place: str, command: str) ->
     ],
 )
 def test_a_command_gets_what_says_where_everything_is(said: str, line: str, expected: str) -> None:
+    assert Typed.of(shlex.split(line)).completed(said, verb_of) == expected
+
+
+RULES = [
+    (f"{path.relative_to(SOURCE)}:{line}", text)
+    for path in sorted(SOURCE.rglob("*.py"))
+    if "--override" in (source := path.read_text())
+    for line, text in texts(ast.parse(source))
+    if re.search(r"--override \w", text)
+]
+
+
+def test_the_source_names_many_rules() -> None:
+    assert len(RULES) > 10
+
+
+@pytest.mark.parametrize(("place", "text"), RULES, ids=[place for place, _ in RULES])
+def test_a_rule_that_may_be_overridden_is_named_in_a_command(place: str, text: str) -> None:
+    told = TYPED.completed(text, verb_of)
+    found = [told[start:end] for start, end in spans(told)]
+    assert len(re.findall("--override", told)) == sum("--override" in command for command in found)
+    for command in found:
+        typed(command)
+
+
+@pytest.mark.parametrize(
+    ("said", "line", "expected"),
+    [
+        (
+            "stop it, or name the rule: --override r",
+            "recover --to us --only a -f 'b c'",
+            "stop it, or name the rule: refloat -f 'b c' recover --to us --only a --override r",
+        ),
+        ("--override r uses it", "recover --to us", "`refloat recover --to us --override r` uses it"),
+        ("see `--override r`, then", "recover --to us", "see `refloat recover --to us --override r`, then"),
+        (
+            "stop it, or: --override r; or refloat protect --override r",
+            "recover --to us",
+            "stop it, or: refloat recover --to us --override r; or refloat protect --override r",
+        ),
+        ("name the rule: --override r", "check", "name the rule: --override r"),
+        ("name the rule: --override r", "vault cat -- --to x", "name the rule: --override r"),
+        ("name the rule: --override r", f"recover --to {'u' * 500}", "name the rule: --override r"),
+        (
+            "--override r",
+            "--json -q recover --to us --override s",
+            "refloat --json -q recover --to us --override s --override r",
+        ),
+    ],
+)
+def test_a_rule_is_named_on_the_line_that_was_typed(said: str, line: str, expected: str) -> None:
     assert Typed.of(shlex.split(line)).completed(said, verb_of) == expected
 
 
