@@ -168,13 +168,18 @@ def _look(look: _Look) -> Seen:
 
 
 def _overlapping(look: _Look) -> list[Problem]:
-    """Vaults and components that do not lie apart."""
+    """Vaults and components that do not lie apart, and what one machine would have for two regions at once."""
     from refloat.cli.findings import Level, Problem
-    from refloat.flows.apart import overlaps
+    from refloat.flows.apart import in_one_place, overlaps
     from refloat.flows.components import Components
 
-    found = overlaps(Components(look.manifest, look.late), local_state_dir())
-    return [Problem(Level.ERROR, ".".join(map(str, one.path)), one.message, one.next) for one in found]
+    components = Components(look.manifest, look.late)
+    found = {Level.ERROR: overlaps(components, local_state_dir()), Level.WARNING: in_one_place(components)}
+    return [
+        Problem(level, ".".join(map(str, one.path)), one.message, one.next)
+        for level, mistakes in found.items()
+        for one in mistakes
+    ]
 
 
 def _require_right_probes(look: _Look, missing: Mapping[str, Sequence[str]]) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,19 +26,24 @@ from refloat.vault.stores.local import LocalStore
 
 OWN = "give each region a `vault` of its own: what is in one place is one copy"
 APART = "move one of the two, so that neither lies in the other"
+OWN_PLACE = "give {region} a place of its own: `at: {{{region}: …}}` below {component}"
+ELSEWHERE = "where {region} is another machine, say so: `domain: {{site: …}}` of both regions"
 
 
 @dataclass(frozen=True)
 class Spot:
     """Something that lies somewhere: as people call it, where the manifest says so, and where that is.
 
-    ``steps`` lead there: one spot lies in another where its steps begin with those.
+    ``steps`` lead there: one spot lies in another where its steps begin with those. ``component`` and ``region`` are
+    of a component.
     """
 
     what: str
     said_at: ManifestPath
     where: str
     steps: tuple[str, ...]
+    component: str = ""
+    region: str = ""
 
     def holds(self, other: Spot) -> bool:
         """Whether the other one lies in this one, or in the same place."""
@@ -50,7 +56,7 @@ def overlaps(components: Components, state: Path | None = None) -> list[Mistake]
     A region or a component whose settings do not resolve here is passed over: whoever needs it says so.
     """
     vaults = list(_vaults(components))
-    live = list(_components(components))
+    live = list(_components(components, list(components.manifest.regions)))
     found = [
         *itertools.chain.from_iterable(_of_two(*pair) for pair in itertools.combinations(vaults, 2)),
         *itertools.chain.from_iterable(_of_two(*pair) for pair in itertools.product(vaults, live)),
@@ -66,6 +72,53 @@ def require_apart(
     """Raises ``ManifestError``, at its line in the manifest's ``content``, where two places do not lie apart."""
     if found := overlaps(components, state):
         raise refused(found, content, file=str(file))
+
+
+def in_one_place(components: Components) -> list[Mistake]:
+    """The components that have one place in two regions, or lie in what another has in another region.
+
+    Recovered into the one, they would take the place of what is live in the other. Regions that ``domain`` tells apart
+    are machines of their own, on which one path is two places.
+    """
+    found: dict[ManifestPath, Mistake] = {}
+    regions = components.manifest.regions
+    for inner, outer in _shared(components, regions):
+        region = max(inner.region, outer.region, key=lambda name: (name != components.manifest.primary, name))
+        component = inner.component if region == inner.region else outer.component
+        if inner.steps == outer.steps and inner.component == outer.component:
+            both = " and ".join(name for name in regions if name in (inner.region, outer.region))
+            message = f"{component} has one place in {both}: {inner.where}"
+        else:
+            message = f"{inner.what} ({inner.where}) lies in {outer.what} ({outer.where})"
+        own = OWN_PLACE.format(region=region, component=component)
+        hint = f"{own}; {ELSEWHERE.format(region=region)}"
+        found.setdefault(inner.said_at, Mistake(inner.said_at, message, hint))
+    return list(found.values())
+
+
+def lives_in(components: Components, name: str, region: str, homes: Collection[str]) -> str | None:
+    """Which of the regions ``homes`` has something live where ``region`` has its place for a component; or None."""
+    for inner, outer in _shared(components, [region, *homes]):
+        for mine, theirs in ((inner, outer), (outer, inner)):
+            if (mine.component, mine.region) == (name, region) and theirs.region in homes:
+                return theirs.region
+    return None
+
+
+def _shared(components: Components, regions: Collection[str]) -> Iterator[tuple[Spot, Spot]]:
+    """Components of two regions of one machine, the first of which lies in the second, or where that does."""
+    known = components.manifest.regions
+    spots = list(_components(components, list(dict.fromkeys(regions))))
+    at: dict[tuple[str, ...], list[Spot]] = defaultdict(list)
+    for spot in spots:
+        at[spot.steps].append(spot)
+    for inner in spots:
+        for length in range(1, len(inner.steps) + 1):
+            for outer in at.get(inner.steps[:length], ()):
+                if outer.region != inner.region and not known[inner.region].domain.is_elsewhere(
+                    known[outer.region].domain
+                ):
+                    yield inner, outer
 
 
 def _of_two(one: Spot, other: Spot) -> Iterator[Mistake]:
@@ -102,15 +155,16 @@ def _vault(what: str, said_at: ManifestPath, url: str) -> Spot:
     )
 
 
-def _components(components: Components) -> Iterator[Spot]:
-    for name, region in itertools.product(components.names, components.manifest.regions):
+def _components(components: Components, regions: Sequence[str]) -> Iterator[Spot]:
+    for name, region in itertools.product(components.names, regions):
         with suppress(RefloatError), plug_in(f"asking where {name} lies", component=name):
             connector = components.connector(name)
             sites: Mapping[str, Path] = {}
             if isinstance(connector, Sited):
                 sites = connector.sites(components.place(name, region))
             for path in sites.values():
-                yield _on_disk(f"{name} in {region}", ("components", name, "with"), path)
+                spot = _on_disk(f"{name} in {region}", ("components", name, "with"), path)
+                yield replace(spot, component=name, region=region)
 
 
 def _on_disk(what: str, said_at: ManifestPath, path: Path) -> Spot:

@@ -17,6 +17,7 @@ from refloat.evidence.model import Evidence
 from refloat.evidence.seal import Unread, each_record, records
 from refloat.flows import baselines, points
 from refloat.flows.anew import point_anew
+from refloat.flows.apart import lives_in
 from refloat.flows.components import Components
 from refloat.flows.room import room_for
 from refloat.flows.suspects import marked
@@ -302,6 +303,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         groups=prepared.manifest.groups,
         known_points=prepared.known_points,
         homes=prepared.homes,
+        lives_in=lambda name: lives_in(prepared.components, name, plan.to, prepared.homes),
         missing=lambda: missing_for(prepared.reader, _trees(point, names)),
         source_health=lambda: {
             region: source_health(prepared.components, region)

@@ -103,6 +103,11 @@ class Domain(Model):
     account: str | None = None
     provider: str | None = None
 
+    def is_elsewhere(self, other: Domain) -> bool:
+        """Whether both say something that differs, so that no machine is in both."""
+        mine, theirs = self.model_dump(exclude_none=True), other.model_dump(exclude_none=True)
+        return any(mine[key] != theirs[key] for key in mine.keys() & theirs.keys())
+
 
 REFERENCE = r"^(\$\{(env|file):[^{}]+\})?$"
 Secret = Annotated[str, StringConstraints(pattern=REFERENCE)]

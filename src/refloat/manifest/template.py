@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import PurePath
 
 _PATHS = {
     "mlflow": ("tracking_uri: {database}", "artifacts: {artifacts}"),
@@ -54,7 +55,7 @@ def template(pipeline: str, regions: Mapping[str, str], primary: str, components
         "# tiers: {critical: {rto: 10m, rpo: 5m, every: 2m}}",
         "",
         "components:",
-        *(line for component in components for line in _component(component, list(regions))),
+        *(line for component in components for line in _component(component, regions, primary)),
         *_groups([component.name for component in components]),
         *_verify(components),
     ]
@@ -82,22 +83,38 @@ def _region(name: str, vault: str) -> list[str]:
     ]
 
 
-def _component(component: Start, regions: Sequence[str]) -> list[str]:
-    other = regions[-1]
+def _component(component: Start, regions: Iterable[str], primary: str) -> list[str]:
     return [
         f"  {component.name}:",
         f"    kind: {component.kind}",
         "    tier: operational        # critical, operational or development",
         "    with:",
-        *(f"      {line}" for line in _settings(component)),
-        f"    # at: {{{other}: {{}}}}           # settings that differ in one region",
+        *(f"      {line}" for line in _settings(component.kind, component.path)),
+        *_elsewhere(component, [region for region in regions if region != primary]),
         "    # needs: []              # what must run before it",
         "    # refers_to: []          # what it points to: captured after it, switched before it",
     ]
 
 
-def _settings(component: Start) -> list[str]:
-    path = component.path
+def _elsewhere(component: Start, others: Sequence[str]) -> list[str]:
+    """Where it lies in every other region: never where it is live, which a trial on one machine would exchange."""
+    if component.kind == "process" or not others:
+        return ["    # at: {}                 # settings that differ in one region, by region"]
+    lines = ["    at:                      # where it is recovered to, and what else differs there"]
+    for region in others:
+        settings = _settings(component.kind, _beside(component.path, region))
+        told = ", ".join(line for line in settings if not line.startswith("#"))
+        lines.append(f"      {region}: {{{told}}}")
+    return lines
+
+
+def _beside(path: str, region: str) -> str:
+    """A path of its own beside another: ``/srv/ledger.db`` is ``/srv/ledger-us.db`` in us."""
+    known = PurePath(path)
+    return str(known.with_name(f"{known.stem}-{region}{known.suffix}")) if known.name else f"{path}-{region}"
+
+
+def _settings(kind: str, path: str) -> list[str]:
     values = {
         "path": quoted(path),
         "database": quoted(f"sqlite:///{path}/mlflow.db"),
@@ -106,7 +123,7 @@ def _settings(component: Start) -> list[str]:
         "here": quoted("."),
         "health": quoted(f"{_address(path)}/health"),
     }
-    lines = _PATHS.get(component.kind)
+    lines = _PATHS.get(kind)
     return [f"path: {quoted(path)}"] if lines is None else [line.format(**values) for line in lines]
 
 

@@ -56,6 +56,10 @@ def _nobody_looks(name: str) -> Never:
     raise ConnectorError("nobody can look at it", component=name, next="recover it too")
 
 
+def _nowhere(name: str) -> None:
+    return None
+
+
 def _nobody_compares() -> Never:
     raise ConnectorError(
         "whether it shares anything with what lives cannot be told", next="choose another target"
@@ -69,7 +73,8 @@ class Target:
     ``missing`` names what the point needs and the region's replica lacks. ``source_health`` asks, by region, what
     runs where the point was made and in the manifest's primary. ``known_points`` are the points of this vault: what
     one of them put into the target is not foreign. ``homes`` are the regions in which the pipeline lives, as far as
-    is known. ``beside`` names the components that may be in the region already and are not recovered, and ``live``
+    is known, and ``lives_in`` tells which other of them has its place where this region has that of a component.
+    ``beside`` names the components that may be in the region already and are not recovered, and ``live``
     looks at one of them. In one that ``moves`` nothing may be lost, and ``token_in_source`` is the token of a component
     where the point was made. Both raise what the connector raises, as a ``RefloatError``.
     In a ``drill`` the region is a sandbox: its places must be empty, and ``apart`` raises ``Refused`` where it shares
@@ -85,6 +90,7 @@ class Target:
     groups: Mapping[str, Group] = field(default_factory=dict)
     known_points: frozenset[str] = frozenset()
     homes: frozenset[str] = frozenset()
+    lives_in: Callable[[str], str | None] = _nowhere
     missing: Callable[[], Sequence[str]] = tuple
     source_health: Callable[[], Mapping[str, Mapping[str, Health]]] = dict
     beside: Callable[[], Sequence[str]] = tuple

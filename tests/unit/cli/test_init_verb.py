@@ -243,6 +243,40 @@ def test_what_it_writes_runs_as_it_is(empty_folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", str(empty_folder))
     monkeypatch.setenv("REFLOAT_KEY_FILE", str(empty_folder / "chat.key"))
     regions = ["--region", f"eu={empty_folder}/v/eu", "--region", f"us={empty_folder}/v/us"]
-    assert run(["-q", "init", "--pipeline", "chat", *regions, "--component", f"it={make(empty_folder)}"]) == 0
-    for command in (["vault", "init"], ["check"], ["protect"]):
+    made = make(empty_folder)
+    assert run(["-q", "init", "--pipeline", "chat", *regions, "--component", f"it={made}"]) == 0
+    for command in (["vault", "init"], ["check"], ["protect"], ["recover", "--to", "us"]):
         assert run(["-q", *command]) == 0, command
+    place = (empty_folder / made.partition(":")[2]).name
+    assert {path.name for path in empty_folder.iterdir() if path.name.startswith(Path(place).stem)} == {
+        place,
+        f"{Path(place).stem}-us{Path(place).suffix}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "beside"),
+    [
+        ("/srv/docs", "/srv/docs-us"),
+        ("docs/", "docs-us"),
+        ("./a b.db", "a b-us.db"),
+        ("/srv/.hidden", "/srv/.hidden-us"),
+        (".", ".-us"),
+    ],
+)
+def test_every_other_region_gets_a_place_of_its_own(empty_folder: Path, path: str, beside: str):
+    kinds = ["docs=files", "rows=sqlite", "log=predictions", "index=lancedb"]
+    named = [word for kind in kinds for word in ("--component", f"{kind}:{path}")]
+    regions = ["--region", "eu=/v/eu", "--region", "us=/v/us", "--region", "ap=/v/ap"]
+    more = ["--component", f"models=mlflow:{path}", "--component", "api=process:serve --port 8123"]
+    assert run(["init", "--pipeline", "chat", *regions, "--primary", "eu", *named, *more]) == 0
+    known = parse((empty_folder / "refloat.yaml").read_bytes()).components
+    for kind in kinds:
+        component = known[kind.partition("=")[0]]
+        assert component.at["us"] == {"path": beside} and set(component.at) == {"us", "ap"}
+        assert component.with_ == {"path": path}
+    assert known["models"].at["us"] == {
+        "tracking_uri": f"sqlite:///{beside}/mlflow.db",
+        "artifacts": f"{beside}/artifacts",
+    }
+    assert known["api"].at == {}

@@ -85,3 +85,47 @@ def test_a_primary_that_is_not_quite_empty_is_not_empty(desk, left: str) -> None
     assert document["error"]["rule"] == "target_primary"
     assert (desk.root / "eu" / left).read_bytes() == kept
     assert not (desk.root / "eu" / "pages").exists()
+
+
+def in_one_place(desk) -> None:
+    """The pages of us are those of eu, as on one machine that plays both."""
+    there = '"eu/pages", expose'
+    desk.manifest.write_text(desk.manifest.read_text().replace('"${region}/pages", expose', there))
+    desk.ask("protect")
+
+
+def refused_beside(desk, *more: str) -> None:
+    before = desk.pages("eu")
+    document = desk.ask("recover", "--to", "us", *more, exits=3)
+    error = document["error"]
+    assert (document["state"], error["rule"], error["component"]) == ("blocked", "target_primary", "pages")
+    assert "pages is live in eu" in error["message"] and "us has the same place for it" in error["message"]
+    assert "give us a place of its own" in error["next"] and "--override target_primary" in error["next"]
+    assert desk.pages("eu") == before
+
+
+def test_another_region_that_has_the_place_of_the_primary(desk) -> None:
+    in_one_place(desk)
+    (desk.root / "eu" / "pages" / "since.txt").write_text("written since")
+    warned = [p for p in desk.ask("check")["problems"] if p["where"] == "components.pages.with"]
+    assert [(p["level"], p["message"]) for p in warned] == [
+        ("warning", f"pages has one place in eu and us: {desk.root}/eu/pages")
+    ]
+    refused_beside(desk)
+    refused_beside(desk, "--override", "target_foreign")
+
+
+def test_and_so_it_is_where_a_recovery_put_there_what_is_live(desk) -> None:
+    in_one_place(desk)
+    shutil.rmtree(desk.root / "eu" / "pages")
+    desk.ask("recover", "--to", "eu", "--only", "pages")
+    (desk.root / "eu" / "pages" / "since.txt").write_text("written since")
+    refused_beside(desk, "--only", "pages")
+    done = desk.ask("recover", "--to", "us", "--only", "pages", "--override", "target_primary")
+    assert done["state"] == "done" and "since.txt" not in desk.pages("eu")
+
+
+def test_one_path_on_two_machines_is_free_where_it_is_empty(desk) -> None:
+    in_one_place(desk)
+    shutil.rmtree(desk.root / "eu" / "pages")
+    assert desk.ask("recover", "--to", "us", "--only", "pages")["state"] == "done"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refloat.errors import ManifestError
-from refloat.flows.apart import overlaps, require_apart
+from refloat.flows.apart import in_one_place, lives_in, overlaps, require_apart
 from refloat.flows.components import Components
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
@@ -125,3 +125,64 @@ def test_what_a_machine_keeps_does_not_lie_in_a_vault() -> None:
     assert found(written(), state="link/state") == [
         ("regions.eu.vault", "what this machine keeps (vaults/eu/state) lies in the vault of eu (vaults/eu)")
     ]
+
+
+def components(content: bytes) -> Components:
+    return Components(parse(content), Resolver({}, lambda path: Path(path).read_text()))
+
+
+def in_two_regions(content: bytes) -> list[tuple[str, str]]:
+    told = in_one_place(components(content))
+    assert all("`at: {us: …}` below pages" in (one.next or "") for one in told)
+    return [(".".join(map(str, one.path)), one.message.replace(f"{Path.cwd()}/", "")) for one in told]
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ({"there": "eu/pages"}, "pages has one place in eu and us: eu/pages"),
+        ({"there": "us/../eu//pages/"}, "pages has one place in eu and us: eu/pages"),
+        ({"pages": "data", "there": "data/us"}, "pages in us (data/us) lies in pages in eu (data)"),
+        ({"pages": "data/eu", "there": "data"}, "pages in eu (data/eu) lies in pages in us (data)"),
+    ],
+)
+def test_what_has_one_place_in_two_regions_is_named(places: dict[str, str], said: str) -> None:
+    content = written(**places)
+    assert in_two_regions(content) == [("components.pages.with", said)]
+    assert overlaps(components(content)) == []
+    assert lives_in(components(content), "pages", "us", {"eu"}) == "eu"
+    assert lives_in(components(content), "pages", "us", {"us"}) is None
+    assert lives_in(components(content), "unknown", "us", {"eu"}) is None
+
+
+def test_a_place_of_another_component_is_one_as_well() -> None:
+    other = '  more:\n    kind: files\n    with: {path: "us/pages/more"}\n    at: {us: {path: "more"}}\n'
+    content = written() + other.encode()
+    said = f"more in eu ({Path.cwd()}/us/pages/more) lies in pages in us ({Path.cwd()}/us/pages)"
+    assert [one.message for one in in_one_place(components(content))] == [said]
+    assert lives_in(components(content), "pages", "us", {"eu"}) == "eu"
+    assert lives_in(components(content), "more", "us", {"eu"}) is None
+
+
+@pytest.mark.parametrize(
+    ("eu", "us", "told"),
+    [
+        ("{site: fra}", "{site: iad}", False),
+        ("{site: fra, provider: aws}", "{account: b, provider: gcp}", False),
+        ("{site: fra}", "{site: fra}", True),
+        ("{site: fra, provider: aws}", "{provider: aws}", True),
+        ("{site: fra}", "{provider: aws}", True),
+        ("{site: fra}", "{}", True),
+    ],
+)
+def test_one_path_on_two_machines_is_two_places(eu: str, us: str, told: bool) -> None:
+    content = written(there="eu/pages").decode()
+    for region, domain in (("eu", eu), ("us", us)):
+        content = content.replace(f'vaults/{region}"', f'vaults/{region}", domain: {domain}')
+    assert bool(in_two_regions(content.encode())) is told
+    assert (lives_in(components(content.encode()), "pages", "us", {"eu"}) == "eu") is told
+
+
+def test_places_that_lie_apart_are_nobody_elses() -> None:
+    assert in_two_regions(written()) == []
+    assert lives_in(components(written()), "pages", "us", {"eu"}) is None

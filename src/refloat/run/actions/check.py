@@ -17,7 +17,8 @@ from refloat.run.context import Context
 from refloat.run.target import SET_ASIDE, ComponentTarget, Target
 from refloat.units import format_time
 
-ELSEWHERE = "bring only the bytes with --into DIR, or recover --to another region"
+BYTES_ALONE = "bring only the bytes with --into DIR"
+ELSEWHERE = f"{BYTES_ALONE}, or recover --to another region"
 FOREIGN = "something refloat did not put there"
 MISSING_SHOWN_MAX = 5  # names in one message; the rest is counted
 
@@ -120,9 +121,9 @@ class Check(ReadOnly):
             return {"holder": None}
         if self.target.drill:
             raise self._occupied(component, holder)
-        if self.target.region in self.target.homes:
+        if (home := self._lives_in(component)) is not None:
             serving = self._serving(component, context) if holder else {}
-            return {"holder": holder, **serving, **self._home(component, context)}
+            return {"holder": holder, **serving, **self._home(component, home, context)}
         if holder in self.target.known_points:
             return {"holder": holder, **self._serving(component, context)}
         return self._foreign(component, holder, context)
@@ -163,11 +164,22 @@ class Check(ReadOnly):
         context.remember({SET_ASIDE: True})
         return told
 
-    def _home(self, component: ComponentTarget, context: Context) -> Mapping[str, Json]:
+    def _lives_in(self, component: ComponentTarget) -> str | None:
+        """The region in which the pipeline lives, and what is at the place of a component with it; None where none."""
+        if self.target.region in self.target.homes:
+            return self.target.region
+        return self.target.lives_in(component.name)
+
+    def _home(self, component: ComponentTarget, home: str, context: Context) -> Mapping[str, Json]:
         """What is live where the pipeline lives is newer than any point, whoever put it there."""
         region, as_of = self.target.region, format_time(component.snapshot.as_of)
-        message = f"{component.name} is live in {region}, where the pipeline lives: it would be taken back to {as_of}"
-        return context.refuse("target_primary", message, component=component.name, next=ELSEWHERE)
+        message = f"{component.name} is live in {home}, where the pipeline lives"
+        hint = ELSEWHERE
+        if home != region:
+            message += f", and {region} has the same place for it"
+            hint = f"give {region} a place of its own and protect again (`refloat check` says how), or {BYTES_ALONE}"
+        message += f": it would be taken back to {as_of}"
+        return context.refuse("target_primary", message, component=component.name, next=hint)
 
     def _serving(self, component: ComponentTarget, context: Context) -> Mapping[str, Json]:
         """What an earlier recovery started there must not serve while everything below it is exchanged."""
@@ -187,6 +199,6 @@ class Check(ReadOnly):
         if self.target.drill:
             raise self._occupied(component)
         message = f"who put what is live at the target of {name} cannot be told"
-        hint = ELSEWHERE if self.target.region in self.target.homes else "look at it"
+        hint = "look at it" if self._lives_in(component) is None else ELSEWHERE
         told = context.refuse("target_foreign", message, component=name, next=hint)
         return self._set_aside(component, context, told)
