@@ -12,10 +12,10 @@ from datetime import datetime
 
 from refloat.clock import Clock
 from refloat.digest import Json
-from refloat.flows.status import Status, status
+from refloat.flows.status import Newest, Status, status
 from refloat.manifest.model import Manifest
 from refloat.point.exposure import SEVERITY
-from refloat.point.model import Grade, Point
+from refloat.point.model import Grade
 from refloat.registry import refloat_version
 from refloat.vault.vault import Vault
 
@@ -29,6 +29,7 @@ METRICS: Mapping[str, str] = {
     "refloat_region_head": "The slot of the last entry in a region's log of points; none where it is empty.",
     "refloat_point_timestamp_seconds": "When the newest point was made, in seconds since the epoch.",
     "refloat_point_grade": "1 for the grade of the newest point, else 0.",
+    "refloat_point_verifiable": "1 where the newest point could be verified if it were recovered now, else 0.",
     "refloat_point_capture_seconds": "How long capturing the newest point took, all components together.",
     "refloat_point_bytes": "What the newest point holds.",
     "refloat_point_new_bytes": "Of these, what was not in the vault before.",
@@ -89,7 +90,7 @@ def metrics(manifest: Manifest, vault: Vault, clock: Clock) -> Measured:
         Sample("refloat_build_info", 1, {"version": refloat_version()}),
         *_components(found, clock.now()),
         *_regions(found),
-        *(_point(found.newest.point) if found.newest else ()),
+        *(_point(found.newest) if found.newest else ()),
     ]
     return Measured(manifest.pipeline, samples)
 
@@ -119,11 +120,13 @@ def _regions(found: Status) -> Iterator[Sample]:
             yield Sample("refloat_region_head", slot, {"region": name})
 
 
-def _point(point: Point) -> Iterator[Sample]:
+def _point(newest: Newest) -> Iterator[Sample]:
+    point = newest.point
     snapshots = point.components.values()
     yield Sample("refloat_point_timestamp_seconds", point.created_at.timestamp(), {})
     for grade in Grade:
         yield Sample("refloat_point_grade", int(point.grade is grade), {"grade": str(grade)})
+    yield Sample("refloat_point_verifiable", int(not newest.doubts), {})
     yield Sample("refloat_point_capture_seconds", round(sum(s.seconds for s in snapshots), 4), {})
     yield Sample("refloat_point_bytes", sum(s.bytes for s in snapshots), {})
     yield Sample("refloat_point_new_bytes", sum(s.new_bytes for s in snapshots), {})

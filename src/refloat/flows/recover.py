@@ -323,8 +323,10 @@ class Verify(ReadOnly):
         told = [
             f"{check.name} {check.reason or check.verdict}" for check in checks if check.verdict != "pass"
         ]
-        message = f"{name} is not known to answer as well as before: {'; '.join(told)}"
-        if judge.verified(checks) is None and rule not in context.overrides:
+        verified = judge.verified(checks)
+        answers = "does not answer" if verified is False else "is not known to answer"
+        message = f"{name} {answers} as well as before: {'; '.join(told)}"
+        if verified is None and rule not in context.overrides:
             self.on_unknown(checks)
             go_on = f"refloat recover --to {to} --resume {context.run}"
             raise Waiting(

@@ -98,7 +98,7 @@ def _component(component: Start, regions: Iterable[str], primary: str) -> list[s
 
 def _elsewhere(component: Start, others: Sequence[str]) -> list[str]:
     """Where it lies in every other region: never where it is live, which a trial on one machine would exchange."""
-    if component.kind == "process" or not others:
+    if component.kind == "process" or "${region" in component.path or not others:
         return ["    # at: {}                 # settings that differ in one region, by region"]
     lines = ["    at:                      # where it is recovered to, and what else differs there"]
     for region in others:

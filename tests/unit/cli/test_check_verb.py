@@ -204,8 +204,8 @@ def write(root: Path, more: str = "", **settings: str) -> None:
 version: 1
 pipeline: notes
 regions:
-  eu: {{vault: "{root}/vault/eu"}}
-  us: {{vault: "{settings.get("us", f"{root}/vault/us")}"}}
+  eu: {{vault: "{root}/vault/eu", domain: {{site: here}}}}
+  us: {{vault: "{settings.get("us", f"{root}/vault/us")}", domain: {{site: there}}}}
 primary: eu
 components:
   docs: {{kind: {settings.get("kind", "files")}, with: {docs}}}

@@ -269,6 +269,7 @@ def test_every_other_region_gets_a_place_of_its_own(empty_folder: Path, path: st
     named = [word for kind in kinds for word in ("--component", f"{kind}:{path}")]
     regions = ["--region", "eu=/v/eu", "--region", "us=/v/us", "--region", "ap=/v/ap"]
     more = ["--component", f"models=mlflow:{path}", "--component", "api=process:serve --port 8123"]
+    more += ["--component", "told=files:/srv/${region}/told"]
     assert run(["init", "--pipeline", "chat", *regions, "--primary", "eu", *named, *more]) == 0
     known = parse((empty_folder / "refloat.yaml").read_bytes()).components
     for kind in kinds:
@@ -279,4 +280,4 @@ def test_every_other_region_gets_a_place_of_its_own(empty_folder: Path, path: st
         "tracking_uri": f"sqlite:///{beside}/mlflow.db",
         "artifacts": f"{beside}/artifacts",
     }
-    assert known["api"].at == {}
+    assert known["api"].at == known["told"].at == {}

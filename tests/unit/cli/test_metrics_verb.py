@@ -109,3 +109,11 @@ def test_a_large_figure_keeps_its_digits() -> None:
     text = Measured("small", [Sample("refloat_point_bytes", 123_456_789_012_345, {})]).text()
     assert parsed(text) == {"refloat_point_bytes": {(): 123_456_789_012_345}}
     assert json.loads(json.dumps(Measured("small", []).document())) == {"pipeline": "small", "samples": []}
+
+
+def test_a_newest_point_that_nothing_is_known_to_compare_with_is_counted(verified) -> None:
+    assert parsed(verified.read("metrics"))["refloat_point_verifiable"] == {(): 1}
+    verified.release(2)
+    verified.ask("protect")
+    assert verified.ask("status", exits=1)["newest"]["unverifiable"]
+    assert parsed(verified.read("metrics"))["refloat_point_verifiable"] == {(): 0}

@@ -104,7 +104,7 @@ def refused_beside(desk, *more: str) -> None:
     assert desk.pages("eu") == before
 
 
-def test_another_region_that_has_the_place_of_the_primary(desk) -> None:
+def test_another_region_that_has_the_place_of_the_primary(desk) -> None:  # fault 43
     in_one_place(desk)
     (desk.root / "eu" / "pages" / "since.txt").write_text("written since")
     warned = [p for p in desk.ask("check")["problems"] if p["where"] == "components.pages.with"]
@@ -115,7 +115,7 @@ def test_another_region_that_has_the_place_of_the_primary(desk) -> None:
     refused_beside(desk, "--override", "target_foreign")
 
 
-def test_and_so_it_is_where_a_recovery_put_there_what_is_live(desk) -> None:
+def test_and_so_it_is_where_a_recovery_put_there_what_is_live(desk) -> None:  # fault 43
     in_one_place(desk)
     shutil.rmtree(desk.root / "eu" / "pages")
     desk.ask("recover", "--to", "eu", "--only", "pages")

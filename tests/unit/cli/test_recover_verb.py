@@ -262,6 +262,7 @@ def test_a_recovery_that_answers_otherwise_is_put_back_and_exits_1(verified, end
     document = verified.ask(*bare(verified), exits=1)
     assert (document["state"], document["verified"]) == ("rolled_back", False)
     assert document["error"]["rule"] == "quality_unverified"
+    assert document["error"]["message"].startswith("pages does not answer as well as before: ")
     assert {check["name"] for check in document["checks"] if check["verdict"] == "fail"} == {
         "accuracy",
         "exact_match",
