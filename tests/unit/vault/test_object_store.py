@@ -80,7 +80,7 @@ def test_a_plain_http_endpoint_elsewhere_is_refused_with_the_reason(monkeypatch:
 
 def test_a_server_that_is_not_there_is_an_error_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
     use_endpoint(monkeypatch, "http://127.0.0.1:1")
-    with pytest.raises(StoreError, match="cannot be reached") as caught:
+    with pytest.raises(StoreError, match=r"connection refused at 127\.0\.0\.1:1$") as caught:
         open_bucket("s3://bucket/v", PATIENT).get("a")
     assert caught.value.retry is Retry.LATER
 
@@ -201,6 +201,17 @@ def test_a_delete_that_a_busy_server_refused_in_a_batch_is_worth_another_try() -
         (xml(507, "InsufficientStorage"), "is full"),
         (GenericError("Generic { kind: Timeout }"), "did not answer in time"),
         (GenericError("Generic { kind: Connect }"), "cannot be reached"),
+        (
+            GenericError('kind: Connect, ConnectError( "dns error", Custom { kind: Uncategorized } )'),
+            "cannot be reached: its name leads to no address",
+        ),
+        (
+            GenericError(
+                'kind: Connect, ConnectError(\n "tcp connect error",\n [::1]:9,\n Os { code: 113,\n '
+                'kind: HostUnreachable,\n message: "No route to host" } )'
+            ),
+            "no route to host at [::1]:9",
+        ),
         (DeadlineExceeded("took longer"), "did not answer in time"),
     ],
 )

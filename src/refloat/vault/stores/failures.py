@@ -18,6 +18,10 @@ _STATUS = re.compile(r"status code: (\d{3})|\(code: (\d{3})\)")  # the latter of
 _CODE = re.compile(r"<Code>([A-Za-z]+)</Code>|\(code: ([A-Za-z]+)\)")
 _KIND = re.compile(r"kind: (Timeout|Connect)\b")
 _KINDS = {"Timeout": "it did not answer in time", "Connect": "it cannot be reached"}
+_NOBODY_THERE = re.compile(
+    r'"tcp connect error",\s*(\S+),\s*Os \{\s*code: \d+,\s*kind: \w+,\s*message: "([^"]+)"'
+)
+_NO_SUCH_NAME = '"dns error"'
 _BROKEN = re.compile(r"HTTP error: (error sending request|request or response body error)")
 _BROKEN_SAID = "the connection broke"
 _EXPIRED = ("ExpiredToken", "RequestExpired", "TokenRefreshRequired")
@@ -103,6 +107,8 @@ def reason_of(error: Exception) -> str:
     code, status, kind = code_of(text), status_of(text), _KIND.search(text)
     if code:
         return f"{status} {code}" if status else code
+    if kind and kind[1] == "Connect":
+        return _not_reached(text)
     if kind:
         return _KINDS[kind[1]]
     if status:
@@ -110,6 +116,14 @@ def reason_of(error: Exception) -> str:
     if _BROKEN.search(text):
         return _BROKEN_SAID
     return _ADDRESS_QUERY.sub("?…", text.strip().split("\n", 1)[0])[:300]
+
+
+def _not_reached(text: str) -> str:
+    """Why no connection came about, and with whom, as far as the client says it."""
+    if (found := _NOBODY_THERE.search(text)) is not None:
+        return f"{found[2].lower()} at {found[1]}"
+    reason = _KINDS["Connect"]
+    return f"{reason}: its name leads to no address" if _NO_SUCH_NAME in text else reason
 
 
 def credentials_advice(url: str) -> str:
