@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import PurePath
 
 _PATHS = {
     "mlflow": ("tracking_uri: {database}", "artifacts: {artifacts}"),
@@ -110,8 +109,10 @@ def _elsewhere(component: Start, others: Sequence[str]) -> list[str]:
 
 def _beside(path: str, region: str) -> str:
     """A path of its own beside another: ``/srv/ledger.db`` is ``/srv/ledger-us.db`` in us."""
-    known = PurePath(path)
-    return str(known.with_name(f"{known.stem}-{region}{known.suffix}")) if known.name else f"{path}-{region}"
+    folder, slash, name = path.rstrip("/").rpartition("/")
+    stem, dot, suffix = name.rpartition(".")
+    own = f"{stem}-{region}{dot}{suffix}" if stem else f"{name}-{region}"
+    return f"{folder}{slash}{own}"
 
 
 def _settings(kind: str, path: str) -> list[str]:

@@ -259,7 +259,7 @@ def test_what_it_writes_runs_as_it_is(empty_folder: Path, monkeypatch: pytest.Mo
     [
         ("/srv/docs", "/srv/docs-us"),
         ("docs/", "docs-us"),
-        ("./a b.db", "a b-us.db"),
+        ("./a b.db", "./a b-us.db"),
         ("/srv/.hidden", "/srv/.hidden-us"),
         (".", ".-us"),
     ],
