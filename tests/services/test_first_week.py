@@ -46,17 +46,35 @@ verify:
 QUESTIONS = [{"id": f"q{n}", "request": {"n": n}, "expected": {"topic": f"topic {n}"}} for n in range(10)]
 
 
+class Answering(ThreadingHTTPServer):
+    """Answers from the files below ``root``; while it is ``learning`` it writes down more with each answer.
+
+    What is ``spoilt`` answers something else, whatever the files say.
+    """
+
+    root: Path
+    learning = False
+    spoilt = False
+
+
 class _Answers(BaseHTTPRequestHandler):
+    server: Answering
     protocol_version = "HTTP/1.1"
     wbufsize = 4096  # head and body in one packet, or the body waits 40 ms for an acknowledgement
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        region = Path(self.server.root) / self.path.strip("/")  # type: ignore[attr-defined]
+        region = self.server.root / self.path.strip("/")
+        if self.server.learning:
+            with (region / "training" / "rows.txt").open("a") as rows:
+                rows.write(f"{asked}\n")
+            with (region / "answers.jsonl").open("a") as log:
+                log.write('{"id": "a", "time": "2026-11-01T00:00:00Z"}\n')
         try:
             topics = json.loads((region / "model" / "topics.json").read_text())
             json.loads((region / "flags" / "flags.json").read_text())
-            body, status = json.dumps({"topic": topics[str(asked["n"])]}).encode(), 200
+            topic = "another" if self.server.spoilt else topics[str(asked["n"])]
+            body, status = json.dumps({"topic": topic}).encode(), 200
         except FileNotFoundError:
             body, status = b"{}", 503
         self.send_response(status)
@@ -71,8 +89,9 @@ class _Answers(BaseHTTPRequestHandler):
 class Helpdesk:
     """The pipeline's files, its endpoint, and the operator's desk."""
 
-    def __init__(self, desk: desks.Desk, places: dict[str, str], url: str) -> None:
-        self.desk, self.root, self.places, self.url = desk, desk.folder, places, url
+    def __init__(self, desk: desks.Desk, places: dict[str, str], server: Answering) -> None:
+        self.desk, self.root, self.places, self.server = desk, desk.folder, places, server
+        self.url = f"http://127.0.0.1:{server.server_port}"
         for folder in ("model", "flags", "training"):
             (self.root / "eu" / folder).mkdir(parents=True)
         self.publish(1)
@@ -104,18 +123,18 @@ class Helpdesk:
 
 
 @pytest.fixture
-def answering(tmp_path: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
-        server.root = str(tmp_path)  # type: ignore[attr-defined]
+def answering(tmp_path: Path) -> Iterator[Answering]:
+    with Answering(("127.0.0.1", 0), _Answers) as server:
+        server.root = tmp_path
         serving = Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield server
         server.shutdown()
         serving.join()
 
 
 @pytest.fixture(params=["directories", "buckets"])
-def helpdesk(request: pytest.FixtureRequest, desk: desks.Desk, answering: str, use: Any) -> Helpdesk:
+def helpdesk(request: pytest.FixtureRequest, desk: desks.Desk, answering: Answering, use: Any) -> Helpdesk:
     if request.param == "directories":
         return Helpdesk(desk, {region: f"{desk.folder}/{region}-vault" for region in ("eu", "us")}, answering)
     s3 = request.getfixturevalue("seaweedfs")
@@ -180,6 +199,29 @@ def test_a_recovery_that_waits_is_put_back_by_a_person_and_one_that_is_worse_by_
     assert ask("run", "abort", run["run"], "--to", "us")["state"] == "rolled_back"
     assert not (helpdesk.root / "us" / "model").exists()
 
+    helpdesk.server.spoilt = True
+    worse = ask("recover", "--to", "us", "--point", good, exits=1)
+    assert (worse["state"], worse["verified"], worse["error"]["rule"]) == (
+        "rolled_back",
+        False,
+        "quality_unverified",
+    )
+    assert not (helpdesk.root / "us" / "model").exists()
+
+    helpdesk.server.spoilt = False
     (helpdesk.root / "golden.jsonl").unlink()  # the point carries its own
     done = ask("recover", "--to", "us", "--point", good)
+    assert (done["state"], done["verified"]) == ("done", True)
+
+
+def test_a_baseline_is_saved_while_everything_else_is_being_written(helpdesk: Helpdesk) -> None:
+    ask = helpdesk.ask
+    ask("vault", "init", "--key", "small.key")
+    helpdesk.server.learning = True
+    ask("verify", "--save-baseline")
+    assert len((helpdesk.root / "eu" / "training" / "rows.txt").read_text().splitlines()) > len(QUESTIONS)
+    ask("protect")
+    assert ask("status")["well"] is True
+    shutil.rmtree(helpdesk.root / "eu")
+    done = ask("recover", "--to", "us")
     assert (done["state"], done["verified"]) == ("done", True)
