@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from refloat.errors import UsageError
 from refloat.flows.request import moment
-from small_desk import set_clock
+from small_desk import GROUP, VERIFY, set_clock
 
 KEYS = {
     "run",
@@ -255,6 +256,23 @@ def test_a_recovery_that_answers_as_before_is_verified(verified) -> None:
     ]
     assert all(check.keys() == CHECK_KEYS for check in document["checks"])
     assert "unverified" not in document["flags"]
+
+
+@pytest.mark.parametrize("brings", [("vault", "repair"), ("protect",)], ids=["repair", "protect"])
+def test_a_region_that_missed_the_baseline_gets_it(unprotected, endpoint, brings: tuple[str, ...]) -> None:
+    desk = unprotected
+    golden = [
+        {"id": f"q{n}", "request": {"question": f"w{n}"}, "expected": {"topic": f"W{n}"}} for n in range(9)
+    ]
+    (desk.root / "golden.jsonl").write_text("".join(json.dumps(question) + "\n" for question in golden))
+    desk.write_manifest(GROUP, VERIFY, url=endpoint.url)
+    desk.ask("protect")
+    desk.vault("us").rename(desk.root / "away")
+    desk.ask("verify", "--save-baseline", exits=1)
+    (desk.root / "away").rename(desk.vault("us"))
+    desk.ask(*brings)
+    document = desk.ask(*bare(desk))
+    assert (document["state"], document["verified"]) == ("done", True)
 
 
 def test_a_recovery_that_answers_otherwise_is_put_back_and_exits_1(verified, endpoint) -> None:
