@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,17 +57,17 @@ def contents(store: Store) -> Objects:
     return {info.name: store.get(info.name) for info in store.list("")}
 
 
-@cache
-def of_another_vault(root: Path) -> Objects:
-    root.mkdir()
-    return contents(world_in(root, KeyFile.create("an0ther" * 3, "small")).stores["eu"])
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """What lies in another vault."""
+    world = world_in(tmp_path_factory.mktemp("another"), KeyFile.create("an0ther" * 3, "small"))
+    return contents(world.stores["eu"])
 
 
-def theirs(root: Path, prefix: str) -> Objects:
+def theirs(another: Objects, prefix: str) -> Objects:
     """One object of another vault below a prefix; of its keys one that says whose it is, as all do."""
-    objects = of_another_vault(root)
-    name = min(name for name in objects if name.startswith(prefix))
-    return {name: objects[name]}
+    name = min(name for name in another if name.startswith(prefix))
+    return {name: another[name]}
 
 
 def found(world: World) -> dict[str, list[str]]:
@@ -127,12 +126,11 @@ KINDS = [*NAMES, *(f"another vault's {prefix}" for prefix in (layout.KEYS, layou
 @pytest.mark.parametrize("hurt", [("us",), REGIONS])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_not_the_vaults_is_set_aside_and_all_is_well_again(
-    world: World, kind: str, hurt: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+    world: World, kind: str, hurt: tuple[str, ...], another: Objects
 ) -> None:
     # faults 2, 20
     prefix = kind.rpartition(" ")[2]
-    root = tmp_path_factory.getbasetemp() / "another"
-    foreign = {NAMES[kind]: JUNK} if kind in NAMES else theirs(root, prefix)
+    foreign = {NAMES[kind]: JUNK} if kind in NAMES else theirs(another, prefix)
     before = {region: contents(world.stores[region]) for region in REGIONS}
     for region in hurt:
         for name, content in foreign.items():
@@ -343,11 +341,10 @@ def test_what_a_writer_of_today_listed_is_not_taken_for_nothing(world: World) ->
 
 
 def test_no_key_object_of_another_vault_is_brought_to_a_region(
-    world: World, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    world: World, tmp_path: Path, another: Objects
 ) -> None:
     # fault 2
-    root = tmp_path_factory.getbasetemp() / "another"
-    objects = {name: one for name, one in of_another_vault(root).items() if name.startswith(layout.KEYS)}
+    objects = {name: one for name, one in another.items() if name.startswith(layout.KEYS)}
     assert len(objects) > 5
     for name, content in objects.items():
         world.stores["eu"].create(name, content)
@@ -380,10 +377,10 @@ class Place:
 
 
 def test_no_pack_of_another_vault_is_brought_to_a_region_by_who_has_the_key(
-    world: World, tmp_path_factory: pytest.TempPathFactory
+    world: World, another: Objects
 ) -> None:
     # fault 2
-    ((name, content),) = theirs(tmp_path_factory.getbasetemp() / "another", layout.PACKS).items()
+    ((name, content),) = theirs(another, layout.PACKS).items()
     world.stores["eu"].create(name, content)
     eu, us = world.vault().replicas.values()
     assert name in catch_up(eu, us).damaged

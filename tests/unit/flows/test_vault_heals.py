@@ -213,10 +213,10 @@ DAMAGES: Mapping[str, Callable[[bytes], bytes | None]] = {
 }
 
 
-@cache
-def of_another_vault(root: Path) -> Objects:
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Objects:
     """What lies in a vault of another key, in which the same happened."""
-    return dict(lived(root / "another", "an0ther" * 3).stored["us"])
+    return dict(lived(tmp_path_factory.mktemp("another"), "an0ther" * 3).stored["us"])
 
 
 NOTES = "notes of vault.json"
@@ -254,7 +254,7 @@ def test_what_nothing_happened_to_is_whole(hit: Hit) -> None:
 @pytest.mark.parametrize("damage", [*DAMAGES, "of another vault"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_happens_in_one_region_is_found_and_healed(
-    hit: Hit, kind: str, damage: str, tmp_path_factory: pytest.TempPathFactory
+    hit: Hit, kind: str, damage: str, another: Objects
 ) -> None:
     # faults 2, 3, 52, 57
     name = first_of(kind, hit.whole.stored["us"])
@@ -262,8 +262,7 @@ def test_what_happens_in_one_region_is_found_and_healed(
     if damage in DAMAGES:
         after = DAMAGES[damage](before)
     else:
-        theirs = of_another_vault(tmp_path_factory.getbasetemp())
-        after = theirs[name if kind.startswith("log/") and name in theirs else first_of(kind, theirs)]
+        after = another[name if kind.startswith("log/") and name in another else first_of(kind, another)]
     replace(hit.stores["us"], name, after)
     assert hit.found("us")
     hit.require_no_wrong_byte("us")
