@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 LENGTH_MAX = 500  # characters of a command line that is shown again
 _FLAGS = frozenset({"--json", "--debug", "--quiet", "-q", "--no-color"})
-_VALUED = frozenset({"-f", "--file"})
+FILE = frozenset({"-f", "--file"})  # which take a value
 
 
 def hoisted(arguments: Sequence[str]) -> list[str]:
@@ -17,7 +17,7 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
     for argument in ahead:
         if argument == "--":
             return [*before, *after, argument, *ahead]
-        if argument in _VALUED:
+        if argument in FILE:
             before += [argument, *([value] if (value := next(ahead, None)) is not None else [])]
         elif argument in _FLAGS or argument.startswith("--file="):
             before.append(argument)
@@ -29,6 +29,6 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 def behind_globals(arguments: Sequence[str]) -> list[str]:
     """The verb and what belongs to it, in the order in which it stood."""
     words = hoisted(arguments)
-    while words and (words[0] in _VALUED or words[0] in _FLAGS or words[0].startswith("--file=")):
-        words = words[2 if words[0] in _VALUED else 1 :]
+    while words and (words[0] in FILE or words[0] in _FLAGS or words[0].startswith("--file=")):
+        words = words[2 if words[0] in FILE else 1 :]
     return words

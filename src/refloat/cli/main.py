@@ -43,7 +43,6 @@ VERBS = (
 )
 """The verbs, as help lists them: each a module of this package with ``register(app)``, light to import."""
 
-
 # The base of everything that typer complains about; typer does not export it by name.
 _BadUsage: type[Exception] = typer.BadParameter.__mro__[1]
 

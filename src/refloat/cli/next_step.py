@@ -13,9 +13,8 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from refloat.cli.line import LENGTH_MAX, behind_globals, hoisted
+from refloat.cli.line import FILE, LENGTH_MAX, behind_globals, hoisted
 
-_FILE = ("-f", "--file")
 _VAULT = "--vault"
 _PLACEHOLDERS = {"REGION": "--to", "RUN": "--resume", "POINT": "--point"}
 _NAME = "refloat "
@@ -58,7 +57,7 @@ class Typed:
         for word, value in zip(arguments, [*arguments[1:], ""], strict=False):
             name, joined, rest = _parted(word)
             if name.startswith("-"):
-                found["--file" if name in _FILE else name] = rest if joined else value
+                found["--file" if name in FILE else name] = rest if joined else value
         kept = {name: value for name, value in found.items() if value and name in _KEPT}
         return cls(kept, tuple(hoisted(arguments)))
 
@@ -93,7 +92,7 @@ class Typed:
             return rest
         if _VAULT in options and _VAULT in self.options and _VAULT not in given:
             words[count:count] = [_VAULT, self._value(_VAULT)]
-        if "--file" in self.options and not given & {*_FILE}:
+        if "--file" in self.options and not given & FILE:
             words[:0] = ["-f", self._value("--file")]
         return " ".join(words)
 

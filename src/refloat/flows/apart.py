@@ -89,20 +89,21 @@ def in_one_place(components: Components) -> list[Mistake]:
             both = " and ".join(name for name in regions if name in (inner.region, outer.region))
             message = f"{component} has one place in {both}: {inner.where}"
         else:
-            message = f"{inner.what} ({inner.where}) lies in {outer.what} ({outer.where})"
+            message = _lying(inner, outer)
         own = OWN_PLACE.format(region=region, component=component)
         hint = f"{own}; {ELSEWHERE.format(region=region)}"
         found.setdefault(inner.said_at, Mistake(inner.said_at, message, hint))
     return list(found.values())
 
 
-def lives_in(components: Components, name: str, region: str, homes: Collection[str]) -> str | None:
-    """Which of the regions ``homes`` has something live where ``region`` has its place for a component; or None."""
+def lived_in(components: Components, region: str, homes: Collection[str]) -> dict[str, str]:
+    """The components whose place in ``region`` has something live of one of the regions ``homes``: which of them."""
+    found: dict[str, str] = {}
     for inner, outer in _shared(components, [region, *homes]):
         for mine, theirs in ((inner, outer), (outer, inner)):
-            if (mine.component, mine.region) == (name, region) and theirs.region in homes:
-                return theirs.region
-    return None
+            if mine.region == region and theirs.region in homes:
+                found.setdefault(mine.component, theirs.region)
+    return found
 
 
 def _shared(components: Components, regions: Collection[str]) -> Iterator[tuple[Spot, Spot]]:
@@ -130,8 +131,11 @@ def _of_two(one: Spot, other: Spot) -> Iterator[Mistake]:
 
 
 def _inside(outer: Spot, inner: Spot) -> Mistake:
-    message = f"{inner.what} ({inner.where}) lies in {outer.what} ({outer.where})"
-    return Mistake(inner.said_at or outer.said_at, message, APART)
+    return Mistake(inner.said_at or outer.said_at, _lying(inner, outer), APART)
+
+
+def _lying(inner: Spot, outer: Spot) -> str:
+    return f"{inner.what} ({inner.where}) lies in {outer.what} ({outer.where})"
 
 
 def _vaults(components: Components) -> Iterator[Spot]:

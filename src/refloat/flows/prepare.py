@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from refloat.attributes import Withheld
@@ -17,7 +17,7 @@ from refloat.evidence.model import Evidence
 from refloat.evidence.seal import Unread, each_record, records
 from refloat.flows import baselines, points
 from refloat.flows.anew import point_anew
-from refloat.flows.apart import lives_in
+from refloat.flows.apart import lived_in
 from refloat.flows.components import Components
 from refloat.flows.room import room_for
 from refloat.flows.suspects import marked
@@ -294,6 +294,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
     """The region that a plan leads into, as the run's actions need it."""
     plan, point = prepared.plan, prepared.point
     names = _recovered(prepared)
+    elsewhere = cache(lambda: lived_in(prepared.components, plan.to, prepared.homes))
     return Target(
         region=plan.to,
         point_name=plan.point,
@@ -303,7 +304,7 @@ def target(prepared: Prepared, scratch: Path) -> Target:
         groups=prepared.manifest.groups,
         known_points=prepared.known_points,
         homes=prepared.homes,
-        lives_in=lambda name: lives_in(prepared.components, name, plan.to, prepared.homes),
+        lives_in=lambda name: elsewhere().get(name),
         missing=lambda: missing_for(prepared.reader, _trees(point, names)),
         source_health=lambda: {
             region: source_health(prepared.components, region)

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -19,7 +18,7 @@ from refloat.cli.main import run
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one
 
-from small_desk import GROUP, VERIFY, Desk, seated
+from small_desk import GROUP, VERIFY, Desk, seated, serving
 
 
 @pytest.fixture(scope="session")
@@ -94,12 +93,8 @@ class Endpoint(ThreadingHTTPServer):
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    with Endpoint(("127.0.0.1", 0), _Endpoint) as server:
-        serving = Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
+    with Endpoint(("127.0.0.1", 0), _Endpoint) as server, serving(server):
         yield server
-        server.shutdown()
-        serving.join()
 
 
 @pytest.fixture

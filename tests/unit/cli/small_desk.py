@@ -8,9 +8,12 @@ import json
 import shlex
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -177,3 +180,15 @@ def make_slow(patch: pytest.MonkeyPatch) -> None:
         "refloat.flows.verify.measure",
         lambda *given, **asked: measure(*given, **{**asked, "clock": SlowClock()}),
     )
+
+
+@contextlib.contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Answer in a thread of its own, which has ended when the context is left."""
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from small_desk import Desk
+from small_desk import Desk, serving
 
 REGIONS = """\
   assistant:
@@ -45,12 +44,8 @@ class _Health(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def health() -> Iterator[Health]:
-    with Health() as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
+    with Health() as server, serving(server):
         yield server
-        server.shutdown()
-        serving.join()
 
 
 @pytest.fixture
@@ -59,14 +54,6 @@ def assisted(unprotected: Desk, health: Health) -> Desk:
     unprotected.write_manifest(regions=REGIONS, url=f"http://127.0.0.1:{health.server_port}")
     unprotected.ask("protect")
     return unprotected
-
-
-def refused(desk: Desk, region: str, to: str, said: str) -> None:
-    error = desk.ask("recover", "--to", to, "--only", "pages", exits=3)["error"]
-    assert error["rule"] == "source_alive" and said in error["message"]
-    assert f"stop what runs in {region}" in error["next"]
-    assert error["next"].endswith(f"recover --to {to} --only pages --override source_alive")
-    assert not (desk.root / to / "pages").exists()
 
 
 def test_what_still_answers_stands_in_the_way_until_it_is_stopped(assisted: Desk, health: Health) -> None:

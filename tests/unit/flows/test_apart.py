@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refloat.errors import ManifestError
-from refloat.flows.apart import in_one_place, lives_in, overlaps, require_apart
+from refloat.flows.apart import in_one_place, lived_in, overlaps, require_apart
 from refloat.flows.components import Components
 from refloat.manifest.parse import parse
 from refloat.manifest.resolve import Resolver
@@ -150,9 +150,9 @@ def test_what_has_one_place_in_two_regions_is_named(places: dict[str, str], said
     content = written(**places)
     assert in_two_regions(content) == [("components.pages.with", said)]
     assert overlaps(components(content)) == []
-    assert lives_in(components(content), "pages", "us", {"eu"}) == "eu"
-    assert lives_in(components(content), "pages", "us", {"us"}) is None
-    assert lives_in(components(content), "unknown", "us", {"eu"}) is None
+    assert lived_in(components(content), "us", {"eu"}).get("pages") == "eu"
+    assert "pages" not in lived_in(components(content), "us", {"us"})
+    assert "unknown" not in lived_in(components(content), "us", {"eu"})
 
 
 def test_a_place_of_another_component_is_one_as_well() -> None:
@@ -160,8 +160,8 @@ def test_a_place_of_another_component_is_one_as_well() -> None:
     content = written() + other.encode()
     said = f"more in eu ({Path.cwd()}/us/pages/more) lies in pages in us ({Path.cwd()}/us/pages)"
     assert [one.message for one in in_one_place(components(content))] == [said]
-    assert lives_in(components(content), "pages", "us", {"eu"}) == "eu"
-    assert lives_in(components(content), "more", "us", {"eu"}) is None
+    assert lived_in(components(content), "us", {"eu"}).get("pages") == "eu"
+    assert "more" not in lived_in(components(content), "us", {"eu"})
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_one_path_on_two_machines_is_two_places(eu: str, us: str, told: bool) ->
     for region, domain in (("eu", eu), ("us", us)):
         content = content.replace(f'vaults/{region}"', f'vaults/{region}", domain: {domain}')
     assert bool(in_two_regions(content.encode())) is told
-    assert (lives_in(components(content.encode()), "pages", "us", {"eu"}) == "eu") is told
+    assert (lived_in(components(content.encode()), "us", {"eu"}).get("pages") == "eu") is told
 
 
 def test_places_that_lie_apart_are_nobody_elses() -> None:
     assert in_two_regions(written()) == []
-    assert lives_in(components(written()), "pages", "us", {"eu"}) is None
+    assert "pages" not in lived_in(components(written()), "us", {"eu"})
